@@ -1,0 +1,1 @@
+"""Runs: one clip in this process (edit), data sets on Ray (batch), reports."""

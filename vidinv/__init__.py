@@ -1,0 +1,1 @@
+"""vidinv: edit faces in video by GAN inversion."""

@@ -1,0 +1,253 @@
+"""The data that travels between parts of vidinv: shapes, units and ranges are stated here, once.
+
+Coordinates: pixels of the displayed frame (rotation applied), x right, y down; the centre of the
+top-left pixel is (0, 0), so the picture covers [-0.5, width - 0.5] (OpenCV's convention).
+Images: RGB, ``[H, W, 3]``; uint8 in 0..255, or uint16 in 0..65535 when the source has more than
+8 bits. Tensors of faces: ``[N, 3, R, R]`` float in [-1, 1].
+
+Legend of shape suffixes: N batch, T frames of a track, L style layers, D latent width, C channels,
+R side of the aligned face in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Image = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+FloatArray = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One decoded picture with its exact time.
+
+    Attributes:
+        index: position in display order, from 0.
+        pts: presentation timestamp in units of ``time_base``.
+        time_base: seconds per timestamp unit.
+        image: RGB ``[H, W, 3]``, upright as displayed, uint8 or uint16 (full range of the type).
+        duration: display time in units of ``time_base``; 0 where the file does not say.
+    """
+
+    index: int
+    pts: int
+    time_base: Fraction
+    image: Image
+    duration: int = 0
+
+    @property
+    def time_seconds(self) -> float:
+        return float(self.pts * self.time_base)
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """A square of the frame, rotated with the face: ``center ± x_axis ± y_axis``.
+
+    ``y_axis`` is ``rot90(x_axis)`` with rot90(v) = (-v_y, v_x), so a crop is a similarity
+    transform (4 numbers) and exactly invertible.
+
+    Attributes:
+        center_x, center_y: centre of the square in frame pixels.
+        axis_x, axis_y: vector from the centre to the middle of the right edge, in frame pixels;
+            its length is half the side.
+    """
+
+    center_x: float
+    center_y: float
+    axis_x: float
+    axis_y: float
+
+    @property
+    def side_px(self) -> float:
+        """Length of the square's side in frame pixels."""
+        return 2.0 * float(np.hypot(self.axis_x, self.axis_y))
+
+    def as_array(self) -> npt.NDArray[np.float64]:
+        """``[4]`` float64: center_x, center_y, axis_x, axis_y."""
+        return np.array([self.center_x, self.center_y, self.axis_x, self.axis_y], np.float64)
+
+    @classmethod
+    def from_array(cls, values: Sequence[float] | FloatArray) -> Crop:
+        return cls(*(float(v) for v in values))
+
+    def crop_to_frame(self, size_px: int) -> npt.NDArray[np.float64]:
+        """``[2, 3]`` affine matrix from pixels of a ``size_px`` crop to frame pixels.
+
+        Crop coordinate -0.5 is the left edge of the square and size_px - 0.5 the right one.
+        """
+        sx, sy = 2.0 * self.axis_x / size_px, 2.0 * self.axis_y / size_px
+        half = (size_px - 1) / 2.0
+        return np.array(
+            [
+                [sx, -sy, self.center_x - sx * half + sy * half],
+                [sy, sx, self.center_y - sy * half - sx * half],
+            ],
+            np.float64,
+        )
+
+    def frame_to_crop(self, size_px: int) -> npt.NDArray[np.float64]:
+        """``[2, 3]`` affine matrix from frame pixels to crop pixels: the exact inverse."""
+        matrix = np.vstack([self.crop_to_frame(size_px), [0.0, 0.0, 1.0]])
+        return np.linalg.inv(matrix)[:2]
+
+
+@dataclass(frozen=True, slots=True)
+class FaceTrack:
+    """One person followed through one shot, without gaps.
+
+    Attributes:
+        id: number of the track in the clip, from 0 in order of first appearance.
+        shot: number of the shot, from 0.
+        first: index of the first frame; frame ``first + t`` belongs to row t of the arrays.
+        landmarks_T682: ``[T, 68, 2]`` float32, smoothed over time, frame pixels (iBUG 68 order).
+        crops_T4: ``[T, 4]`` float64 smoothed crops (see ``Crop.as_array``).
+        measured_T: ``[T]`` bool, False where the position was filled in between sightings.
+        embedding: recognition embedding of the track (unit of the embedder), or None.
+    """
+
+    id: int
+    shot: int
+    first: int
+    landmarks_T682: npt.NDArray[np.float32]
+    crops_T4: npt.NDArray[np.float64]
+    measured_T: npt.NDArray[np.bool_]
+    embedding: npt.NDArray[np.float32] | None = None
+
+    @property
+    def num_frames(self) -> int:
+        return len(self.crops_T4)
+
+    @property
+    def last(self) -> int:
+        """Index of the last frame, inclusive."""
+        return self.first + self.num_frames - 1
+
+    def covers(self, frame_index: int) -> bool:
+        return self.first <= frame_index <= self.last
+
+    def crop(self, frame_index: int) -> Crop:
+        """The crop at a frame of the clip; IndexError outside ``first..last``."""
+        self._check(frame_index)
+        return Crop.from_array(self.crops_T4[frame_index - self.first])
+
+    def landmarks(self, frame_index: int) -> npt.NDArray[np.float32]:
+        """``[68, 2]`` landmarks at a frame of the clip; IndexError outside ``first..last``."""
+        self._check(frame_index)
+        return self.landmarks_T682[frame_index - self.first]
+
+    def _check(self, frame_index: int) -> None:
+        if not self.covers(frame_index):
+            raise IndexError(
+                f"track {self.id} spans frames {self.first}..{self.last}, got {frame_index}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What the first pass over a clip found.
+
+    Attributes:
+        num_frames: frames decoded.
+        shots: (first, last) frame of each shot, inclusive, in order.
+        tracks: every face track, by id.
+    """
+
+    num_frames: int
+    shots: tuple[tuple[int, int], ...]
+    tracks: tuple[FaceTrack, ...]
+
+    def tracks_at(self, frame_index: int) -> tuple[FaceTrack, ...]:
+        return tuple(track for track in self.tracks if track.covers(frame_index))
+
+
+@dataclass(frozen=True, slots=True)
+class Inversion:
+    """A batch of faces in a method's terms (ARCHITECTURE "The one interface").
+
+    Attributes:
+        latents_NLD: ``[N, L, D]`` w+ codes; methods that work in W repeat the row L times.
+        features_NCHW: feature code F at layer K for fse, else None.
+    """
+
+    latents_NLD: torch.Tensor
+    features_NCHW: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.latents_NLD.shape[0]
+
+
+@dataclass(frozen=True, slots=True)
+class EditSpec:
+    """What to change, and to whom.
+
+    Attributes:
+        attributes: name -> strength over time, as keyframes (seconds, strength) in time order;
+            one keyframe means a constant. Strength 1 is a clear, natural change.
+        method: inversion method, a key of ``vidinv.inversion.METHODS``.
+        face: ``"largest"``, ``"all"``, a track index from 0, or a path of a reference picture.
+        detail: carry the change to the full-resolution source (True), or paste the generator's
+            own picture (False).
+        seed: root of all randomness of a run.
+    """
+
+    attributes: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    method: str = "fse"
+    face: str = "largest"
+    detail: bool = True
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrackSummary:
+    """One edited track, as the JSON result lists it; frames are counted, first/last inclusive."""
+
+    id: int
+    first: int
+    last: int
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class IdentitySummary:
+    """Identity figures of a run (mean-centred cosine; see CLI.md).
+
+    ``ic_*`` is the identity consistency of the Feature-Style supplement, eq. 1; None without two
+    frames to compare.
+    """
+
+    ic_source: float | None = None
+    ic_output: float | None = None
+    similarity_mean: float | None = None
+    similarity_min: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClipResult:
+    """What ``edit`` and ``invert`` return, and what ``--json`` prints (fields as in CLI.md)."""
+
+    input: str
+    output: str
+    frames: int
+    faces_edited: int
+    frames_without_face: int
+    tracks: tuple[TrackSummary, ...]
+    method: str
+    pack: str
+    attributes: Mapping[str, Any]
+    fps: float
+    seconds: float
+    peak_rss_mb: float
+    identity: IdentitySummary
+    warnings: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for ``json.dumps``."""
+        return asdict(self)
