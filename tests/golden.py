@@ -1,0 +1,65 @@
+"""Weights and inputs of ../shared/golden, rebuilt from their rule (golden/README.md)."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def _normal(salted_key: str, shape: list[int]) -> np.ndarray:
+    rng = np.random.RandomState(zlib.crc32(salted_key.encode()) & 0xFFFFFFFF)
+    return np.asarray(rng.standard_normal(shape)).astype(np.float32)
+
+
+RULES: dict[str, Any] = {
+    "unit": lambda x: x,
+    "tenth": lambda x: np.float32(0.1) * x,
+    "one_plus_tenth": lambda x: np.float32(1) + np.float32(0.1) * x,
+    "mapping_weight": lambda x: np.float32(100) * x,
+    "mapping_bias": lambda x: np.float32(10) * x,
+}
+
+
+class GoldenCase:
+    """One case: ``state(network)``, ``latent(name, shape)``, ``image(name, shape)``, ``outputs``."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.description = json.loads((folder / f"{name}.json").read_text())
+        self.arrays = np.load(folder / f"{name}.npz")
+        self.salt = self.description["salt"]
+
+    def state(self, network: str) -> dict[str, torch.Tensor]:
+        entry = self.description["networks"][network]
+        state = {}
+        for item in entry["keys"]:
+            key = item["key"]
+            if item["rule"] == "keep":
+                value = self.arrays[f"keep/{network}/{key}"]
+            else:
+                salted = self.salt + entry["seed_prefix"] + key
+                value = RULES[item["rule"]](_normal(salted, item["shape"]))
+            state[key] = torch.from_numpy(np.array(value))
+        return state
+
+    def latent(self, name: str, shape: list[int]) -> torch.Tensor:
+        return torch.from_numpy(_normal(f"{self.salt}input:{name}", shape))
+
+    def image(self, name: str, shape: list[int]) -> torch.Tensor:
+        seed = zlib.crc32(f"{self.salt}input:{name}".encode()) & 0xFFFFFFFF
+        rng = np.random.RandomState(seed)
+        n, _, h, w = shape
+        coarse = rng.uniform(-1, 1, (n, 3, h // 16, w // 16))
+        fine = rng.uniform(-1, 1, shape)
+        coarse = np.repeat(np.repeat(coarse, 16, axis=2), 16, axis=3)
+        return torch.from_numpy((0.5 * coarse + 0.5 * fine).astype(np.float32))
+
+    def output(self, name: str) -> torch.Tensor:
+        return torch.from_numpy(self.arrays[f"out/{name}"])
+
+    def atol(self, name: str) -> float:
+        return self.description["suggested_atol"][name]

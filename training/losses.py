@@ -1,0 +1,65 @@
+"""Losses over images in [-1, 1], all means over the batch, none needing a network trained elsewhere."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# SSIM constants (Wang et al. 2004) for a range of 2.
+SSIM_C1, SSIM_C2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+SSIM_WINDOW = 7  # box window: a third of the cost of the Gaussian one, used as a loss only
+
+
+def ssim_map(x: Tensor, y: Tensor) -> Tensor:
+    """Structural similarity ``[N, 3, H-6, W-6]`` in -1..1 over 7x7 boxes."""
+
+    def mean(z: Tensor) -> Tensor:
+        return F.avg_pool2d(z, SSIM_WINDOW, stride=1)
+
+    mean_x, mean_y = mean(x), mean(y)
+    var_x = mean(x * x) - mean_x * mean_x
+    var_y = mean(y * y) - mean_y * mean_y
+    covariance = mean(x * y) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + SSIM_C1) / (mean_x**2 + mean_y**2 + SSIM_C1)
+    return luminance * (2 * covariance + SSIM_C2) / (var_x + var_y + SSIM_C2)
+
+
+def pixel_structure_loss(
+    x: Tensor, y: Tensor, weight_N1HW: Tensor | None = None, *, scales: int = 3, structure: float = 0.5
+) -> Tensor:
+    """Weighted L1 plus ``structure`` x (1 - SSIM), averaged over ``scales`` halvings."""
+    total = x.new_zeros(())
+    for scale in range(scales):
+        if scale:
+            x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
+        difference = (x - y).abs()
+        if weight_N1HW is not None:
+            difference = difference * F.adaptive_avg_pool2d(weight_N1HW, x.shape[-1])
+        total = total + difference.mean() + structure * (1 - ssim_map(x, y)).mean()
+    return total / scales
+
+
+def gaussian_kl(mean_ND: Tensor, log_sigma_D: Tensor) -> Tensor:
+    """KL(N(mean, sigma^2) || N(0, 1)) summed over dimensions, in nats, averaged over the batch."""
+    variance = (2 * log_sigma_D).exp()
+    return 0.5 * (mean_ND.square() + variance - 2 * log_sigma_D - 1).sum(dim=1).mean()
+
+
+def masked_mse(prediction_NA: Tensor, target_NA: Tensor) -> Tensor:
+    """Mean square over the targets that are known (not NaN)."""
+    known = ~torch.isnan(target_NA)
+    difference = (prediction_NA - torch.nan_to_num(target_NA)) * known
+    return difference.square().sum() / known.sum().clamp(min=1)
+
+
+def feature_matching(fake: list[Tensor], real: list[Tensor]) -> Tensor:
+    """Mean L1 between discriminator features (Wang et al. 2018, eq. 2), levels averaged."""
+    pairs = zip(fake, real, strict=True)
+    return torch.stack([(f - r.detach()).abs().mean() for f, r in pairs]).mean()
+
+
+def psnr(x: Tensor, y: Tensor) -> Tensor:
+    """``[N]`` peak signal-to-noise ratio in dB of images in [-1, 1], clamped to the range."""
+    mse = (x.clamp(-1, 1) - y.clamp(-1, 1)).square().mean(dim=(1, 2, 3))
+    return 10 * torch.log10(4.0 / mse)

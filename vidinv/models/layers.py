@@ -1,0 +1,134 @@
+"""Layers shared by the StyleGAN family: equalised linear, FIR resampling, modulated convolution.
+
+Parameter names and numerics follow the NVIDIA layout (CHECKPOINTS.md C1), so official weights load
+without renaming. Papers: StyleGAN2, Karras et al. 2020 (section 2, modulation and demodulation;
+appendix B, equalised learning rate and FIR kernel [1, 3, 3, 1]).
+
+Shapes: x ``[N, C, H, W]``, styles ``[N, I]``, weights ``[O, I, k, k]``; per-sample weight residuals
+``[N, O, I, k, k]``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LRELU_SLOPE = 0.2
+LRELU_GAIN = math.sqrt(2.0)  # keeps unit variance through the leaky ReLU
+DEMODULATION_EPS = 1e-8
+
+
+def lrelu(x: Tensor, *, gain: float = LRELU_GAIN) -> Tensor:
+    """Leaky ReLU with slope 0.2, scaled by ``gain``."""
+    return F.leaky_relu(x, LRELU_SLOPE) * gain
+
+
+def fir_kernel() -> Tensor:
+    """The ``[4, 4]`` low-pass kernel outer([1, 3, 3, 1]) / 64 of StyleGAN2."""
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0])
+    return torch.outer(taps, taps) / 64.0
+
+
+def filter_fir(x: Tensor, kernel: Tensor, *, padding: tuple[int, int], gain: float = 1.0) -> Tensor:
+    """Filter every channel with ``kernel``; ``padding`` is (before, after) on both axes."""
+    channels = x.shape[1]
+    before, after = padding
+    weight = (kernel * gain).to(x.dtype).expand(channels, 1, *kernel.shape)
+    if before != after:
+        x, before = F.pad(x, [before, after, before, after]), 0
+    return F.conv2d(x, weight, padding=before, groups=channels)
+
+
+def upsample_fir(x: Tensor, kernel: Tensor) -> Tensor:
+    """Twice the size by zero insertion and FIR filtering (the RGB skip of StyleGAN2).
+
+    Written as a transposed convolution; equal to upfirdn(up=2, pad=(2, 1), gain=4).
+    """
+    channels = x.shape[1]
+    weight = (kernel * 4.0).to(x.dtype).expand(channels, 1, *kernel.shape)
+    return F.conv_transpose2d(x, weight, stride=2, padding=1, groups=channels)
+
+
+class Linear(nn.Module):
+    """Fully connected layer with equalised learning rate (weights stored at unit variance)."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias_init: float = 0.0,
+        lr_multiplier: float = 1.0,
+        activate: bool = False,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full([out_features], bias_init / lr_multiplier))
+        self.weight_gain = lr_multiplier / math.sqrt(in_features)
+        self.bias_gain = lr_multiplier
+        self.activate = activate
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.linear(x, self.weight * self.weight_gain, self.bias * self.bias_gain)
+        return lrelu(y) if self.activate else y
+
+
+def modulated_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    styles: Tensor,
+    *,
+    demodulate: bool = True,
+    up_kernel: Tensor | None = None,
+    weight_residual: Tensor | None = None,
+) -> Tensor:
+    """Convolution whose input channels are scaled by ``styles`` (StyleGAN2 eqs. 1 and 3).
+
+    Without residuals the weights are shared by the batch, so the activations are scaled before
+    and after one ordinary convolution (same result, much faster than grouped weights). With
+    ``weight_residual`` ``[N, O, I, k, k]`` (added to the raw weight, HyperInverter eq. 3) each
+    sample has its own weights and the batch runs as one grouped convolution.
+
+    Args:
+        up_kernel: FIR kernel; when given the output has twice the size.
+    """
+    if weight_residual is not None:
+        return _modulated_conv2d_grouped(
+            x, weight + weight_residual, styles, demodulate=demodulate, up_kernel=up_kernel
+        )
+    y = _convolve(x * styles.to(x.dtype)[:, :, None, None], weight.to(x.dtype), up_kernel, groups=1)
+    if demodulate:
+        energy = weight.square().sum(dim=(2, 3))  # [O, I]
+        scale = torch.rsqrt(F.linear(styles.square(), energy) + DEMODULATION_EPS)  # [N, O]
+        y = y * scale.to(y.dtype)[:, :, None, None]
+    return y
+
+
+def _modulated_conv2d_grouped(
+    x: Tensor, weights: Tensor, styles: Tensor, *, demodulate: bool, up_kernel: Tensor | None
+) -> Tensor:
+    batch, out_channels, in_channels, size, _ = weights.shape
+    weights = weights * styles[:, None, :, None, None]
+    if demodulate:
+        norm = torch.rsqrt(weights.square().sum(dim=(2, 3, 4), keepdim=True) + DEMODULATION_EPS)
+        weights = weights * norm
+    flat = weights.reshape(batch * out_channels, in_channels, size, size).to(x.dtype)
+    y = _convolve(x.reshape(1, -1, *x.shape[2:]), flat, up_kernel, groups=batch)
+    return y.reshape(batch, out_channels, *y.shape[2:])
+
+
+def _convolve(x: Tensor, weight: Tensor, up_kernel: Tensor | None, *, groups: int) -> Tensor:
+    """Same-size convolution, or twice-size: transposed convolution followed by the FIR filter."""
+    if up_kernel is None:
+        return F.conv2d(x, weight, padding=weight.shape[-1] // 2, groups=groups)
+    out_channels, in_channels, size, _ = weight.shape
+    if groups == 1:
+        transposed = weight.transpose(0, 1)
+    else:
+        grouped = weight.reshape(groups, out_channels // groups, in_channels, size, size)
+        transposed = grouped.transpose(1, 2).reshape(groups * in_channels, -1, size, size)
+    y = F.conv_transpose2d(x, transposed, stride=2, groups=groups)
+    return filter_fir(y, up_kernel, padding=(1, 1), gain=4.0)
