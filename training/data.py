@@ -4,7 +4,8 @@
 
 writes, in the order of labels.csv: ``faces128.npy`` and ``faces64.npy`` (uint8 ``[M, 3, R, R]``),
 ``weights.npy`` (uint8 ``[M, 32, 32]``: how much a pixel counts in reconstruction, in 1/64),
-``targets.npy`` (float32 ``[M, A]``, standardised, NaN where unknown), ``landmarks.npy`` (float32
+``targets.npy`` (float32 ``[M, A]``, standardised, NaN where unknown; their standard
+deviations in meta.json), ``landmarks.npy`` (float32
 ``[M, 68, 2]`` pixels of the 128 px crop), ``split.npy`` (1 = train) and ``meta.json``.
 Needs numpy and Pillow alone, so it runs on bare GPU machines.
 """
@@ -22,6 +23,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
+
+from vidinv.metrics.attributes import geometry
 
 # Order of the attribute targets; signs as in CLI.md.
 ATTRIBUTES = ("smile", "age", "gender", "yaw", "pitch", "mouth_open", "eyes_open")
@@ -63,36 +66,9 @@ def load(folder: Path, resolution: int) -> FaceArrays:
     )
 
 
-def landmark_measures(landmarks_M682: np.ndarray) -> dict[str, np.ndarray]:
-    """Geometric attributes of landmarks in an aligned crop, in units of the eye distance.
-
-    mouth_open is the inner lip gap, eyes_open the mean lid gap, pitch how high the nose tip sits
-    between eyes and mouth (+ nose up), yaw its offset to the right.
-    """
-    points = np.asarray(landmarks_M682, np.float64)
-    left, right = points[:, 36:42].mean(1), points[:, 42:48].mean(1)
-    mouth = (points[:, 48] + points[:, 54]) / 2
-    distance = np.linalg.norm(right - left, axis=1)
-    eyes = (left + right) / 2
-    lids = [(37, 41), (38, 40), (43, 47), (44, 46)]
-    lips = [(61, 67), (62, 66), (63, 65)]
-    height = mouth[:, 1] - eyes[:, 1]
-    return {
-        "mouth_open": _mean_gap(points, lips) / distance,
-        "eyes_open": _mean_gap(points, lids) / distance,
-        "pitch": -(points[:, 30, 1] - eyes[:, 1]) / height,
-        "yaw": (points[:, 30, 0] - eyes[:, 0]) / distance,
-    }
-
-
-def _mean_gap(points: np.ndarray, pairs: list[tuple[int, int]]) -> np.ndarray:
-    upper, lower = zip(*pairs, strict=True)
-    return (points[:, list(lower), 1] - points[:, list(upper), 1]).mean(1)
-
-
 def attribute_targets(rows: list[dict[str, str]], landmarks: np.ndarray) -> np.ndarray:
     """``[M, A]`` float32 in the order of ATTRIBUTES, each standardised, NaN where unknown."""
-    measured = landmark_measures(landmarks)
+    measured = geometry(landmarks)
     columns: dict[str, np.ndarray] = {
         "smile": np.array([float(row["smile_score"]) for row in rows]),
         "age": np.array([AGE_MIDPOINTS.get(row["age"], np.nan) for row in rows], np.float64),

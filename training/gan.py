@@ -43,6 +43,7 @@ class GanConfig:
     Attributes:
         train_resolution: side of the pictures in this stage; at most the generator's resolution.
         init: ``latest.pt`` of the stage before; its averaged weights are taken over.
+        init_resolution: side of its pictures where it was lower: blocks above start silent; 0 else.
         kl_weight: per nat of KL, against a reconstruction loss of order 0.3 at the start.
         supervision_weight: of the linear attribute and landmark head.
         adversarial_weight: 0 trains the autoencoder alone.
@@ -53,6 +54,7 @@ class GanConfig:
     loop: LoopConfig
     train_resolution: int
     init: str = ""
+    init_resolution: int = 0
     learning_rate: float = 2e-3
     encoder_learning_rate: float = 1e-3
     kl_weight: float = 4e-5
@@ -207,11 +209,11 @@ class GanTask:
     def evaluate(
         self, ema: dict[str, nn.Module], batch: Batch
     ) -> tuple[dict[str, float], list[Tensor]]:
-        """PSNR of G(w), R^2 of the probe; sheet rows: source, G(w), samples from N(0, cov w)."""
+        """PSNR of G(w), R^2 of the probe; sheet rows: source, G(w), samples (axis-wise)."""
         generator, encoder = ema["generator"], ema["encoder"]
         assert isinstance(generator, Generator)
         assert isinstance(encoder, FeatureStyleEncoder)
-        latents, _ = encoder(batch.images)
+        latents = encoder(batch.images)[0]
         picture = self.synthesise(latents, generator)
         predicted = self.probe.head(latents[:, 0])[:, : len(ATTRIBUTES)]
         metrics = {"psnr_w": float(psnr(picture, batch.images).mean())}
@@ -221,5 +223,6 @@ class GanTask:
             residual = (predicted[known, index] - target[known]).square().mean()
             metrics[f"r2_{name}"] = float(1 - residual / target[known].var())
         spread = torch.randn(16, latents.shape[-1], generator=torch.Generator().manual_seed(0))
-        samples = self.synthesise(generator.broadcast(spread * latents[:, 0].std(dim=0)), generator)
+        drawn = latents[:, 0].mean(dim=0) + spread * latents[:, 0].std(dim=0)
+        samples = self.synthesise(generator.broadcast(drawn), generator)
         return metrics, [batch.images[:16], picture[:16], samples]

@@ -15,26 +15,34 @@ import torch.multiprocessing as mp
 
 from training.config import load_yaml
 from training.data import load
+from training.encoders import EncoderConfig, FeatureStyleTask
 from training.gan import GanConfig, GanTask
 from training.loop import Loop
 
 
-def build_gan(path: Path) -> tuple[GanConfig, GanTask]:
-    """A generator stage from its YAML file, initialised from the stage before where one is named."""
-    config = load_yaml(GanConfig, path)
+KINDS: dict[str, tuple[type[GanConfig], type[GanTask]]] = {
+    "gan": (GanConfig, GanTask),
+    "encoder": (EncoderConfig, FeatureStyleTask),
+}
+
+
+def build(kind: str, path: Path) -> tuple[GanConfig, GanTask]:
+    """A task from its YAML file, initialised from the stage before where one is named."""
+    config_type, task_type = KINDS[kind]
+    config = load_yaml(config_type, path)
     torch.manual_seed(config.loop.seed)
-    task = GanTask(config)
+    task = task_type(config)
     if config.init:
         task.initialise(Path(config.init))
-        lower = config.train_resolution // 2
-        task.grow_from(lower)
+        if config.init_resolution:
+            task.grow_from(config.init_resolution)
     return config, task
 
 
 def worker(rank: int, arguments: argparse.Namespace) -> None:
     """Body of one worker process."""
     torch.set_num_threads(1)
-    config, task = build_gan(arguments.config)
+    config, task = build(arguments.kind, arguments.config)
     workers = config.loop.workers
     if workers > 1:
         store = f"file://{arguments.out.resolve()}/rendezvous"
@@ -48,7 +56,7 @@ def worker(rank: int, arguments: argparse.Namespace) -> None:
 def main() -> None:
     """Parse arguments, start the workers."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=["gan"])
+    parser.add_argument("kind", choices=sorted(KINDS))
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path("data/faces"))
@@ -57,6 +65,6 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "rendezvous").unlink(missing_ok=True)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    workers = load_yaml(GanConfig, arguments.config).loop.workers
+    workers = load_yaml(KINDS[arguments.kind][0], arguments.config).loop.workers
     mp.spawn(worker, args=(arguments,), nprocs=workers)
 

@@ -1,1 +1,29 @@
-"""vidinv: edit faces in video by GAN inversion."""
+"""vidinv: edit faces in video by GAN inversion.
+
+    import vidinv
+    result = vidinv.edit("clip.mp4", "smiling.mp4", attributes={"smile": 1.0})
+
+The names below load on first use, so that importing vidinv costs nothing and child processes that
+only decode video start without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vidinv.api import edit, invert
+    from vidinv.packs import load_pack
+    from vidinv.types import ClipResult
+
+__version__ = "0.1.0"
+__all__ = ["ClipResult", "__version__", "edit", "invert", "load_pack"]
+
+_HOMES = {"edit": "api", "invert": "api", "load_pack": "packs", "ClipResult": "types"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vidinv' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"vidinv.{_HOMES[name]}"), name)

@@ -174,7 +174,8 @@ class Inversion:
 
     Attributes:
         latents_NLD: ``[N, L, D]`` w+ codes; methods that work in W repeat the row L times.
-        features_NCHW: feature code F at layer K for fse, else None.
+        features_NCHW: feature code at layer K for fse, kept relative to the generator's own
+            features: F - G^K(w); else None.
     """
 
     latents_NLD: torch.Tensor

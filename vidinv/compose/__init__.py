@@ -1,1 +1,8 @@
+"""Pasting edited faces back into full frames: masks, detail transfer, blending."""
 
+from vidinv.compose.change import Change
+from vidinv.compose.composer import Composer
+from vidinv.compose.masks import feather
+from vidinv.compose.paste import apply_change
+
+__all__ = ["Change", "Composer", "apply_change", "feather"]

@@ -1,1 +1,42 @@
+"""Faces in frames: detect, track, align, crop, mask, recognise. Knows no video files, no GAN."""
 
+from vidinv.faces.align import ALIGNMENTS, FFHQ, TIGHT, Alignment, named_alignment
+from vidinv.faces.analysis import analyse
+from vidinv.faces.crops import extract_crop, extract_native_crop, native_size_px
+from vidinv.faces.dlib_backend import dlib_backend
+from vidinv.faces.identity import centered_cosine, group_persons, same_person
+from vidinv.faces.mask import FaceRegion, face_mask
+from vidinv.faces.protocols import Backend, Detection, Detector, Embedder, LandmarkPredictor
+from vidinv.faces.search import FoundFace, find_faces
+from vidinv.faces.select import embed_reference, select_tracks
+from vidinv.faces.smooth import Smoothing
+from vidinv.faces.track import TrackingOptions
+
+__all__ = [
+    "ALIGNMENTS",
+    "FFHQ",
+    "TIGHT",
+    "Alignment",
+    "Backend",
+    "Detection",
+    "Detector",
+    "Embedder",
+    "FaceRegion",
+    "FoundFace",
+    "LandmarkPredictor",
+    "Smoothing",
+    "TrackingOptions",
+    "analyse",
+    "centered_cosine",
+    "dlib_backend",
+    "embed_reference",
+    "extract_crop",
+    "extract_native_crop",
+    "face_mask",
+    "find_faces",
+    "group_persons",
+    "named_alignment",
+    "native_size_px",
+    "same_person",
+    "select_tracks",
+]

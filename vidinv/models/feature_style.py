@@ -6,8 +6,9 @@ the feature head reads one stage and gives F at layer K of the generator.
 Departures from the paper, decided by size and measured in docs/LOG.md:
 - trunk widths and depths are set by the pack (iresnet50 would outweigh a small generator 30 times);
 - the latent space may be W (one linear head, repeated) or W+ (one head a layer, as in the paper);
-- the feature head predicts F - G^K(w) through a bottleneck of ``feature_width`` channels; adding
-  G^K(w) back gives the paper's F, and its loss of eq. 4 becomes the mean square of the prediction.
+- the feature head also reads G^K(w) and predicts F - G^K(w) through a bottleneck of
+  ``feature_width`` channels: training starts from G(w), F stays near the generator's own features
+  (what eq. 1 needs), and the loss of eq. 4 is the mean square of the prediction.
 
 Shapes: x ``[N, 3, R, R]`` in [-1, 1], latents ``[N, L, D]``, features ``[N, C(r), r, r]`` with r the
 feature resolution; K = 2 log2(r) - 3 convolutions have run when F comes in (r = 16: K = 5).
@@ -41,7 +42,7 @@ class FeatureStyleConfig:
     """
 
     input_resolution: int = 64
-    widths: tuple[int, int, int, int] = (48, 96, 192, 256)
+    widths: tuple[int, int, int, int] = (32, 64, 128, 256)
     blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
     latent_space: Literal["w", "w+"] = "w"
     feature_resolution: int = 16
@@ -58,15 +59,18 @@ class FeatureStyleConfig:
 
 
 class ResidualBlock(nn.Module):
-    """BN, conv, BN, PReLU, strided conv, BN, plus shortcut (the block of InsightFace's iresnet)."""
+    """BN, strided conv, BN, PReLU, conv, BN, plus shortcut.
+
+    InsightFace's iresnet block with the stride in its first convolution: a quarter of the work.
+    """
 
     def __init__(self, in_channels: int, channels: int, *, stride: int) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(in_channels)
-        self.conv1 = nn.Conv2d(in_channels, channels, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.prelu = nn.PReLU(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, stride=stride, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn3 = nn.BatchNorm2d(channels)
         self.shortcut = (
             nn.Sequential(
@@ -110,12 +114,16 @@ class Trunk(nn.Module):
 
 
 class FeatureHead(nn.Module):
-    """BN, conv, BN, PReLU, strided conv, BN as in the paper, then the bottleneck's 1x1 expansion."""
+    """F - G^K(w) from a stage of the trunk and G^K(w).
+
+    ``look`` is the paper's head (BN, conv, BN, PReLU, strided conv, BN); ``compare`` joins what it
+    saw with what the generator makes of w; the 1x1 ``expand`` leaves the bottleneck.
+    """
 
     def __init__(self, in_channels: int, width: int, out_channels: int, *, stride: int) -> None:
         super().__init__()
         hidden = max(in_channels, width)
-        self.reduce = nn.Sequential(
+        self.look = nn.Sequential(
             nn.BatchNorm2d(in_channels),
             nn.Conv2d(in_channels, hidden, 3, padding=1, bias=False),
             nn.BatchNorm2d(hidden),
@@ -123,15 +131,20 @@ class FeatureHead(nn.Module):
             nn.Conv2d(hidden, width, 3, stride=stride, padding=1, bias=False),
             nn.BatchNorm2d(width),
         )
+        self.compare = nn.Sequential(
+            nn.Conv2d(width + out_channels, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.PReLU(width),
+        )
         self.expand = nn.Conv2d(width, out_channels, 1, bias=False)
         nn.init.zeros_(self.expand.weight)  # training starts from G(w)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.expand(self.reduce(x))
+    def forward(self, seen: Tensor, generated: Tensor) -> Tensor:
+        return self.expand(self.compare(torch.cat([self.look(seen), generated], dim=1)))
 
 
 class FeatureStyleEncoder(nn.Module):
-    """x -> (latents, feature residual F - G^K(w) or None)."""
+    """x -> latents and what the feature head will look at; then the head, given G^K(w)."""
 
     w_offset: Tensor
 
@@ -147,13 +160,17 @@ class FeatureStyleEncoder(nn.Module):
         self.feature_stage = self._stage_for_features()
         self.feature_head = self._build_feature_head(generator) if config.feature_width else None
 
-    def forward(self, x_N3RR: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x_N3RR: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents ``[N, L, D]`` and the trunk's stage for ``feature_residual``."""
         stages = self.trunk(self._resize(x_N3RR))
         pooled = [F.adaptive_avg_pool2d(stage, POOL_SIZE).flatten(1) for stage in stages]
         rows = self.latent_head(torch.cat(pooled, dim=1)).unflatten(1, (-1, self.w_dim))
         latents = (rows + self.w_offset).expand(-1, self.num_ws, -1)
-        head = self.feature_head
-        return latents, None if head is None else head(stages[self.feature_stage])
+        return latents, stages[self.feature_stage]
+
+    def feature_residual(self, seen: Tensor, generated_NCHW: Tensor) -> Tensor | None:
+        """F - G^K(w) of the shape of ``generated_NCHW`` = G^K(w); None without a feature head."""
+        return None if self.feature_head is None else self.feature_head(seen, generated_NCHW)
 
     def _resize(self, x: Tensor) -> Tensor:
         side = self.config.input_resolution

@@ -1,1 +1,58 @@
+"""Reading and writing video and pictures: the only part of vidinv that imports av and decord.
 
+The names below load on first use: the decoding and encoding child processes import this package
+too, and must start without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vidinv.video.images import is_image_path, read_image, write_image
+    from vidinv.video.info import StreamInfo, VideoInfo
+    from vidinv.video.reader import VideoReader, open_reader, probe
+    from vidinv.video.sampler import FrameSampler
+    from vidinv.video.shots import ShotDetector
+    from vidinv.video.writer import EncodeOptions, VideoWriter, copy_media, open_writer
+
+_HOMES = {
+    "EncodeOptions": "writer",
+    "FrameSampler": "sampler",
+    "ShotDetector": "shots",
+    "StreamInfo": "info",
+    "VideoInfo": "info",
+    "VideoReader": "reader",
+    "VideoWriter": "writer",
+    "copy_media": "writer",
+    "is_image_path": "images",
+    "open_reader": "reader",
+    "open_writer": "writer",
+    "probe": "reader",
+    "read_image": "images",
+    "write_image": "images",
+}
+
+__all__ = [
+    "EncodeOptions",
+    "FrameSampler",
+    "ShotDetector",
+    "StreamInfo",
+    "VideoInfo",
+    "VideoReader",
+    "VideoWriter",
+    "copy_media",
+    "is_image_path",
+    "open_reader",
+    "open_writer",
+    "probe",
+    "read_image",
+    "write_image",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,77 @@
+"""How much of the person an edit keeps: recognition embeddings on a few frames of a run.
+
+An embedding costs about 65 ms on a CPU, so a run looks at ``MAX_SAMPLES`` frames, evenly spread
+over the edited tracks; ``report`` looks at all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from vidinv.faces import Backend, extract_crop, named_alignment
+from vidinv.faces.protocols import Embedding, Points
+from vidinv.metrics.identity import identity_consistency, similarity
+from vidinv.types import FaceTrack, Frame, IdentitySummary, Image
+
+MAX_SAMPLES = 12
+CHIP_PX = 256  # kept per sample: the recognition net itself looks at 150 px
+
+
+class IdentitySampler:
+    """Collects face pictures during a run, and compares them at its end."""
+
+    def __init__(self, backend: Backend, mean_embedding: torch.Tensor | None) -> None:
+        self._backend = backend
+        self._mean = 0.0 if mean_embedding is None else mean_embedding.numpy()
+        self._wanted: dict[int, list[FaceTrack]] = {}
+        self._chips: list[tuple[int, Image, Image, Points]] = []
+        self._summary: IdentitySummary | None = None
+
+    def plan(self, tracks: Sequence[FaceTrack]) -> None:
+        """Choose the frames to look at."""
+        places = [(track, index) for track in tracks for index in range(track.first, track.last + 1)]
+        chosen = np.linspace(0, len(places) - 1, min(MAX_SAMPLES, len(places))).round().astype(int)
+        for track, index in (places[i] for i in chosen):
+            self._wanted.setdefault(index, []).append(track)
+
+    def observe(self, frame: Frame, picture: Image) -> None:
+        """Keep the faces of a frame that was chosen, before and after."""
+        for track in self._wanted.get(frame.index, []):
+            landmarks = track.landmarks(frame.index)
+            crop = named_alignment("ffhq").crop(landmarks)
+            matrix = crop.frame_to_crop(CHIP_PX)
+            points = (landmarks @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+            chips = [extract_crop(image, crop, CHIP_PX) for image in (frame.image, picture)]
+            self._chips.append((track.id, chips[0], chips[1], points))
+
+    def summary(self) -> IdentitySummary:
+        """Figures over the frames that were kept; computed once."""
+        if self._summary is None:
+            self._summary = self._compare()
+        return self._summary
+
+    def _compare(self) -> IdentitySummary:
+        if not self._chips:
+            return IdentitySummary()
+        source = np.stack([self._embed(chip, points) for _, chip, _, points in self._chips])
+        output = np.stack([self._embed(chip, points) for _, _, chip, points in self._chips])
+        ids = np.array([track for track, *_ in self._chips])
+        kept = similarity(source, output, mean=self._mean)
+        return IdentitySummary(
+            ic_source=self._consistency(source, ids),
+            ic_output=self._consistency(output, ids),
+            similarity_mean=round(float(kept.mean()), 4),
+            similarity_min=round(float(kept.min()), 4),
+        )
+
+    def _embed(self, chip: Image, points: Points) -> Embedding:
+        return self._backend.embedder.embed(chip, points)
+
+    def _consistency(self, embeddings: np.ndarray, ids: np.ndarray) -> float | None:
+        """IC averaged over the tracks with at least two samples."""
+        groups = [embeddings[ids == track] for track in np.unique(ids)]
+        values = [identity_consistency(g, mean=self._mean) for g in groups if len(g) > 1]
+        return round(float(np.mean(values)), 4) if values else None

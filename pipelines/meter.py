@@ -1,0 +1,66 @@
+"""Peak memory of the process tree, and progress that a person can read."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import TypeVar
+
+import psutil
+from tqdm import tqdm
+
+T = TypeVar("T")
+_SAMPLE_SECONDS = 0.2
+
+
+class MemoryMeter:
+    """Samples the resident memory of this process and its children; ``peak_mb`` is the largest sum.
+
+    Memory that processes share is counted once for each of them.
+    """
+
+    def __init__(self) -> None:
+        self.peak_mb = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="memory-meter", daemon=True)
+
+    def __enter__(self) -> MemoryMeter:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._sample()
+
+    def _run(self) -> None:
+        while not self._stop.wait(_SAMPLE_SECONDS):
+            self._sample()
+
+    def _sample(self) -> None:
+        own = psutil.Process()
+        total = 0
+        for process in [own, *own.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):  # a child may end between the two calls
+                total += process.memory_info().rss
+        self.peak_mb = max(self.peak_mb, total / 2**20)
+
+
+class Progress:
+    """A bar on stderr for each pass: frames, frames per second, time left; silent when asked."""
+
+    def __init__(self, *, quiet: bool = True) -> None:
+        self.quiet = quiet
+
+    def track(self, items: Iterable[T], *, label: str, total: int | None) -> Iterator[T]:
+        """Yield ``items``, counting them."""
+        bar = tqdm(items, desc=label, total=total, unit="frame", disable=self.quiet, leave=False)
+        with contextlib.closing(bar):
+            yield from bar

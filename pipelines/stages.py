@@ -1,0 +1,191 @@
+"""The stages that every run is made of: analyse a clip, edit its faces, compose its frames.
+
+``edit`` runs them in this process, ``batch`` on Ray; both call these very functions. Work goes in
+chunks of consecutive frames that are anchored to the start of the shot, so the same faces are
+computed in the same batches whatever the number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from vidinv.compose import Composer
+from vidinv.editing.directions import Directions
+from vidinv.editing.schedules import strength_at
+from vidinv.faces import extract_crop, face_mask
+from vidinv.inversion import Inverter
+from vidinv.types import Analysis, Crop, EditSpec, FaceTrack, Frame, Image, Inversion
+
+MAX_CHUNK_FRAMES = 8
+MAX_CHUNK_BYTES = 64 * 2**20  # a few chunks are in flight at once
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FaceEdit:
+    """One face of one frame on its way from the networks to the frame.
+
+    Attributes:
+        landmarks: ``[68, 2]`` in frame pixels.
+        source_crop, rendered, edited: ``[R, R, 3]`` float32 RGB, 0..255: the aligned face, what
+            the generator makes of it, and the same with the edit.
+    """
+
+    track: FaceTrack
+    crop: Crop
+    landmarks: npt.NDArray[np.float32]
+    source_crop: Float32
+    rendered: Float32
+    edited: Float32
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive frames of one shot and, for each, its edited faces."""
+
+    frames: list[Frame]
+    faces: list[list[FaceEdit]]
+
+
+def chunk_length(frame: Frame) -> int:
+    """Frames in a chunk: by size alone, so that it is the same in every run of a clip."""
+    return int(np.clip(MAX_CHUNK_BYTES // frame.image.nbytes, 1, MAX_CHUNK_FRAMES))
+
+
+def chunked(frames: Iterable[Frame], shots: Sequence[tuple[int, int]]) -> Iterator[list[Frame]]:
+    """Group frames into chunks that begin at the start of each shot and never cross a cut."""
+    starts = {first for first, _ in shots}
+    chunk: list[Frame] = []
+    for frame in frames:
+        if chunk and (frame.index in starts or len(chunk) == chunk_length(frame)):
+            yield chunk
+            chunk = []
+        chunk.append(frame)
+    if chunk:
+        yield chunk
+
+
+class FaceEditor:
+    """Second stage: crops, inversion and rendering of the selected tracks, chunk by chunk.
+
+    Args:
+        directions: None inverts only: the edited picture is the rendered one, pasted as it is.
+        start_seconds: time of the clip's first frame; keyframes count from there.
+    """
+
+    def __init__(
+        self,
+        inverter: Inverter,
+        *,
+        directions: Directions | None,
+        spec: EditSpec,
+        tracks: Sequence[FaceTrack],
+        resolution: int,
+        start_seconds: float = 0.0,
+    ) -> None:
+        self.inverter, self.directions, self.spec = inverter, directions, spec
+        self.tracks, self.resolution = tracks, resolution
+        self.start_seconds = start_seconds
+
+    def process(self, chunks: Iterable[list[Frame]]) -> Iterator[Chunk]:
+        """Edit the faces of every chunk; frames without a selected face pass through."""
+        for frames in chunks:
+            faces: list[list[FaceEdit]] = [[] for _ in frames]
+            for track in self.tracks:
+                rows = [row for row, frame in enumerate(frames) if track.covers(frame.index)]
+                if rows:
+                    edits = self._edit_track(track, [frames[row] for row in rows])
+                    for row, edit in zip(rows, edits, strict=True):
+                        faces[row].append(edit)
+            yield Chunk(frames, faces)
+
+    def _edit_track(self, track: FaceTrack, frames: list[Frame]) -> list[FaceEdit]:
+        crops = [track.crop(frame.index) for frame in frames]
+        sources = [
+            as_float_rgb(extract_crop(frame.image, crop, self.resolution))
+            for frame, crop in zip(frames, crops, strict=True)
+        ]
+        landmarks = [track.landmarks(frame.index) for frame in frames]
+        rendered, edited = self._render(np.stack(sources), frames)
+        rows = zip(crops, landmarks, sources, rendered, edited, strict=True)
+        return [FaceEdit(track, *row) for row in rows]
+
+    def _render(self, sources_NRR3: Float32, frames: list[Frame]) -> tuple[Float32, Float32]:
+        inversion = self.inverter.encode(to_tensor(sources_NRR3), None)
+        rendered = to_array(self.inverter.render(inversion, inversion.latents_NLD, None))
+        if self.directions is None:
+            return rendered, rendered
+        latents = self._edited_latents(inversion, self.directions, frames)
+        if torch.equal(latents, inversion.latents_NLD):
+            return rendered, rendered
+        return rendered, to_array(self.inverter.render(inversion, latents, None))
+
+    def _edited_latents(
+        self, inversion: Inversion, directions: Directions, frames: list[Frame]
+    ) -> torch.Tensor:
+        seconds = np.array([frame.time_seconds - self.start_seconds for frame in frames])
+        strengths = {
+            name: torch.from_numpy(np.asarray(strength_at(keyframes, seconds)))
+            for name, keyframes in self.spec.attributes.items()
+        }
+        return directions.apply(inversion.latents_NLD, strengths)
+
+
+class FrameComposer:
+    """Third stage: paste the edited faces of each frame; one ``Composer`` per track."""
+
+    def __init__(self, *, detail: bool) -> None:
+        self.detail = detail
+        self._composers: dict[int, Composer] = {}
+
+    def process(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Frame, Image]]:
+        """Source frame and composed picture, frame by frame."""
+        for chunk in chunks:
+            for frame, faces in zip(chunk.frames, chunk.faces, strict=True):
+                yield frame, self._compose(frame.image, faces)
+
+    def _compose(self, image: Image, faces: list[FaceEdit]) -> Image:
+        present = {face.track.id for face in faces}
+        # A track has no gaps, so a composer whose face is gone is never needed again.
+        self._composers = {k: c for k, c in self._composers.items() if k in present}
+        for face in faces:
+            composer = self._composers.setdefault(face.track.id, Composer(detail=self.detail))
+            image = composer.compose(
+                image,
+                crop=face.crop,
+                source_crop=face.source_crop,
+                rendered=face.rendered,
+                edited=face.edited,
+                mask=face_mask(face.landmarks, crop=face.crop, size_px=len(face.edited)),
+            )
+        return image
+
+
+def frames_without(analysis: Analysis, tracks: Sequence[FaceTrack]) -> int:
+    """Number of frames of the clip in which none of ``tracks`` is present."""
+    covered = np.zeros(analysis.num_frames, bool)
+    for track in tracks:
+        covered[track.first : track.last + 1] = True
+    return int((~covered).sum())
+
+
+def as_float_rgb(image: Image) -> Float32:
+    """uint8 or uint16 picture as float32 in 0..255."""
+    scale = 255.0 / np.iinfo(image.dtype).max
+    return image.astype(np.float32) * np.float32(scale)
+
+
+def to_tensor(images_NRR3: Float32) -> torch.Tensor:
+    """``[N, R, R, 3]`` 0..255 -> ``[N, 3, R, R]`` in [-1, 1], channels last."""
+    return torch.from_numpy(images_NRR3).permute(0, 3, 1, 2) / 127.5 - 1.0
+
+
+def to_array(images_N3RR: torch.Tensor) -> Float32:
+    """``[N, 3, R, R]`` in [-1, 1] -> ``[N, R, R, 3]`` float32 clipped to 0..255."""
+    scaled = images_N3RR.add(1).mul_(127.5).clamp_(0, 255)
+    return scaled.float().permute(0, 2, 3, 1).contiguous().cpu().numpy()

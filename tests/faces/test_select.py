@@ -1,0 +1,150 @@
+"""Whom to edit, with made-up tracks and a fake embedder; good and bad requests in pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vidinv.errors import UsageError
+from vidinv.faces import (
+    Backend,
+    Detection,
+    centered_cosine,
+    group_persons,
+    same_person,
+    select_tracks,
+)
+from vidinv.types import Analysis, FaceTrack
+
+ANN, BOB, EVE = np.eye(3, dtype=np.float32)
+PICTURE = np.zeros((100, 100, 3), np.uint8)
+
+
+class FakeNetworks:
+    """Finds ``faces`` faces in any picture, and says they are all ``person``."""
+
+    name, same_person_distance, min_face_px = "fake", 0.6, 80.0
+
+    def __init__(self, person: np.ndarray = ANN, *, faces: int = 1) -> None:
+        self.person, self.faces = person, faces
+
+    def detect(self, image: Any, *, threshold: float = 0.0) -> list[Detection]:
+        return [Detection((10, 10, 60, 60), 1.0)] * self.faces
+
+    def predict(self, image: Any, box: Any) -> np.ndarray:
+        return np.random.default_rng(0).uniform(box[0], box[2], (68, 2)).astype(np.float32)
+
+    def embed(self, image: Any, landmarks: Any) -> np.ndarray:
+        return self.person
+
+    def distance(self, a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.linalg.norm(a - b))
+
+
+def track(
+    number: int,
+    person: np.ndarray | None,
+    first: int,
+    last: int,
+    *,
+    side: float = 100,
+    shot: int = 0,
+) -> FaceTrack:
+    length = last - first + 1
+    return FaceTrack(
+        id=number,
+        shot=shot,
+        first=first,
+        landmarks_T682=np.zeros((length, 68, 2), np.float32),
+        crops_T4=np.tile([50.0, 50.0, side / 2, 0.0], (length, 1)),
+        measured_T=np.ones(length, bool),
+        embedding=person,
+    )
+
+
+CLIP = Analysis(
+    num_frames=100,
+    shots=((0, 49), (50, 99)),
+    tracks=(
+        track(0, ANN, 0, 20, side=100),
+        track(1, BOB, 0, 49, side=90),
+        track(2, ANN, 30, 49, side=100),
+        track(3, BOB, 50, 99, side=60, shot=1),
+        track(4, EVE, 50, 60, side=80, shot=1),
+    ),
+)
+
+
+def selected(face: str, networks: FakeNetworks | None = None, clip: Analysis = CLIP) -> list[int]:
+    networks = networks or FakeNetworks()
+    backend = Backend(networks, networks, networks)
+    chosen = select_tracks(clip, face, backend=backend, load_image=lambda _: PICTURE)
+    return [track.id for track in chosen]
+
+
+def test_all() -> None:
+    assert selected("all") == [0, 1, 2, 3, 4]
+
+
+def test_largest_is_one_person_a_shot() -> None:
+    # Ann (0 and 2, 41 frames at 100 px) over Bob (50 at 90); Bob over Eve, who is there briefly.
+    assert selected("largest") == [0, 2, 3]
+
+
+@pytest.mark.parametrize(("face", "ids"), [("0", [0, 2]), ("3", [1, 3]), ("4", [4])])
+def test_number_takes_all_of_that_person(face: str, ids: list[int]) -> None:
+    assert selected(face) == ids
+
+
+@pytest.mark.parametrize("face", ["5", "-1"])
+def test_number_out_of_range_fails(face: str) -> None:
+    with pytest.raises(UsageError, match=rf"no face {face} in the clip: it has faces 0 to 4 \(5"):
+        selected(face)
+
+
+def test_reference() -> None:
+    assert selected("bob.jpg", FakeNetworks(BOB)) == [1, 3]
+
+
+def test_reference_without_a_face_fails() -> None:
+    with pytest.raises(UsageError, match=r"no face found in reference tree\.jpg"):
+        selected("tree.jpg", FakeNetworks(faces=0))
+
+
+def test_reference_of_someone_else_fails() -> None:
+    stranger = np.full(3, 2, np.float32)
+    with pytest.raises(UsageError, match=r"not in the clip: nearest face at distance 3\.00"):
+        selected("stranger.jpg", FakeNetworks(stranger))
+
+
+def test_reference_takes_the_nearer_of_two_at_once() -> None:
+    twins = Analysis(10, ((0, 9),), (track(0, ANN + 0.2, 0, 9), track(1, ANN + 0.1, 0, 9)))
+    assert selected("ann.jpg", clip=twins) == [1]
+
+
+@pytest.mark.parametrize("face", ["largest", "all", "0", "ann.jpg"])
+def test_clip_without_faces_selects_none(face: str) -> None:
+    assert selected(face, clip=Analysis(10, ((0, 9),), ())) == []
+
+
+def test_persons_across_shots() -> None:
+    persons = group_persons(CLIP.tracks, embedder=FakeNetworks())
+    assert [[track.id for track in person] for person in persons] == [[0, 2], [1, 3], [4]]
+
+
+def test_same_person_needs_embeddings_and_time_apart() -> None:
+    networks = FakeNetworks()
+    early, late = track(0, ANN, 0, 9), track(1, ANN, 20, 29)
+    assert same_person(early, late, embedder=networks)
+    assert not same_person(early, track(1, BOB, 20, 29), embedder=networks)
+    assert not same_person(early, track(1, ANN, 5, 29), embedder=networks)
+    assert not same_person(early, track(1, None, 20, 29), embedder=networks)
+
+
+def test_centered_cosine() -> None:
+    mean = np.full(3, 10, np.float32)
+    assert centered_cosine(mean + ANN, mean + 2 * ANN, mean=mean) == pytest.approx(1.0)
+    assert centered_cosine(mean + ANN, mean + BOB, mean=mean) == pytest.approx(0.0)
+    assert centered_cosine(mean, mean + BOB, mean=mean) == 0.0

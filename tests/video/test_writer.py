@@ -1,0 +1,365 @@
+"""Writing: what the source had comes back, and nothing is left behind when it fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import av
+import numpy as np
+import psutil
+import pytest
+
+from tests.video.clips import make_clip, packets_of, pattern, plain_times, psnr
+from vidinv.errors import DecodeError, EncodeError, UnknownNameError, UsageError
+from vidinv.types import Frame
+from vidinv.video import EncodeOptions, VideoInfo, copy_media, open_reader, open_writer, probe
+
+CLIPS = [
+    "cuts_crowd.mp4",
+    "expression_512.mp4",
+    "fullbody_720x1080.mp4",
+    "greenscreen_512.mp4",
+    "grid_bbaf2n.mpg",
+    "grid_lbax4n.mpg",
+    "grid_pwij3p.mpg",
+    "landscape_1280x720.mp4",
+    "noface_bottle.mp4",
+    "outdoor_720x1364.mp4",
+    "portrait_glasses_720x1280.mp4",
+    "rotate90_noface.mov",
+    "sign_smallface.mkv",
+    "talk_hand_512.mp4",
+]
+NUM_FRAMES = 24
+TAGS = ("sample_aspect_ratio", "color_matrix", "color_primaries", "color_transfer", "width")
+
+
+def trip(source: Path, output: Path, *, limit: int | None = None, **options) -> tuple[str, ...]:
+    with (
+        open_reader(source) as reader,
+        open_writer(output, source=reader.info, options=EncodeOptions(**options)) as writer,
+    ):
+        for frame in islice(reader, limit):
+            writer.write(frame)
+    return writer.warnings
+
+
+def read(path: Path, limit: int | None = None) -> list[Frame]:
+    with open_reader(path) as reader:
+        return list(islice(reader, limit))
+
+
+def seconds(frames: list[Frame]) -> list[Fraction]:
+    return [frame.pts * frame.time_base for frame in frames]
+
+
+def same_sound(a: Path, b: Path, *, slack: float = 0.0) -> bool:
+    one, other = packets_of(a), packets_of(b)
+    close = all(abs(x[0] - y[0]) <= slack for x, y in zip(one, other, strict=True))
+    return close and [p[2] for p in one] == [p[2] for p in other]
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_real_clip_comes_back(shared_dir, tmp_path, name):
+    source = shared_dir / "clips" / name
+    output = tmp_path / (Path(name).stem + (".mkv" if name.endswith("mkv") else ".mp4"))
+    warnings = trip(source, output, limit=NUM_FRAMES)
+    assert warnings == ()
+    before, after = read(source, NUM_FRAMES), read(output)
+    assert seconds(after) == seconds(before) == plain_times(output)
+    assert [f.duration * f.time_base for f in after[:-1]] == pytest.approx(
+        [f.duration * f.time_base for f in before[:-1]], abs=1e-3
+    )
+    assert min(psnr(a.image, b.image) for a, b in zip(after, before, strict=True)) >= 40
+    a, b = probe(source), probe(output)
+    assert [getattr(a, t) for t in TAGS] == [getattr(b, t) for t in TAGS]
+    assert max(1, a.color_range) == max(1, b.color_range)
+    # MPEG program streams keep sound times in 1/90000 s, MP4 in samples.
+    assert same_sound(source, output, slack=1 / 90000 if name.endswith("mpg") else 0.0)
+    assert os.listdir(tmp_path) == [output.name]
+
+
+@pytest.mark.parametrize("name", ["sign_smallface.mkv", "talk_hand_512.mp4"])
+def test_brightness_does_not_drift(shared_dir, tmp_path, name):
+    source = shared_dir / "clips" / name
+    trip(source, tmp_path / "a.mp4", limit=8, crf=12)
+    pairs = zip(read(tmp_path / "a.mp4"), read(source, 8), strict=True)
+    shifts = [a.image.mean(dtype=float) - b.image.mean(dtype=float) for a, b in pairs]
+    assert max(abs(s) for s in shifts) < 0.3
+
+
+@pytest.mark.parametrize("tags", [(1, 2, 1, 1), (1, 1, 1, 1), (9, 1, 9, 14), (2, 0, 2, 2)])
+def test_color_tags_and_levels_come_back(tmp_path, tags):
+    source = make_clip(tmp_path / "a.mp4", num_frames=4, tags=tags)
+    trip(source, tmp_path / "b.mp4", crf=8)
+    a, b = probe(source), probe(tmp_path / "b.mp4")
+    for name in ("color_matrix", "color_range", "color_primaries", "color_transfer"):
+        assert getattr(b, name) == getattr(a, name)
+    for x, y in zip(read(source), read(tmp_path / "b.mp4"), strict=True):
+        assert abs(x.image.mean() - y.image.mean()) < 0.3
+        assert psnr(x.image, y.image) > 40
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_variable_rate_and_late_start_come_back(tmp_path, suffix):
+    pts = [700, 740, 741, 900, 1500, 1501, 1502, 1503, 4000, 4001, 4040, 4444]
+    source = make_clip(tmp_path / f"a{suffix}", pts=pts, time_base=Fraction(1, 1000), audio=True)
+    trip(source, tmp_path / f"b{suffix}")
+    assert plain_times(tmp_path / f"b{suffix}") == plain_times(source)
+    assert [round(t * 1000) for t in plain_times(source)] == pts
+    assert same_sound(source, tmp_path / f"b{suffix}")
+
+
+def test_fine_time_base_comes_back(tmp_path):
+    pts = [0, 1001, 2003, 3003, 90001, 90002, 90100, 180000, 180500, 180900, 181000, 190001]
+    source = make_clip(tmp_path / "a.mp4", pts=pts, time_base=Fraction(1, 90000))
+    assert trip(source, tmp_path / "b.mp4") == ()
+    assert probe(tmp_path / "b.mp4").time_base == Fraction(1, 90000)
+    assert plain_times(tmp_path / "b.mp4") == plain_times(source)
+
+
+def test_coarse_container_is_said(tmp_path):
+    source = make_clip(tmp_path / "a.mp4", time_base=Fraction(1, 90000))
+    (warning,) = trip(source, tmp_path / "b.mkv")
+    assert "1/1000 s" in warning
+    assert "rounded" in warning
+
+
+def test_rotated_source_becomes_upright(tmp_path):
+    how = {"num_frames": 4, "aspect": Fraction(4, 3), "rotation": 90}
+    source = make_clip(tmp_path / "a.mp4", **how)
+    trip(source, tmp_path / "b.mp4")
+    a, b = probe(source), probe(tmp_path / "b.mp4")
+    assert (b.width, b.height, b.sample_aspect_ratio) == (a.width, a.height, Fraction(3, 4))
+    assert (b.rotation, b.coded_width, b.coded_height) == (0, 64, 96)
+    frames = zip(read(source), read(tmp_path / "b.mp4"), strict=True)
+    assert all(psnr(x.image, y.image) > 40 for x, y in frames)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_odd_size_is_kept(tmp_path, suffix):
+    source = make_clip(tmp_path / "a.mp4", num_frames=4, width=97, height=63, pix_fmt="yuv444p")
+    trip(source, tmp_path / f"b{suffix}")
+    info = probe(tmp_path / f"b{suffix}")
+    assert (info.width, info.height, info.sample_aspect_ratio) in [(97, 63, None), (97, 63, 1)]
+    assert psnr(read(source)[0].image, read(tmp_path / f"b{suffix}")[0].image) > 35
+
+
+def test_odd_size_of_420_source_is_said(tmp_path):
+    source = make_clip(
+        tmp_path / "a.webm", num_frames=3, width=97, height=63, encoder="libvpx-vp9"
+    )
+    (warning,) = [w for w in trip(source, tmp_path / "b.mp4") if "odd" in w]
+    assert "97x63" in warning
+    assert probe(tmp_path / "b.mp4").pix_fmt == "yuv444p"
+
+
+def test_ten_bits_stay_ten_bits(tmp_path):
+    source = make_clip(tmp_path / "a.mp4", num_frames=4, deep=True, pix_fmt="yuv420p10le")
+    assert trip(source, tmp_path / "b.mp4") == ()
+    assert probe(tmp_path / "b.mp4").pix_fmt == "yuv420p10le"
+    x, y = read(source)[2].image, read(tmp_path / "b.mp4")[2].image
+    assert psnr(x, y) > 40
+    assert abs(x.mean() - y.mean()) / 257 < 0.3
+
+
+def test_stream_that_does_not_fit_is_said(tmp_path):
+    source = make_clip(tmp_path / "a.mp4", audio=True)
+    warnings = trip(source, tmp_path / "b.webm")
+    assert any("stream 1 (audio, aac) was left out" in w for w in warnings)
+    assert packets_of(tmp_path / "b.webm") == []
+
+
+def test_title_and_chapters_come_back(tmp_path):
+    plain, source = make_clip(tmp_path / "a.mp4", num_frames=25), tmp_path / "c.mkv"
+    chapter = {"id": 1, "start": 0, "end": 500, "time_base": Fraction(1, 1000)}
+    with av.open(str(plain)) as a, av.open(str(source), "w") as output:
+        stream = output.add_stream_from_template(a.streams.video[0], opaque=True)
+        output.metadata["title"] = "Tea"
+        output.set_chapters([{**chapter, "metadata": {"title": "Pour"}}])
+        for packet in a.demux(a.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                output.mux(packet)
+    trip(source, tmp_path / "b.mp4")
+    with av.open(str(tmp_path / "b.mp4")) as b:
+        assert b.metadata["title"] == "Tea"
+        (got,) = b.chapters()
+        assert got["metadata"]["title"] == "Pour"
+        assert got["end"] * got["time_base"] == Fraction(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "encoder"),
+    [(".mp4", "libx265"), (".mp4", "libsvtav1"), (".mov", "prores_ks"), (".mkv", "ffv1"),
+     (".webm", None)],
+)  # fmt: skip
+def test_every_encoder_works(tmp_path, suffix, encoder):
+    source = make_clip(tmp_path / "a.mp4", num_frames=6)
+    trip(source, tmp_path / f"b{suffix}", encoder=encoder)
+    x, y = read(source), read(tmp_path / f"b{suffix}")
+    assert seconds(x) == seconds(y)
+    assert psnr(x[3].image, y[3].image) > 38
+
+
+def test_video_from_scratch(tmp_path):
+    info = VideoInfo.from_scratch(width=96, height=64, rate=Fraction(30000, 1001))
+    with open_writer(tmp_path / "a.mp4", source=info) as writer:
+        for n in range(5):
+            writer.write(Frame(n, n, info.time_base, pattern(n)))
+    assert seconds(read(tmp_path / "a.mp4")) == [n * Fraction(1001, 30000) for n in range(5)]
+
+
+def write_some(path: Path, **changes) -> None:
+    info = VideoInfo.from_scratch(width=96, height=64, rate=25)
+    with open_writer(path, source=info, **changes) as writer:
+        for n in range(5):
+            writer.write(Frame(n, n, info.time_base, pattern(n)))
+
+
+def test_unknown_encoder_fails_and_lists(tmp_path):
+    with pytest.raises(UnknownNameError, match="unknown encoder 'x264'; there are: libx264"):
+        write_some(tmp_path / "a.mp4", options=EncodeOptions(encoder="x264"))
+
+
+def test_encoder_that_does_not_fit_fails(tmp_path):
+    with pytest.raises(UsageError, match=r"\.webm does not hold libx264; use .*libvpx-vp9"):
+        write_some(tmp_path / "a.webm", options=EncodeOptions(encoder="libx264"))
+
+
+@pytest.mark.parametrize("name", ["a.xyz", "a"])
+def test_unknown_extension_fails(tmp_path, name):
+    with pytest.raises(UsageError, match=r"\.mp4"):
+        write_some(tmp_path / name)
+
+
+def test_missing_folder_fails(tmp_path):
+    with pytest.raises(EncodeError, match="folder .* does not exist"):
+        write_some(tmp_path / "absent" / "a.mp4")
+
+
+def test_bad_preset_fails_and_leaves_nothing(tmp_path):
+    with pytest.raises(EncodeError, match=r"a\.mp4: "):
+        write_some(tmp_path / "a.mp4", options=EncodeOptions(preset="warp"))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("wrong", ["size", "depth", "time"])
+def test_frame_that_does_not_fit_fails(tmp_path, wrong):
+    info = VideoInfo.from_scratch(width=96, height=64, rate=25)
+    good = Frame(0, 0, info.time_base, pattern(0))
+    change = {
+        "size": {"image": pattern(0, width=90)},
+        "depth": {"image": pattern(0, deep=True)},
+        "time": {},
+    }[wrong]
+    with pytest.raises(UsageError), open_writer(tmp_path / "a.mp4", source=info) as writer:
+        writer.write(good)
+        writer.write(dataclasses.replace(good, **change))
+    assert os.listdir(tmp_path) == []
+
+
+def test_no_frame_fails(tmp_path):
+    info = VideoInfo.from_scratch(width=96, height=64, rate=25)
+    with (
+        pytest.raises(EncodeError, match="no frame"),
+        open_writer(tmp_path / "a.mp4", source=info),
+    ):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_interruption_leaves_the_old_file(tmp_path, error):
+    output = tmp_path / "a.mp4"
+    output.write_text("old")
+    info = VideoInfo.from_scratch(width=96, height=64, rate=25)
+    with pytest.raises(error), open_writer(output, source=info) as writer:
+        writer.write(Frame(0, 0, info.time_base, pattern(0)))
+        raise error
+    assert os.listdir(tmp_path) == ["a.mp4"]
+    assert output.read_text() == "old"
+    assert not psutil.Process().children(recursive=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_signal_leaves_nothing(tmp_path, number):
+    program = (
+        "import time; from tests.video.clips import pattern\n"
+        "from vidinv.types import Frame; from vidinv.video import VideoInfo, open_writer\n"
+        "info = VideoInfo.from_scratch(width=96, height=64, rate=25)\n"
+        f"with open_writer({str(tmp_path / 'a.mp4')!r}, source=info) as writer:\n"
+        "    writer.write(Frame(0, 0, info.time_base, pattern(0)))\n"
+        "    print('ready', flush=True); time.sleep(60)"
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-c", program], **pipes) as process:
+        process.stdout.readline()
+        assert len(os.listdir(tmp_path)) == 1
+        process.send_signal(number)
+    deadline = time.monotonic() + 5
+    while os.listdir(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert os.listdir(tmp_path) == []
+
+
+def test_full_disk_fails_and_leaves_nothing(tmp_path):
+    """A file size limit stands in for a full disk: writing fails half-way in both."""
+    info = VideoInfo.from_scratch(width=96, height=64, rate=25)
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, limits[1]))
+    try:
+        with (
+            pytest.raises(EncodeError, match=r"a\.mp4: "),
+            open_writer(
+                tmp_path / "a.mp4", source=info, options=EncodeOptions(crf=1)
+            ) as writer,
+        ):
+            for n in range(200):
+                writer.write(Frame(n, n, info.time_base, np.roll(noise, n * 7, axis=0)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_copy_keeps_every_packet(shared_dir, tmp_path, suffix):
+    source = shared_dir / "clips" / "expression_512.mp4"
+    assert copy_media(source, tmp_path / f"a{suffix}") == ()
+    slack = 0.0 if suffix == ".mp4" else 1e-3
+    assert same_sound(source, tmp_path / f"a{suffix}", slack=slack)
+    pictures = [packets_of(p, "video") for p in (source, tmp_path / f"a{suffix}")]
+    assert [p[2] for p in pictures[0]] == [p[2] for p in pictures[1]]
+    assert seconds(read(tmp_path / f"a{suffix}")) == pytest.approx(seconds(read(source)), abs=slack)
+    assert os.listdir(tmp_path) == [f"a{suffix}"]
+
+
+def test_copy_keeps_the_rotation(shared_dir, tmp_path):
+    copy_media(shared_dir / "clips" / "rotate90_noface.mov", tmp_path / "a.mp4")
+    info = probe(tmp_path / "a.mp4")
+    assert (info.width, info.height, info.rotation) == (320, 568, 90)
+
+
+def test_copy_of_nothing_fails(tmp_path):
+    with pytest.raises(DecodeError, match="no such file"):
+        copy_media(tmp_path / "absent.mp4", tmp_path / "a.mp4")
+    (tmp_path / "bad.mp4").write_text("no video")
+    with pytest.raises(EncodeError, match=r"a\.mp4: "):
+        copy_media(tmp_path / "bad.mp4", tmp_path / "a.mp4")
+    assert os.listdir(tmp_path) == ["bad.mp4"]
+
+
+def test_copy_into_a_container_that_cannot_hold_it_fails(shared_dir, tmp_path):
+    with pytest.raises(EncodeError, match="cannot hold"):
+        copy_media(shared_dir / "clips" / "greenscreen_512.mp4", tmp_path / "a.webm")
+    assert os.listdir(tmp_path) == []

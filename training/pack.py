@@ -1,0 +1,238 @@
+"""Make a pack from a finished run: directions, calibration, mapping, mean identity, figures.
+
+    python -m training.pack --run runs/fse128 --config configs/faces_fse128.yaml \
+        --data data/faces --name faces-128 --out vidinv/packs/default/faces-128
+
+Strength 1 of a direction is set so that the attribute, measured on the pictures the generator makes
+of validation faces, moves by ``UNITS`` population standard deviations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.config import load_yaml
+from training.data import ATTRIBUTES, FaceArrays, load
+from training.directions import conditional_directions, encode_all, ridge_weights
+from training.encoders import EncoderConfig
+from training.loop import make_batch
+from training.mapping import fit_mapping
+from training.measure import AlignedFaces
+from vidinv.inversion import FeatureStyleInverter
+from vidinv.metrics.attributes import SmileMeasure, geometry
+from vidinv.models.feature_style import FeatureStyleEncoder
+from vidinv.models.stylegan2 import Generator
+from vidinv.packs import write_pack
+
+# What strength 1 means, in standard deviations of the attribute over the training faces.
+UNITS = {
+    "smile": 1.3,
+    "age": 1.3,
+    "gender": 1.3,
+    "yaw": 0.8,
+    "pitch": 0.8,
+    "mouth_open": 1.3,
+    "eyes_open": 1.0,
+}
+POSITIVE = {
+    "smile": "more smile",
+    "age": "older",
+    "gender": "more masculine",
+    "yaw": "nose to the picture's right",
+    "pitch": "nose up",
+    "mouth_open": "mouth wider open",
+    "eyes_open": "eyes wider open",
+}
+# Looked at on validation faces and clips (docs/LOG.md).
+RANGES = {name: (-2.0, 2.0) for name in ATTRIBUTES}
+CALIBRATION_FACES = 48
+
+Measure = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+class RunModels:
+    """The averaged networks of a run, and its data."""
+
+    def __init__(self, run: Path, config: EncoderConfig, data: FaceArrays) -> None:
+        state = torch.load(run / "latest.pt", weights_only=True, map_location="cpu")
+        self.config, self.data = config, data
+        self.images_seen = int(state["images_seen"])
+        self.generator = Generator(config.generator).eval().requires_grad_(False)
+        self.generator.load_state_dict(state["ema"]["generator"])
+        self.encoder = FeatureStyleEncoder(config.encoder, config.generator).eval()
+        self.encoder.load_state_dict(state["ema"]["encoder"])
+        self.encoder.requires_grad_(False)
+        self.inverter = FeatureStyleInverter(self.generator, self.encoder)
+
+    def pictures(self, indices: np.ndarray, shift_D: Tensor | None = None) -> np.ndarray:
+        """G(w, F) of faces by index, edited by ``shift`` in W: ``[N, R, R, 3]`` 0..255."""
+        rows = []
+        for start in range(0, len(indices), 16):
+            batch = make_batch(self.data, indices[start : start + 16])
+            inversion = self.inverter.encode(batch.images)
+            latents = inversion.latents_NLD if shift_D is None else inversion.latents_NLD + shift_D
+            picture = self.inverter.render(inversion, latents)
+            rows.append(picture.add(1).mul(127.5).clamp(0, 255).permute(0, 2, 3, 1).numpy())
+        return np.concatenate(rows)
+
+
+class AttributeMeter:
+    """Measures all attributes on pictures, in population standard deviations.
+
+    Geometry (smile, mouth, eyes, pose) comes from landmarks. Age and gender have no network that
+    may be had offline: they are read by the ridge regression on the encoder's latents of the
+    picture, which shares its errors with the direction, so their gains are lower bounds of trust.
+    """
+
+    def __init__(self, models: RunModels, w_MD: np.ndarray, train: np.ndarray) -> None:
+        data = models.data
+        landmarks, targets = data.landmarks_M[train], data.targets_MA[train]
+        self.faces = AlignedFaces(data.landmarks_M.mean(0))
+        self.smile = SmileMeasure.fit(landmarks, targets[:, 0])
+        self.spread = {name: values.std() for name, values in geometry(landmarks).items()}
+        self._encoder = models.encoder
+        self._weights = ridge_weights(w_MD, targets)
+        self._mean = w_MD.mean(0)
+
+    def __call__(self, pictures_NRR3: np.ndarray) -> dict[str, np.ndarray]:
+        """Name -> ``[N]``."""
+        landmarks = self.faces.landmarks(pictures_NRR3)
+        values = {n: v / self.spread[n] for n, v in geometry(landmarks).items()}
+        values["smile"] = self.smile(landmarks)
+        tensor = torch.from_numpy(pictures_NRR3).permute(0, 3, 1, 2) / 127.5 - 1
+        with torch.inference_mode():
+            w = self._encoder(tensor)[0][:, 0].double().numpy()
+        predicted = (w - self._mean) @ self._weights.T
+        for index, name in enumerate(ATTRIBUTES):
+            if name in ("age", "gender"):
+                values[name] = predicted[:, index]
+        return values
+
+
+def calibrate(
+    models: RunModels, directions_AD: np.ndarray, meter: AttributeMeter, indices: np.ndarray
+) -> tuple[dict[str, Tensor], dict[str, dict[str, float]]]:
+    """Scale every direction to its unit; returns them, and gain and leakage at strength 1.
+
+    The gain is nearly linear, so one probe at the expected scale and one corrected probe suffice.
+    """
+    before = meter(models.pictures(indices))
+    scaled, effects = {}, {}
+    for index, name in enumerate(ATTRIBUTES):
+        vector = torch.from_numpy(directions_AD[index].astype(np.float32))
+        scale = UNITS[name]
+        for _ in range(2):
+            after = meter(models.pictures(indices, vector * scale))
+            effect = {key: float((after[key] - before[key]).mean()) for key in ATTRIBUTES}
+            gain = effect[name] / scale
+            if gain <= 0.05:
+                break
+            previous, scale = scale, float(np.clip(UNITS[name] / gain, 0.3, 6.0))
+        effects[name] = {key: round(value * scale / previous, 3) for key, value in effect.items()}
+        scaled[name] = vector * scale
+    return scaled, effects
+
+
+def reconstruction(models: RunModels, indices: np.ndarray) -> dict[str, float]:
+    """PSNR and SSIM (Gaussian window) of G(w) and G(w, F) on faces by index."""
+    from vidinv.metrics import psnr_batch, ssim_batch
+
+    rows: dict[str, list[Tensor]] = {"psnr_w": [], "ssim_w": [], "psnr": [], "ssim": []}
+    with torch.inference_mode():
+        for start in range(0, len(indices), 16):
+            images = make_batch(models.data, indices[start : start + 16]).images
+            inversion = models.inverter.encode(images)
+            plain = models.generator.synthesis(inversion.latents_NLD).clamp(-1, 1)
+            full = models.inverter.render(inversion, inversion.latents_NLD).clamp(-1, 1)
+            rows["psnr_w"].append(psnr_batch(plain, images))
+            rows["ssim_w"].append(ssim_batch(plain, images))
+            rows["psnr"].append(psnr_batch(full, images))
+            rows["ssim"].append(ssim_batch(full, images))
+    return {name: round(float(torch.cat(values).mean()), 3) for name, values in rows.items()}
+
+
+def build(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Write the pack; returns its metrics."""
+    config = load_yaml(EncoderConfig, arguments.config)
+    data = load(arguments.data, config.train_resolution)
+    models = RunModels(arguments.run, config, data)
+    train = data.train_indices[:: arguments.every]
+    w = encode_all(models.encoder, data, train)
+    targets = data.targets_MA[train]
+    meter = AttributeMeter(models, w, train)
+    rng = np.random.default_rng(0)
+    chosen = rng.choice(data.val_indices, CALIBRATION_FACES, replace=False)
+    directions = conditional_directions(w, targets)
+    scaled, effects = calibrate(models, directions, meter, chosen)
+    distance = fit_mapping(models.generator.mapping.requires_grad_(True), torch.from_numpy(w).float())
+    embeddings = meter.faces.embeddings(
+        np.asarray(data.images_M3RR[i]).transpose(1, 2, 0).astype(np.float32)
+        for i in rng.choice(data.train_indices, arguments.identities, replace=False)
+    )
+    metrics: dict[str, Any] = reconstruction(models, data.val_indices[:: arguments.every])
+    metrics |= {"effects_at_strength_1": effects, "mapping_sliced_wasserstein": round(distance, 4)}
+    meta = describe(arguments.name, config, models.images_seen, metrics)
+    tensors = {
+        "generator.safetensors": models.generator.state_dict(),
+        "fse.safetensors": models.encoder.state_dict(),
+        "directions.safetensors": scaled,
+        "identity.safetensors": {"mean_embedding": torch.from_numpy(embeddings.mean(0))},
+    }
+    write_pack(arguments.out, meta, tensors)
+    return metrics
+
+
+def describe(
+    name: str, config: EncoderConfig, images_seen: int, metrics: dict[str, Any]
+) -> dict[str, Any]:
+    """The fields of pack.json beside the file table."""
+    entries = {
+        key: {"space": "w", "positive": POSITIVE[key], "strength_range": RANGES[key]}
+        for key in ATTRIBUTES
+    }
+    encoder = dataclasses.asdict(config.encoder)
+    return {
+        "name": name,
+        "version": "1",
+        "description": f"{config.generator.resolution} px faces, trained on permissive photographs",
+        "licence": "CC-BY-4.0",
+        "attribution": "Trained on FairFace (CC BY 4.0, Karkkainen & Joo 2021) and official "
+        "portraits of members of the US Congress (public domain).",
+        "alignment": "tight",
+        "generator": {
+            "kind": "stylegan2",
+            "config": dataclasses.asdict(config.generator),
+            "file": "generator.safetensors",
+        },
+        "methods": {"fse": {"file": "fse.safetensors", "config": encoder}},
+        "directions": {"file": "directions.safetensors", "entries": entries},
+        "identity": {"file": "identity.safetensors", "network": "dlib_face_recognition_resnet_v1"},
+        "training": {"images_last_stage": images_seen, "data": "13,050 faces at 128 px"},
+        "metrics": metrics,
+    }
+
+
+def main() -> None:
+    """Parse arguments, build, print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=Path("data/faces"))
+    parser.add_argument("--name", default="faces-128")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--every", type=int, default=1, help="use every n-th face (a quick look)")
+    parser.add_argument("--identities", type=int, default=400, help="faces in the mean embedding")
+    torch.set_num_threads(1)
+    print(build(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""The user's door from Python: ``vidinv.edit`` and ``vidinv.invert``.
+
+This file and cli.py are the only ones in vidinv that may reach pipelines and training, lazily.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vidinv.editing.schedules import check_keyframes
+from vidinv.errors import UsageError
+from vidinv.packs import DEFAULT_PACK, Pack, load_pack
+from vidinv.types import ClipResult, EditSpec
+from vidinv.video import EncodeOptions
+
+if TYPE_CHECKING:
+    from pipelines.meter import Progress
+
+Strength = float | Sequence[Sequence[float]]
+PathLike = str | os.PathLike[str]
+
+
+def edit(
+    input: PathLike,
+    output: PathLike,
+    *,
+    attributes: Mapping[str, Strength],
+    method: str = "fse",
+    pack: str | Path | Pack = DEFAULT_PACK,
+    face: str | int = "largest",
+    detail: bool = True,
+    device: str = "auto",
+    seed: int = 0,
+    encode: EncodeOptions | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ClipResult:
+    """Edit the faces of a clip or still picture and write the result to ``output``.
+
+    Args:
+        attributes: name -> strength, or keyframes [(seconds, strength), ...] with linear change
+            between them. Strength 1 is a clear, natural change; negative reverses.
+        method: inversion method, one that the pack has weights for.
+        pack: name, folder, or an opened pack.
+        face: ``"largest"``, ``"all"``, a track's number, or the path of a reference picture.
+        detail: carry the change to the full-resolution source instead of pasting the generator's
+            own picture.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        encode: encoder, preset and quality; defaults suit the container that ``output`` names.
+        overwrite: replace an existing output.
+        progress: ``pipelines.meter.Progress(quiet=False)`` draws bars on stderr.
+
+    Returns:
+        Counts, timings, identity figures and warnings.
+
+    Raises:
+        UsageError: unknown attribute, method or pack, or values that make no sense.
+        MediaError: input that cannot be read, output that cannot be written.
+    """
+    if not attributes:
+        raise UsageError("nothing to change: give at least one attribute, for instance smile=1")
+    spec = EditSpec(
+        attributes={name: _keyframes(name, value) for name, value in attributes.items()},
+        method=method,
+        face=str(face),
+        detail=detail,
+        seed=seed,
+    )
+    return _run(input, output, pack, spec, False, device, encode, overwrite, progress)
+
+
+def invert(
+    input: PathLike,
+    output: PathLike,
+    *,
+    method: str = "fse",
+    pack: str | Path | Pack = DEFAULT_PACK,
+    face: str | int = "largest",
+    device: str = "auto",
+    seed: int = 0,
+    encode: EncodeOptions | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> ClipResult:
+    """Paste back what the inversion alone gives: no edit, no detail transfer; else as ``edit``."""
+    spec = EditSpec(method=method, face=str(face), detail=False, seed=seed)
+    return _run(input, output, pack, spec, True, device, encode, overwrite, progress)
+
+
+def _run(
+    input: PathLike,
+    output: PathLike,
+    pack: str | Path | Pack,
+    spec: EditSpec,
+    invert_only: bool,
+    device: str,
+    encode: EncodeOptions | None,
+    overwrite: bool,
+    progress: Progress | None,
+) -> ClipResult:
+    from pipelines.edit import EditRequest, run
+
+    request = EditRequest(
+        input=Path(input),
+        output=Path(output),
+        pack=pack if isinstance(pack, Pack) else load_pack(pack),
+        spec=spec,
+        invert_only=invert_only,
+        device=device,
+        encode=encode or EncodeOptions(),
+        overwrite=overwrite,
+    )
+    return run(request, progress=progress)
+
+
+def _keyframes(name: str, value: Strength) -> tuple[tuple[float, float], ...]:
+    if isinstance(value, (int, float)):
+        value = [(0.0, float(value))]
+    return check_keyframes(value, name=name)

@@ -1,0 +1,264 @@
+"""The command line: ``vidinv edit clip.mp4 -o out.mp4 --attr smile`` (contract: design/CLI.md).
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. A failure is one line on stderr;
+``--debug`` shows the traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vidinv import __version__
+from vidinv.errors import UsageError, VidinvError
+
+if TYPE_CHECKING:
+    from vidinv.types import ClipResult
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+Command = Callable[[argparse.Namespace], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    options = build_parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except UsageError as error:
+        return _fail(options, error, EXIT_USAGE)
+    except (VidinvError, OSError) as error:
+        return _fail(options, error, EXIT_FAILED)
+    except KeyboardInterrupt:
+        print("vidinv: interrupted; nothing was written", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _fail(options: argparse.Namespace, error: Exception, code: int) -> int:
+    if options.debug:
+        raise error
+    line = " ".join(str(error).split())
+    print(f"vidinv: {line}", file=sys.stderr)
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands and options."""
+    parser = argparse.ArgumentParser(prog="vidinv", description="Edit faces in video by GAN inversion.")
+    parser.add_argument("--version", action="version", version=f"vidinv {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_edit(commands)
+    _add_invert(commands)
+    _add_packs(commands)
+    _add_directions(commands)
+    _add_train(commands)
+    _add(commands, "doctor", "what this machine has, and what each missing part would give", doctor)
+    return parser
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    summary: str,
+    command: Command,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _add_edit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(commands, "edit", "edit the faces of a clip or picture", edit)
+    _add_run_options(parser)
+    parser.add_argument(
+        "--attr",
+        action="append",
+        default=[],
+        metavar="NAME[=STRENGTH]",
+        help="what to change: smile, smile=-1, or keyframes smile=0:0,2.5:1.5 (seconds:strength); "
+        "may be given several times",
+    )
+    parser.add_argument(
+        "--no-detail", action="store_true", help="paste the generator's own picture"
+    )
+
+
+def _add_invert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(commands, "invert", "paste back what the inversion alone gives", invert)
+    _add_run_options(parser)
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", type=Path, metavar="INPUT", help="a video or a picture")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUTPUT")
+    parser.add_argument("--method", default="fse", help="inversion method (default: fse)")
+    parser.add_argument("--pack", default=None, metavar="NAME|PATH", help="model pack")
+    parser.add_argument(
+        "--face",
+        default="largest",
+        metavar="WHICH",
+        help="largest (default), all, a track's number, or a reference picture",
+    )
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--encoder", default=None, help="video encoder (default: by container)")
+    parser.add_argument("--preset", default=None, help="the encoder's speed preset")
+    parser.add_argument("--crf", type=int, default=None, help="constant quality, lower is better")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing OUTPUT")
+
+
+def _add_packs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("packs", help="list, show or verify model packs")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    _add(actions, "list", "the packs there are", packs_list)
+    for name, summary, command in (
+        ("show", "the description of a pack", packs_show),
+        ("verify", "check the files of a pack against their recorded hashes", packs_verify),
+    ):
+        action = _add(actions, name, summary, command)
+        action.add_argument("pack", nargs="?", default=None, metavar="NAME|PATH")
+
+
+def _add_directions(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("directions", help="the attributes that a pack can edit")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    action = _add(actions, "list", "attributes, their signs and natural ranges", directions_list)
+    action.add_argument("--pack", default=None, metavar="NAME|PATH")
+
+
+def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(commands, "train", "train the models of a pack (docs/TRAINING.md)", train)
+    parser.add_argument("kind", choices=["gan", "encoder", "directions"])
+    parser.add_argument("--config", type=Path, required=True, help="a file of configs/")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--data", type=Path, default=Path("data/faces"), help="prepared faces")
+    parser.add_argument("--resume", action="store_true", help="go on from the run's checkpoint")
+
+
+def edit(options: argparse.Namespace) -> None:
+    """``vidinv edit``."""
+    from vidinv import api
+    from vidinv.editing.schedules import parse_attributes
+
+    if not options.attr:
+        raise UsageError("nothing to change: give --attr, for instance --attr smile")
+    attributes = parse_attributes(options.attr)
+    result = api.edit(
+        options.input,
+        options.output,
+        attributes=attributes,
+        detail=not options.no_detail,
+        **_run_arguments(options),
+    )
+    _print_result(options, result)
+
+
+def invert(options: argparse.Namespace) -> None:
+    """``vidinv invert``."""
+    from vidinv import api
+
+    _print_result(options, api.invert(options.input, options.output, **_run_arguments(options)))
+
+
+def _run_arguments(options: argparse.Namespace) -> dict:  # type: ignore[type-arg]
+    from pipelines.meter import Progress
+    from vidinv.packs import DEFAULT_PACK
+    from vidinv.video import EncodeOptions
+
+    return {
+        "method": options.method,
+        "pack": options.pack or DEFAULT_PACK,
+        "face": options.face,
+        "device": options.device,
+        "seed": options.seed,
+        "encode": EncodeOptions(encoder=options.encoder, preset=options.preset, crf=options.crf),
+        "overwrite": options.overwrite,
+        "progress": Progress(quiet=options.quiet),
+    }
+
+
+def _print_result(options: argparse.Namespace, result: ClipResult) -> None:
+    if not options.quiet:
+        for warning in result.warnings:
+            print(f"vidinv: note: {warning}", file=sys.stderr)
+        print(_summary(result), file=sys.stderr)
+    if options.json:
+        print(json.dumps(result.as_dict()))
+
+
+def _summary(result: ClipResult) -> str:
+    identity = result.identity.similarity_mean
+    kept = "" if identity is None else f", identity similarity {identity:.2f}"
+    return (
+        f"{result.output}: {result.frames} frames, {result.faces_edited} faces edited, "
+        f"{result.frames_without_face} frames without, {result.fps:.1f} fps{kept}"
+    )
+
+
+def packs_list(options: argparse.Namespace) -> None:
+    """``vidinv packs list``."""
+    from vidinv.packs import PackFiles, available_packs
+
+    for folder in available_packs():
+        meta = PackFiles.open(folder).meta
+        megabytes = sum(entry["bytes"] for entry in meta["files"].values()) / 1e6
+        print(f"{meta['name']}\t{megabytes:.1f} MB\t{meta['licence']}\t{meta.get('description', '')}")
+
+
+def packs_show(options: argparse.Namespace) -> None:
+    """``vidinv packs show``."""
+    print(json.dumps(_pack(options).meta, indent=2))
+
+
+def packs_verify(options: argparse.Namespace) -> None:
+    """``vidinv packs verify``: PackError lists what is wrong."""
+    from vidinv.errors import PackError
+
+    pack = _pack(options)
+    problems = pack.files.problems()
+    if problems:
+        raise PackError("; ".join(problems))
+    print(f"{pack.name}: {len(pack.meta['files'])} files are as recorded")
+
+
+def directions_list(options: argparse.Namespace) -> None:
+    """``vidinv directions list``."""
+    directions = _pack(options).directions()
+    for name in directions.names():
+        direction = directions[name]
+        low, high = direction.strength_range
+        print(f"{name}\t+ {direction.positive}\tnatural from {low:g} to {high:g}")
+
+
+def _pack(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+    from vidinv.packs import DEFAULT_PACK, load_pack
+
+    return load_pack(options.pack or DEFAULT_PACK)
+
+
+def train(options: argparse.Namespace) -> None:
+    """``vidinv train``."""
+    from training.run import train as run_training
+
+    run_training(
+        options.kind, config=options.config, out=options.out, data=options.data, resume=options.resume
+    )
+
+
+def doctor(options: argparse.Namespace) -> None:
+    """``vidinv doctor``."""
+    from vidinv.doctor import report
+
+    for line in report():
+        print(line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

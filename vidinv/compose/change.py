@@ -1,0 +1,131 @@
+"""What an edit changes, as fields over the aligned crop that can be laid on any frame.
+
+A ``Change`` says, for each crop pixel, where the source is to be sampled (``flow``), how much of
+it is dropped (``loss``) and what is added (``add``):
+
+    output(p) = (1 - loss(p)) * source(p + flow(p)) + add(p)
+
+so a change of nothing leaves the source bit for bit, and detail of the frame is resampled once.
+
+Detail transfer (DETAIL_TRANSFER.md): flow f and residual r = G(w~) - warp(G(w), f) are both
+computed between two pictures of the generator, so its inversion error cancels. With confidence c
+(low where the warp does not explain the picture: teeth, opened eyes), gate g (0 where nothing
+changes) and mask m:
+
+    flow = g m f,   loss = g m (1 - c),   add = g m (c r + (1 - c) (G(w~) + tone))
+
+where tone is the low-frequency part of source - G(w). Flow fades with the mask instead of being
+blended away with it, so that a moving jaw line never shows double.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from vidinv.compose.flow import Float32, warp
+from vidinv.compose.masks import border_offset, smooth_difference, smoothstep
+
+RESIDUAL_SIGMA_PX = 1.2  # DETAIL_TRANSFER.md step 3
+# Detail stretched over more than twice its area is dropped gradually, ten times wholly: without
+# this, lips drawn apart show streaks (seen on portrait_glasses; mouth +0.3 dB at 128 px, blurred).
+AREA_KEPT = (0.1, 0.5)
+# Where an edit acts, in levels of green: local structure from 1 (blur of a drift stays under) to 3,
+# or a change of tone from 4 to 10. A smooth drift of 2.5 levels then leaves the skin alone, and
+# an edit that darkens the whole face by 25 is kept (tests/compose/test_composer.py).
+STRUCTURE_LEVELS = (1.0, 3.0)
+TONE_LEVELS = (4.0, 10.0)
+TONE_SIGMA = 1 / 20  # of R: inversion error finer than this belongs to the picture before the edit
+CONFIDENCE_LEVELS = 18.0  # DETAIL_TRANSFER.md step 3, in levels of 0..255
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Fields of one face in one frame.
+
+    Attributes:
+        flow_RR2: ``[R, R, 2]`` float32, where to sample the source, in crop pixels from here.
+        loss_RR: ``[R, R]`` float32 0..1, share of the source that is dropped.
+        add_RR3: ``[R, R, 3]`` float32 RGB in levels of 0..255, added.
+    """
+
+    flow_RR2: Float32
+    loss_RR: Float32
+    add_RR3: Float32
+
+
+def generated_change(source: Float32, edited: Float32, mask_RR: Float32) -> Change:
+    """The generator's own picture instead of the source, matched in tone at the mask's border.
+
+    Args:
+        source, edited: RGB ``[R, R, 3]`` float32, 0..255.
+        mask_RR: ``[R, R]`` float32 feathered mask.
+    """
+    tone = border_offset(source, edited, mask_RR)
+    weight = mask_RR[..., None]
+    flow = np.zeros((*mask_RR.shape, 2), np.float32)
+    return Change(flow, mask_RR, (edited + tone) * weight)
+
+
+def activity_gate(rendered: Float32, edited: Float32) -> Float32:
+    """``[R, R]`` 0..1: where the edit does something, as opposed to drifting a little.
+
+    Args:
+        rendered, edited: RGB ``[R, R, 3]`` float32, 0..255.
+    """
+    size = rendered.shape[0]
+    half = (size // 2, size // 2)
+    # Green carries most of the luminance and lips stand out in it: one channel is enough here.
+    green = cv2.extractChannel(edited, 1) - cv2.extractChannel(rendered, 1)
+    difference = np.asarray(cv2.resize(green, half, interpolation=cv2.INTER_AREA), np.float32)
+    low = cv2.GaussianBlur(difference, (0, 0), size / 32)
+    structure = cv2.GaussianBlur(np.abs(difference - low), (0, 0), size / 48)
+    gate = np.maximum(
+        smoothstep(structure, *STRUCTURE_LEVELS), smoothstep(np.abs(low), *TONE_LEVELS)
+    )
+    return np.asarray(cv2.resize(gate, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def explain(rendered: Float32, edited: Float32, *, flow: Float32) -> tuple[Float32, Float32]:
+    """How well the flow explains the edit, and what it leaves over.
+
+    Args:
+        rendered, edited: RGB ``[R, R, 3]`` float32, 0..255.
+        flow: ``[R, R, 2]`` float32, already weighted.
+
+    Returns:
+        confidence ``[R, R]`` 0..1 and residual ``[R, R, 3]``.
+    """
+    residual = edited - warp(rendered, flow)
+    size = cv2.GaussianBlur(np.abs(residual).mean(2), (0, 0), RESIDUAL_SIGMA_PX)
+    confidence = np.exp(-((size / CONFIDENCE_LEVELS) ** 2)) * smoothstep(_area(flow), *AREA_KEPT)
+    return np.asarray(confidence, np.float32), residual
+
+
+def _area(flow: Float32) -> Float32:
+    """``[R, R]``: area of the source behind one output pixel, det(I + grad flow); 1 at rest."""
+    # Central differences over 2 px (Sobel with kernel 1 gives their double).
+    dx = cv2.Sobel(flow, cv2.CV_32F, 1, 0, ksize=1, scale=0.5)
+    dy = cv2.Sobel(flow, cv2.CV_32F, 0, 1, ksize=1, scale=0.5)
+    determinant = (1.0 + dx[..., 0]) * (1.0 + dy[..., 1]) - dx[..., 1] * dy[..., 0]
+    return np.asarray(determinant, np.float32)
+
+
+def transferred_change(
+    source: Float32,
+    rendered: Float32,
+    edited: Float32,
+    *,
+    flow: Float32,
+    confidence: Float32,
+    residual: Float32,
+    mask_RR: Float32,
+    weight_RR: Float32,
+) -> Change:
+    """Put the parts of detail transfer together (equations on top of this file)."""
+    tone = smooth_difference(source, rendered, mask_RR, sigma_fraction=TONE_SIGMA)
+    c = confidence[..., None]
+    add = (c * residual + (1.0 - c) * (edited + tone)) * weight_RR[..., None]
+    return Change(flow, (1.0 - confidence) * weight_RR, add)

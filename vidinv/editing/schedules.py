@@ -1,0 +1,132 @@
+"""Strength over time: parse ``NAME[=STRENGTH]`` and keyframes as typed after ``--attr``.
+
+``smile`` means strength 1, ``smile=-0.5`` a constant, and ``smile=0:0,2.5:1.5,4:0`` keyframes
+(seconds:strength), linear between them and constant outside. The parsed form is the one that
+``vidinv.types.EditSpec.attributes`` holds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from vidinv.errors import UsageError
+
+Keyframes = tuple[tuple[float, float], ...]
+
+DEFAULT_STRENGTH = 1.0  # CLI.md: "NAME alone means 1"
+_EXAMPLE = "write NAME, NAME=STRENGTH or keyframes such as smile=0:0,2.5:1.5,4:0"
+
+
+def parse_attribute(text: str) -> tuple[str, Keyframes]:
+    """Parse one ``--attr`` value.
+
+    Args:
+        text: ``NAME``, ``NAME=STRENGTH`` or ``NAME=SECONDS:STRENGTH,...``.
+
+    Returns:
+        The name and its keyframes (seconds, strength) in time order; one keyframe at 0 s stands
+        for a constant.
+
+    Raises:
+        UsageError: wrong syntax, a number that is not finite, or times not in rising order.
+    """
+    name, separator, value = text.partition("=")
+    name = name.strip()
+    if not name:
+        raise _bad(text, "the name is missing")
+    if not separator:
+        return name, ((0.0, DEFAULT_STRENGTH),)
+    if ":" not in value:
+        return name, ((0.0, _number(value, text)),)
+    return name, _parse_keyframes(value, text)
+
+
+def parse_attributes(texts: Iterable[str]) -> dict[str, Keyframes]:
+    """Parse every ``--attr`` value of a run into ``EditSpec.attributes``.
+
+    Raises:
+        UsageError: as ``parse_attribute``, and when a name is given twice.
+    """
+    attributes: dict[str, Keyframes] = {}
+    for text in texts:
+        name, keyframes = parse_attribute(text)
+        if name in attributes:
+            raise _bad(text, f"{name!r} is given twice")
+        attributes[name] = keyframes
+    return attributes
+
+
+def check_keyframes(keyframes: Sequence[Sequence[float]], *, name: str) -> Keyframes:
+    """Validate keyframes that come from Python rather than from text.
+
+    Args:
+        keyframes: (seconds, strength) pairs.
+        name: the attribute, for messages.
+
+    Raises:
+        UsageError: no keyframes, not pairs, a number that is not finite, or times out of order.
+    """
+    shown = f"{name}={keyframes!r}"
+    try:
+        checked = tuple((float(seconds), float(strength)) for seconds, strength in keyframes)
+    except (TypeError, ValueError):
+        raise _bad(shown, "keyframes are pairs (seconds, strength) of numbers") from None
+    if not checked:
+        raise _bad(shown, "there is no keyframe")
+    if not all(math.isfinite(number) for pair in checked for number in pair):
+        raise _bad(shown, "a number is not finite")
+    _check_order(checked, shown)
+    return checked
+
+
+def strength_at(
+    keyframes: Sequence[Sequence[float]], time_seconds: float | npt.ArrayLike
+) -> float | npt.NDArray[np.float64]:
+    """Strength at a time: linear between keyframes, constant before the first and after the last.
+
+    Args:
+        keyframes: (seconds, strength) pairs in time order, at least one.
+        time_seconds: one time, or an array of times of any shape.
+
+    Returns:
+        A float for one time, else a float64 array of the same shape.
+    """
+    times, strengths = np.asarray(keyframes, np.float64).T
+    values = np.interp(np.asarray(time_seconds, np.float64), times, strengths)
+    return float(values) if np.ndim(time_seconds) == 0 else np.asarray(values)
+
+
+def _parse_keyframes(value: str, text: str) -> Keyframes:
+    pairs = []
+    for part in value.split(","):
+        seconds, separator, strength = part.partition(":")
+        if not separator:
+            raise _bad(text, f"{part.strip()!r} is not SECONDS:STRENGTH")
+        pairs.append((_number(seconds, text), _number(strength, text)))
+    _check_order(pairs, text)
+    return tuple(pairs)
+
+
+def _check_order(pairs: Sequence[tuple[float, float]], text: str) -> None:
+    times = [seconds for seconds, _ in pairs]
+    if any(later <= earlier for earlier, later in pairwise(times)):
+        raise _bad(text, "times must rise from one keyframe to the next")
+
+
+def _number(value: str, text: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        raise _bad(text, f"{value.strip()!r} is not a number") from None
+    if not math.isfinite(number):
+        raise _bad(text, f"{value.strip()!r} is not finite")
+    return number
+
+
+def _bad(text: str, reason: str) -> UsageError:
+    return UsageError(f"--attr {text!r}: {reason}; {_EXAMPLE}")

@@ -1,0 +1,77 @@
+"""From 68 landmarks to the square that the generator sees.
+
+One formula (CHECKPOINTS.md C4, after FFHQ) with two constants. A model pack names its alignment:
+``tight`` is the crop of the default pack's training faces, ``ffhq`` that of every public
+StyleGAN face checkpoint. Vectors are written as complex numbers: rot90 is a product with i.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vidinv.errors import UnknownNameError
+from vidinv.types import Crop, FloatArray
+
+LEFT_EYE = slice(36, 42)
+RIGHT_EYE = slice(42, 48)
+MOUTH_CORNERS = (48, 54)
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """Where the crop lies relative to eyes and mouth.
+
+    Attributes:
+        scale: half side of the crop in units of max(2.0 |e|, 1.8 |m|), with e the vector between
+            the eyes and m that from the eyes to the mouth.
+        shift: centre of the crop below the eyes, in units of m.
+    """
+
+    scale: float
+    shift: float
+
+    def crop(self, landmarks: FloatArray) -> Crop:
+        """The crop of one face, from ``[68, 2]`` landmarks in frame pixels."""
+        return Crop.from_array(self.crops(np.asarray(landmarks)[None])[0])
+
+    def crops(self, landmarks_T682: FloatArray) -> npt.NDArray[np.float64]:
+        """``[T, 4]`` float64 crops (``Crop.as_array``) from ``[T, 68, 2]`` landmarks."""
+        points = to_complex(landmarks_T682)
+        left, right = points[:, LEFT_EYE].mean(1), points[:, RIGHT_EYE].mean(1)
+        eyes = (left + right) / 2
+        across = right - left
+        down = points[:, MOUTH_CORNERS].mean(1) - eyes
+        axis = across - 1j * down
+        half_side = self.scale * np.maximum(2.0 * np.abs(across), 1.8 * np.abs(down))
+        axis *= half_side / np.maximum(np.abs(axis), np.finfo(float).tiny)
+        center = eyes + self.shift * down
+        return np.stack([center.real, center.imag, axis.real, axis.imag], axis=1)
+
+
+ALIGNMENTS = {
+    "tight": Alignment(scale=0.70, shift=0.48),  # ../shared/faces/README.md
+    "ffhq": Alignment(scale=1.0, shift=0.1),  # Karras et al. 2019, FFHQ recreate script
+}
+TIGHT = ALIGNMENTS["tight"]
+FFHQ = ALIGNMENTS["ffhq"]
+
+
+def named_alignment(name: str) -> Alignment:
+    """The alignment that a pack names; UnknownNameError lists those there are."""
+    if name not in ALIGNMENTS:
+        raise UnknownNameError("alignment", name, ALIGNMENTS)
+    return ALIGNMENTS[name]
+
+
+def to_complex(points: FloatArray) -> npt.NDArray[np.complex128]:
+    """``[..., 2]`` points as ``[...]`` complex numbers x + iy."""
+    points = np.asarray(points, np.float64)
+    return points[..., 0] + 1j * points[..., 1]
+
+
+def from_complex(points: npt.NDArray[np.complex128]) -> npt.NDArray[np.float64]:
+    """The inverse of ``to_complex``."""
+    return np.stack([points.real, points.imag], axis=-1)

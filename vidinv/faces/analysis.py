@@ -1,0 +1,93 @@
+"""The first pass over a clip: shots, and every face in them as a smooth track.
+
+``analyse`` streams: it keeps a few gray frames and, per frame and face, kilobytes of landmarks.
+Smoothing runs when a shot is over, with the whole track in view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from vidinv.faces.align import TIGHT, Alignment
+from vidinv.faces.dlib_backend import dlib_backend
+from vidinv.faces.protocols import Backend
+from vidinv.faces.search import analysis_gray, reduction, scale_points
+from vidinv.faces.smooth import Smoothing, smooth_crops, smooth_landmarks
+from vidinv.faces.track import RawTrack, ShotTracker, TrackingOptions
+from vidinv.types import Analysis, FaceTrack, Frame, Image
+
+
+def analyse(
+    frames: Iterable[Frame],
+    *,
+    is_new_shot: Callable[[Image], bool],
+    alignment: Alignment,
+    backend: Backend | None = None,
+    tracking: TrackingOptions | None = None,
+    smoothing: Smoothing | None = None,
+) -> Analysis:
+    """Find the shots of a clip and follow every face through them.
+
+    Args:
+        frames: the clip, in display order; read once, never held.
+        is_new_shot: called once per frame in order; True where a new shot begins.
+        alignment: the crop of the pack in use.
+        backend: the networks; dlib's if not given.
+        tracking: how often to look.
+        smoothing: how much to average.
+
+    Returns:
+        Shots and tracks; frames are counted from 0 whatever ``Frame.index`` says.
+    """
+    backend = backend or dlib_backend()
+    tracking, smoothing = tracking or TrackingOptions(), smoothing or Smoothing()
+    shots: list[tuple[int, int]] = []
+    tracks: list[FaceTrack] = []
+    tracker: ShotTracker | None = None
+    first, count, shape = 0, 0, (0, 0)
+
+    def end_shot() -> None:
+        if tracker is None:
+            return
+        shots.append((first, count - 1))
+        scale = reduction(shape)
+        for raw in tracker.finish():
+            ids = {"id": len(tracks), "shot": len(shots) - 1}
+            tracks.append(_smooth(raw, alignment, smoothing, scale=scale, **ids))
+
+    for frame in frames:
+        cut = is_new_shot(frame.image)
+        if tracker is None or cut or frame.image.shape[:2] != shape:
+            end_shot()
+            tracker = ShotTracker(backend, tracking, first=count)
+            first, shape = count, frame.image.shape[:2]
+        tracker.step(frame.image, analysis_gray(frame.image))
+        count += 1
+    end_shot()
+    return Analysis(num_frames=count, shots=tuple(shots), tracks=tuple(tracks))
+
+
+def _smooth(
+    raw: RawTrack, alignment: Alignment, smoothing: Smoothing, *, scale: int, id: int, shot: int
+) -> FaceTrack:
+    """The finished track of a raw one, in frame pixels."""
+    landmarks = scale_points(np.stack(raw.landmarks), scale)
+    measured = np.array(raw.measured)
+    steady = smooth_landmarks(
+        landmarks,
+        np.stack(raw.flow) * scale,
+        measured,
+        side_px=float(np.median(np.hypot(*TIGHT.crops(landmarks)[:, 2:].T)) * 2),
+        smoothing=smoothing,
+    )
+    return FaceTrack(
+        id=id,
+        shot=shot,
+        first=raw.first,
+        landmarks_T682=steady,
+        crops_T4=smooth_crops(steady, alignment, smoothing),
+        measured_T=measured,
+        embedding=raw.embedding,
+    )

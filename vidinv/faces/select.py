@@ -1,0 +1,113 @@
+"""Which faces to edit: ``largest``, ``all``, a track's number, or a reference picture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vidinv.errors import UsageError
+from vidinv.faces.identity import group_persons
+from vidinv.faces.protocols import Backend, Embedder, Embedding
+from vidinv.faces.search import find_faces
+from vidinv.types import Analysis, FaceTrack, Image
+
+Tracks = tuple[FaceTrack, ...]
+
+
+def select_tracks(
+    analysis: Analysis,
+    face: str,
+    *,
+    backend: Backend,
+    load_image: Callable[[Path], Image],
+) -> Tracks:
+    """The tracks to edit, by id; none where the clip has no face.
+
+    Args:
+        analysis: of the clip.
+        face: ``"largest"`` takes in every shot the one person who fills most of it;
+            ``"all"`` takes everyone; a number takes that track and the other tracks of the same
+            person; a path takes the person in the picture.
+        backend: its networks read the reference and compare persons.
+        load_image: reads the reference as RGB.
+
+    Raises:
+        UsageError: a number out of range, a reference without a face, or with someone who is not
+            in the clip.
+    """
+    if not analysis.tracks:
+        return ()
+    if face == "all":
+        chosen: Sequence[FaceTrack] = analysis.tracks
+    elif face == "largest":
+        chosen = _largest(analysis, backend.embedder)
+    elif re.fullmatch(r"[+-]?\d+", face):
+        chosen = _numbered(analysis, int(face), backend.embedder)
+    else:
+        wanted = embed_reference(Path(face), backend=backend, load_image=load_image)
+        chosen = _like(analysis, wanted, Path(face), backend.embedder)
+    return tuple(sorted(chosen, key=lambda track: track.id))
+
+
+def embed_reference(
+    path: Path, *, backend: Backend, load_image: Callable[[Path], Image]
+) -> Embedding:
+    """``[D]`` embedding of the largest face of a picture; UsageError if it shows none."""
+    image = load_image(path)
+    faces = find_faces(image, backend)
+    if not faces:
+        raise UsageError(
+            f"no face found in reference {path}: use a picture that shows the face from the front"
+        )
+    return backend.embedder.embed(image, faces[0].landmarks)
+
+
+def _largest(analysis: Analysis, embedder: Embedder) -> Sequence[FaceTrack]:
+    chosen: list[FaceTrack] = []
+    for shot in range(len(analysis.shots)):
+        tracks = [track for track in analysis.tracks if track.shot == shot]
+        persons = group_persons(tracks, embedder=embedder)
+        if persons:
+            chosen += max(persons, key=_area_shown)
+    return chosen
+
+
+def _area_shown(person: Iterable[FaceTrack]) -> float:
+    """Area of a person's crops summed over frames: large, and there most of the time."""
+    return sum(float(np.sum(4 * track.crops_T4[:, 2:] ** 2)) for track in person)
+
+
+def _numbered(analysis: Analysis, number: int, embedder: Embedder) -> Sequence[FaceTrack]:
+    count = len(analysis.tracks)
+    if not 0 <= number < count:
+        there = "only face 0" if count == 1 else f"faces 0 to {count - 1}"
+        raise UsageError(f"no face {number} in the clip: it has {there} ({count} in all)")
+    persons = group_persons(analysis.tracks, embedder=embedder)
+    return next(p for p in persons if any(track.id == number for track in p))
+
+
+def _like(
+    analysis: Analysis, wanted: Embedding, path: Path, embedder: Embedder
+) -> Sequence[FaceTrack]:
+    """Tracks near enough to the reference; where two are in the picture, the nearer."""
+    distances = {
+        track.id: embedder.distance(track.embedding, wanted)
+        for track in analysis.tracks
+        if track.embedding is not None
+    }
+    limit = embedder.same_person_distance
+    nearest = min(distances.values(), default=float("inf"))
+    if nearest > limit:
+        raise UsageError(
+            f"the person in {path} is not in the clip: nearest face at distance {nearest:.2f}, "
+            f"same person up to {limit:.2f}; choose by number or use another picture"
+        )
+    chosen: list[FaceTrack] = []
+    for track in sorted(analysis.tracks, key=lambda t: distances.get(t.id, float("inf"))):
+        apart = all(track.last < other.first or other.last < track.first for other in chosen)
+        if distances.get(track.id, float("inf")) <= limit and apart:
+            chosen.append(track)
+    return chosen

@@ -1,0 +1,108 @@
+"""The pack format: a folder of safetensors files and ``pack.json`` that describes them.
+
+pack.json (format 1) has: name, version, description, licence, attribution, generator (kind,
+config, file), alignment (name of the crop), methods (name -> file, config), directions (file,
+entries), identity (file: mean embedding of the training faces), files (name -> sha256, bytes),
+training, metrics. Weights are stored in float16 and used in float32. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vidinv.errors import PackError
+
+FORMAT = 1
+REQUIRED = ("name", "version", "licence", "generator", "alignment", "methods", "directions", "files")
+
+
+@dataclass(frozen=True)
+class PackFiles:
+    """A pack's folder and its checked description."""
+
+    folder: Path
+    meta: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> PackFiles:
+        """Read and check ``pack.json``; PackError says what is wrong with which file."""
+        path = folder / "pack.json"
+        try:
+            meta = json.loads(path.read_text())
+        except FileNotFoundError:
+            raise PackError(f"{folder} is not a pack: it has no pack.json") from None
+        except (OSError, ValueError) as error:
+            raise PackError(f"{path} cannot be read: {error}") from error
+        if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+            found = meta.get("format") if isinstance(meta, dict) else None
+            raise PackError(f"{path}: pack format {found!r} is not supported (expected {FORMAT})")
+        missing = [key for key in REQUIRED if key not in meta]
+        if missing:
+            raise PackError(f"{path} lacks: {', '.join(missing)}")
+        return cls(folder, meta)
+
+    def problems(self) -> list[str]:
+        """What ``packs verify`` finds: missing, changed or unlisted files; empty when sound."""
+        found = []
+        for name in self.meta["files"]:
+            try:
+                self.check(name)
+            except PackError as error:
+                found.append(str(error))
+        listed = {"pack.json", "README.md", *self.meta["files"]}
+        extra = sorted(p.name for p in self.folder.iterdir() if p.name not in listed)
+        return found + [f"{self.folder / name} is not listed in pack.json" for name in extra]
+
+    def check(self, name: str) -> Path:
+        """Path of a listed file whose size and sha256 are as recorded; PackError otherwise."""
+        entry = self.meta["files"].get(name)
+        path = self.folder / name
+        if entry is None or Path(name).name != name:
+            raise PackError(f"{self.folder / 'pack.json'} does not list the file {name!r}")
+        if not path.is_file():
+            raise PackError(f"{path} is missing")
+        if path.stat().st_size != entry["bytes"] or sha256(path) != entry["sha256"]:
+            raise PackError(f"{path} is damaged or was changed: its sha256 is not the recorded one")
+        return path
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Tensors of a listed file as float32."""
+        path = self.check(name)
+        try:
+            return {key: value.float() for key, value in load_file(path).items()}
+        except SafetensorError as error:
+            raise PackError(f"{path} is not a safetensors file: {error}") from error
+
+
+def write_pack(
+    folder: Path, meta: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """Write tensor files (float16) and ``pack.json`` with their sizes and hashes.
+
+    Args:
+        tensors: file name -> tensor name -> tensor.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for name, group in tensors.items():
+        half = {key: value.detach().to(torch.float16).contiguous() for key, value in group.items()}
+        save_file(half, folder / name)
+        files[name] = {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size}
+    text = json.dumps({"format": FORMAT, **meta, "files": files}, indent=2) + "\n"
+    (folder / "pack.json").write_text(text)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

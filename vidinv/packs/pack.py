@@ -1,0 +1,152 @@
+"""A model pack ready for use: networks, directions and the crop they were trained on.
+
+    pack = load_pack("faces-128")
+    inverter = pack.inverter("fse", device="cpu")
+    directions = pack.directions()
+
+Packs are found by path, by name among the embedded ones, or in the folders of ``VIDINV_PACKS``
+(separated as PATH is).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from vidinv.editing.directions import Direction, Directions
+from vidinv.errors import PackError, UnknownNameError
+from vidinv.inversion import FeatureStyleInverter, Inverter
+from vidinv.models.feature_style import FeatureStyleConfig, FeatureStyleEncoder
+from vidinv.models.stylegan2 import Generator, StyleGAN2Config
+from vidinv.packs.format import PackFiles
+
+EMBEDDED = Path(__file__).parent / "default"
+DEFAULT_PACK = "faces-128"
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class Pack:
+    """One opened pack; networks are built at the first use."""
+
+    def __init__(self, files: PackFiles) -> None:
+        self.files = files
+
+    @property
+    def name(self) -> str:
+        return str(self.files.meta["name"])
+
+    @property
+    def folder(self) -> Path:
+        return self.files.folder
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        return self.files.meta
+
+    @property
+    def alignment(self) -> str:
+        """Name of the crop formula that the networks were trained on."""
+        return str(self.meta["alignment"])
+
+    @property
+    def resolution(self) -> int:
+        """R: side of the aligned faces in pixels."""
+        return self.generator_config.resolution
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return tuple(sorted(self.meta["methods"]))
+
+    @cached_property
+    def generator_config(self) -> StyleGAN2Config:
+        entry = self.meta["generator"]
+        if entry.get("kind") != "stylegan2":
+            raise PackError(f"pack {self.name}: generator kind {entry.get('kind')!r} is not supported")
+        return _config(StyleGAN2Config, entry["config"], self.name)
+
+    @cached_property
+    def generator(self) -> Generator:
+        """The generator on the CPU, in evaluation mode."""
+        network = Generator(self.generator_config)
+        return _load(network, self.files, self.meta["generator"]["file"])
+
+    def inverter(self, method: str = "fse", *, device: str | torch.device = "cpu") -> Inverter:
+        """The networks of a method on a device; UnknownNameError lists what the pack has."""
+        if method not in self.meta["methods"]:
+            raise UnknownNameError(f"method in pack {self.name}", method, self.methods)
+        entry = self.meta["methods"][method]
+        config = _config(FeatureStyleConfig, entry["config"], self.name)
+        encoder = _load(FeatureStyleEncoder(config, self.generator_config), self.files, entry["file"])
+        return FeatureStyleInverter(
+            self.generator.to(device, memory_format=torch.channels_last),
+            encoder.to(device, memory_format=torch.channels_last),
+        )
+
+    def directions(self) -> Directions:
+        """Calibrated directions in W+."""
+        entry = self.meta["directions"]
+        vectors = self.files.tensors(entry["file"])
+        return Directions(
+            {
+                name: Direction(
+                    name,
+                    self._rows(vectors[name]),
+                    str(item["positive"]),
+                    (float(item["strength_range"][0]), float(item["strength_range"][1])),
+                )
+                for name, item in entry["entries"].items()
+            }
+        )
+
+    def mean_embedding(self) -> Tensor | None:
+        """Mean recognition embedding of the training faces, which cosines are centred on."""
+        entry = self.meta.get("identity")
+        return None if entry is None else self.files.tensors(entry["file"])["mean_embedding"]
+
+    def _rows(self, vector: Tensor) -> Tensor:
+        """Directions are stored in W ``[D]`` or W+ ``[L, D]``."""
+        num_ws = self.generator_config.num_ws
+        return vector if vector.dim() == 2 else vector[None].expand(num_ws, -1)
+
+
+def load_pack(name_or_path: str | Path = DEFAULT_PACK) -> Pack:
+    """Open a pack by path or name; UnknownNameError lists the names there are."""
+    path = Path(name_or_path)
+    if path.is_dir():
+        return Pack(PackFiles.open(path))
+    known = {folder.name: folder for folder in available_packs()}
+    if str(name_or_path) not in known:
+        raise UnknownNameError("pack", str(name_or_path), known)
+    return Pack(PackFiles.open(known[str(name_or_path)]))
+
+
+def available_packs() -> Iterator[Path]:
+    """Folders of the packs that can be named: embedded ones first, then ``VIDINV_PACKS``."""
+    roots = [EMBEDDED, *(Path(p) for p in os.environ.get("VIDINV_PACKS", "").split(os.pathsep) if p)]
+    for root in roots:
+        if root.is_dir():
+            yield from sorted(f for f in root.iterdir() if (f / "pack.json").is_file())
+
+
+def _config(cls: type, values: Mapping[str, Any], pack: str) -> Any:
+    plain = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    try:
+        return cls(**plain)
+    except (TypeError, ValueError) as error:
+        raise PackError(f"pack {pack}: {cls.__name__}: {error}") from error
+
+
+def _load(network: Network, files: PackFiles, name: str) -> Network:
+    try:
+        network.load_state_dict(files.tensors(name))
+    except RuntimeError as error:
+        line = str(error).splitlines()[-1].strip()
+        raise PackError(f"{files.folder / name} does not fit the pack's configuration: {line}") from error
+    return network.eval().requires_grad_(False)

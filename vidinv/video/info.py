@@ -1,0 +1,110 @@
+"""What a file says about itself: the facts that a reader reports and a writer gives back."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
+from typing import Any
+
+# Code points of ITU-T H.273, as FFmpeg numbers them (AVCOL_*): 2 is "not said".
+UNSPECIFIED = 2
+FULL_RANGE = 2
+LIMITED_RANGE = 1
+HDR_TRANSFERS = (16, 18)  # PQ (SMPTE ST 2084) and HLG (ARIB STD-B67)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """A stream beside the picture: ``kind`` is audio, subtitle, data, attachment or video."""
+
+    index: int
+    kind: str
+    codec: str
+
+
+@dataclass(frozen=True, slots=True)
+class VideoInfo:
+    """Facts about one clip.
+
+    Attributes:
+        path: the file, or None for a video made from scratch.
+        width, height: pixels as displayed (rotation applied).
+        time_base: seconds per timestamp unit.
+        pix_fmt: FFmpeg's name of the stored pixel format.
+        bit_depth: bits per component.
+        coded_width, coded_height: pixels as stored, before rotation.
+        rotation: degrees the stored picture is turned clockwise for display: 0, 90, 180 or 270.
+        sample_aspect_ratio: width / height of a displayed pixel; None where the file does not say.
+        average_rate: frames per second; None where unknown.
+        num_frames: the container's own count, or an estimate from the duration, or None.
+        duration_seconds: of the video stream where known, else of the file, or None.
+        color_matrix, color_primaries, color_transfer: H.273 code points, 2 = not said. A file
+            that does not name its matrix is read as BT.601, as FFmpeg does.
+        color_range: 0 not said (read as limited), 1 limited, 2 full.
+        codec, container: FFmpeg's names.
+        other_streams: everything beside the picture, in file order.
+        is_still_image: the file is a single picture, not a clip.
+    """
+
+    path: str | None
+    width: int
+    height: int
+    time_base: Fraction
+    pix_fmt: str = "yuv420p"
+    bit_depth: int = 8
+    coded_width: int = 0
+    coded_height: int = 0
+    rotation: int = 0
+    sample_aspect_ratio: Fraction | None = None
+    average_rate: Fraction | None = None
+    num_frames: int | None = None
+    duration_seconds: float | None = None
+    color_matrix: int = UNSPECIFIED
+    color_range: int = 0
+    color_primaries: int = UNSPECIFIED
+    color_transfer: int = UNSPECIFIED
+    codec: str = ""
+    container: str = ""
+    other_streams: tuple[StreamInfo, ...] = ()
+    is_still_image: bool = False
+
+    @classmethod
+    def from_scratch(cls, *, width: int, height: int, rate: Fraction | int) -> VideoInfo:
+        """A new 8-bit video of constant rate: frame n has pts n in units of 1 / ``rate``.
+
+        Tagged BT.709 limited range, which players assume for what they are not told.
+        """
+        rate = Fraction(rate)
+        return cls(
+            path=None,
+            width=width,
+            height=height,
+            time_base=1 / rate,
+            average_rate=rate,
+            color_matrix=1,
+            color_range=LIMITED_RANGE,
+            color_primaries=1,
+            color_transfer=1,
+        )
+
+    @property
+    def is_hdr(self) -> bool:
+        """The transfer is PQ or HLG: values are not display-referred as in ordinary video."""
+        return self.color_transfer in HDR_TRANSFERS
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain types only; fractions as [numerator, denominator]."""
+        return {key: _plain(value) for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> VideoInfo:
+        """The inverse of ``to_json``."""
+        values = {field.name: data[field.name] for field in fields(cls)}
+        for key in ("time_base", "sample_aspect_ratio", "average_rate"):
+            values[key] = None if values[key] is None else Fraction(*values[key])
+        values["other_streams"] = tuple(StreamInfo(**s) for s in values["other_streams"])
+        return cls(**values)
+
+
+def _plain(value: Any) -> Any:
+    return [value.numerator, value.denominator] if isinstance(value, Fraction) else value

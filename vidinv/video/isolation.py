@@ -1,0 +1,225 @@
+"""Child processes that decode and encode, so that a hostile file can be killed and not kill us.
+
+FFmpeg can crash or hang on damaged input. The child is a fresh interpreter (no fork, so threads in
+the parent do no harm) that imports PyAV and NumPy only. Messages are JSON lines over pipes; frames
+travel through a ring of slots in anonymous shared memory that has no name and so cannot leak.
+The child leaves when its standard input closes: it never outlives the parent, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+# A few frames let the two sides overlap; more would only use memory. 64 MiB holds 8 slots up to
+# 2.7 megapixels of 8-bit RGB; a 4K 16-bit frame alone takes 50 MB, hence at least two slots.
+MAX_SLOTS, MIN_SLOTS, RING_BYTES = 8, 2, 64 << 20
+
+
+class WorkerStalled(Exception):
+    """The child said nothing for the time allowed."""
+
+
+class WorkerDied(Exception):
+    """The child ended without a word; the message tells how (exit status or signal)."""
+
+
+class FrameRing:
+    """Slots of one frame each in anonymous shared memory; the owner passes ``fd`` to the child.
+
+    Args:
+        fd: an inherited descriptor in the child; None makes new memory.
+    """
+
+    def __init__(self, fd: int | None = None) -> None:
+        self.fd = _anonymous_file() if fd is None else fd
+        self._slots: npt.NDArray[Any] | None = None
+
+    @property
+    def num_slots(self) -> int:
+        return 0 if self._slots is None else len(self._slots)
+
+    def map(self, *, height: int, width: int, dtype: str) -> None:
+        """Size the memory for RGB frames ``[height, width, 3]`` and map it; both sides call this."""
+        frame_bytes = height * width * 3 * np.dtype(dtype).itemsize
+        num_slots = max(MIN_SLOTS, min(MAX_SLOTS, RING_BYTES // frame_bytes))
+        if os.fstat(self.fd).st_size != frame_bytes * num_slots:
+            os.ftruncate(self.fd, frame_bytes * num_slots)
+        memory = mmap.mmap(self.fd, frame_bytes * num_slots)
+        self._slots = np.frombuffer(memory, dtype).reshape(num_slots, height, width, 3)
+
+    def slot(self, number: int) -> npt.NDArray[Any]:
+        """``[H, W, 3]`` view of the slot that frame ``number`` uses."""
+        assert self._slots is not None
+        return self._slots[number % len(self._slots)]
+
+    def close(self) -> None:
+        """Give the memory back; views of slots that are still held keep their part alive."""
+        self._slots = None
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+def _anonymous_file() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("vidinv-frames")
+    with tempfile.TemporaryFile() as file:  # macOS: an unlinked file does the same
+        return os.dup(file.fileno())
+
+
+class Worker:
+    """One child process running ``module.main()``; ends with ``close``, collection or the parent.
+
+    Args:
+        module: importable name of the child's program.
+        request: first message to the child; a ``ring_fd`` is added to it.
+    """
+
+    def __init__(self, module: str, *, request: Mapping[str, Any]) -> None:
+        self.ring = FrameRing()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+        try:
+            self._process = _spawn(module, self.ring.fd, self._log)
+        except BaseException:
+            self.ring.close()
+            self._log.close()
+            raise
+        self._end = weakref.finalize(self, _end_process, self._process, self.ring, self._log)
+        self._buffer = b""
+        self.send({**request, "ring_fd": self.ring.fd})
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Queue a message for the child; a dead child shows at the next ``receive``."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def receive(self, *, timeout_seconds: float) -> dict[str, Any]:
+        """The child's next message.
+
+        Raises:
+            WorkerStalled: nothing came for ``timeout_seconds``.
+            WorkerDied: the child ended.
+        """
+        assert self._process.stdout is not None
+        fd = self._process.stdout.fileno()
+        while b"\n" not in self._buffer:
+            if not _readable(fd, timeout_seconds):
+                raise WorkerStalled
+            data = os.read(fd, 1 << 16)
+            if not data:
+                raise WorkerDied(self._how_it_ended())
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return json.loads(line)
+
+    def has_message(self) -> bool:
+        """A ``receive`` would not wait."""
+        assert self._process.stdout is not None
+        return b"\n" in self._buffer or _readable(self._process.stdout.fileno(), 0.0)
+
+    def close(self) -> None:
+        """Kill the child if it still runs, and free everything; safe to call again."""
+        self._end()
+
+    def _how_it_ended(self) -> str:
+        status = self._process.wait()
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        cause = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+        return f"{cause}: {lines[-1]}" if lines else cause
+
+
+def _spawn(module: str, ring_fd: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
+    program = f"from {module} import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        pass_fds=(ring_fd,),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)},
+        start_new_session=True,  # Ctrl-C reaches the parent only, which then ends the child
+    )
+
+
+def _end_process(process: subprocess.Popen[bytes], ring: FrameRing, log: IO[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+    log.close()
+    ring.close()
+
+
+def _readable(fd: int, timeout_seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN | select.POLLHUP)
+    return bool(poll.poll(timeout_seconds * 1000))
+
+
+class Channel:
+    """The child's end: messages in by a thread, messages out on a private descriptor.
+
+    Args:
+        on_parent_gone: called before leaving when the parent closed the pipe or died.
+    """
+
+    def __init__(self, on_parent_gone: Callable[[], None] = lambda: None) -> None:
+        # Native libraries may print: their standard output must not mix into the messages.
+        self._out = os.dup(1)
+        os.dup2(2, 1)
+        self._on_parent_gone = on_parent_gone
+        self._pending: list[dict[str, Any]] = []
+        self._arrived = threading.Condition()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        data = json.dumps(message).encode() + b"\n"
+        try:
+            while data:
+                data = data[os.write(self._out, data) :]
+        except BrokenPipeError:
+            self._leave()
+
+    def receive(self) -> dict[str, Any]:
+        """Wait for the parent's next message."""
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._pending)
+            return self._pending.pop(0)
+
+    def set_on_parent_gone(self, action: Callable[[], None]) -> None:
+        self._on_parent_gone = action
+
+    def _listen(self) -> None:
+        with open(0, "rb", closefd=False) as pipe:
+            for line in pipe:
+                with self._arrived:
+                    self._pending.append(json.loads(line))
+                    self._arrived.notify()
+        self._leave()
+
+    def _leave(self) -> None:
+        self._on_parent_gone()
+        os._exit(1)

@@ -1,0 +1,142 @@
+"""Streaming frames out of an untrusted file: exact times, upright RGB, in a child process.
+
+A file that crashes or hangs FFmpeg ends in a DecodeError that names it and the frame reached;
+memory is bounded by the ring of ``isolation`` whatever the length of the clip.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from vidinv.errors import DecodeError
+from vidinv.types import Frame
+from vidinv.video.info import VideoInfo
+from vidinv.video.isolation import Worker, WorkerDied, WorkerStalled
+
+DECODE_WORKER = "vidinv.video.decode_worker"
+# Long enough for a slow disk, short enough that a hanging file is reported within 30 s.
+STALL_SECONDS = 20.0
+
+
+def probe(path: str | os.PathLike[str], *, timeout_seconds: float = STALL_SECONDS) -> VideoInfo:
+    """What a file says about itself; decodes its first picture in a child process.
+
+    Raises:
+        DecodeError: the file is missing, damaged, or not a video.
+    """
+    with VideoReader(path, timeout_seconds=timeout_seconds, probe_only=True) as reader:
+        return reader.info
+
+
+def open_reader(
+    path: str | os.PathLike[str],
+    *,
+    timeout_seconds: float = STALL_SECONDS,
+    worker: str = DECODE_WORKER,
+) -> VideoReader:
+    """A context manager over the frames of a clip, once through, in display order.
+
+    Args:
+        path: a local file.
+        timeout_seconds: longest wait for one frame before the file counts as hanging.
+        worker: importable name of the decoding program.
+    """
+    return VideoReader(path, timeout_seconds=timeout_seconds, worker=worker)
+
+
+class VideoReader:
+    """Iterator of ``Frame``: images ``[H, W, 3]`` RGB, uint8, or uint16 above 8 bits.
+
+    ``info`` is known inside the ``with``. Frames own their pixels and may be kept.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        timeout_seconds: float = STALL_SECONDS,
+        worker: str = DECODE_WORKER,
+        probe_only: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self._timeout_seconds = timeout_seconds
+        self._module = worker
+        self._probe_only = probe_only
+        self._worker: Worker | None = None
+        self._info: VideoInfo | None = None
+        self._num_read = 0
+
+    @property
+    def info(self) -> VideoInfo:
+        """Facts about the clip; only inside the ``with``."""
+        if self._info is None:
+            raise RuntimeError("open the reader with `with` first")
+        return self._info
+
+    def __enter__(self) -> VideoReader:
+        if not self.path.is_file():
+            raise DecodeError(f"{self.path}: no such file")
+        request = {"path": str(self.path.absolute()), "probe_only": self._probe_only}
+        self._worker = Worker(self._module, request=request)
+        try:
+            self._info = VideoInfo.from_json(self._receive()["info"])
+            if not self._probe_only:
+                deep = self._info.bit_depth > 8
+                self._worker.ring.map(
+                    height=self._info.height, width=self._info.width, dtype="<u2" if deep else "u1"
+                )
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self
+
+    def __next__(self) -> Frame:
+        if self._worker is None:
+            raise StopIteration
+        message = self._receive()
+        if "end" in message:
+            self.close()
+            raise StopIteration
+        number = self._num_read
+        image = self._worker.ring.slot(number).copy()
+        self._worker.send({"free": number})
+        self._num_read += 1
+        return Frame(number, message["pts"], self.info.time_base, image, message["duration"])
+
+    def close(self) -> None:
+        """End the child process; the reader then has no more frames."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.close()
+
+    def _receive(self) -> dict[str, Any]:
+        assert self._worker is not None
+        reached = f"after {self._num_read} frames" if self._num_read else "before the first frame"
+        try:
+            message = self._worker.receive(timeout_seconds=self._timeout_seconds)
+        except WorkerStalled:
+            self.close()
+            reason = f"decoding hung for {self._timeout_seconds:g} s {reached}; the file is damaged"
+            raise DecodeError(f"{self.path}: {reason}") from None
+        except WorkerDied as death:
+            self.close()
+            raise DecodeError(f"{self.path}: the decoder crashed {reached} ({death})") from None
+        if "error" in message:
+            self.close()
+            raise DecodeError(f"{self.path}: {message['error']}")
+        return message

@@ -1,0 +1,339 @@
+"""Writing video that gives back what the source had: frame times, size, colour tags, sound.
+
+The encoder runs in a child process (see ``isolation``) beside the caller's own work. The output
+appears under its name only when it is complete; until then, and after any error, there is nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from vidinv.errors import DecodeError, EncodeError, UnknownNameError, UsageError
+from vidinv.types import Frame
+from vidinv.video.info import VideoInfo
+from vidinv.video.isolation import Worker, WorkerDied, WorkerStalled
+from vidinv.video.reader import probe
+
+ENCODE_WORKER = "vidinv.video.encode_worker"
+# Slow presets hold many frames back before the first is done, and flush them all at the end.
+STALL_SECONDS = 300.0
+
+FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoder:
+    """How one encoder is driven: its default quality and how it takes preset and CRF."""
+
+    crf: int | None
+    preset: str | None = None
+    formats: tuple[str, ...] = ("mp4", "mov", "matroska")
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+# CRF: the highest at which every clip of ../shared/clips keeps 40 dB RGB PSNR (README of tests).
+ENCODERS = {
+    "libx264": _Encoder(crf=14, preset="veryfast"),
+    "libx265": _Encoder(crf=14, preset="veryfast", options={"x265-params": "log-level=none"}),
+    "libsvtav1": _Encoder(crf=18, preset="9", formats=("mp4", "matroska", "webm")),
+    "libvpx-vp9": _Encoder(
+        crf=15,
+        formats=("mp4", "matroska", "webm"),
+        options={"deadline": "good", "cpu-used": "5", "row-mt": "1", "b": "0"},
+    ),
+    "prores_ks": _Encoder(crf=None, formats=("mov", "matroska")),
+    "ffv1": _Encoder(crf=None, formats=("matroska",)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeOptions:
+    """How to encode.
+
+    Attributes:
+        encoder: a key of ``ENCODERS``; None takes libx264, or libvpx-vp9 for .webm.
+        preset: the encoder's own name for its speed; None takes the default.
+        crf: constant quality, lower is better; None takes the default.
+        threads: encoder threads, 0 lets the encoder choose.
+    """
+
+    encoder: str | None = None
+    preset: str | None = None
+    crf: int | None = None
+    threads: int = 0
+
+
+def open_writer(
+    path: str | os.PathLike[str],
+    *,
+    source: str | os.PathLike[str] | VideoInfo,
+    options: EncodeOptions | None = None,
+    worker: str = ENCODE_WORKER,
+) -> VideoWriter:
+    """A context manager with ``write(frame)``; leaving it completes the file.
+
+    Args:
+        path: output; its extension chooses the container. An existing file is replaced.
+        source: the clip whose properties and other streams are given back.
+        options: encoder and quality.
+        worker: importable name of the encoding program.
+
+    Raises:
+        UsageError: unknown extension, encoder, or a pair that does not go together.
+        EncodeError: the output cannot be written.
+    """
+    info = source if isinstance(source, VideoInfo) else probe(source)
+    return VideoWriter(path, info=info, options=options or EncodeOptions(), worker=worker)
+
+
+def copy_media(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Copy every packet of ``source`` into the container that ``output`` names, no re-encoding.
+
+    Returns:
+        Warnings about streams that the container does not take.
+
+    Raises:
+        UsageError: unknown extension.
+        EncodeError: the container does not take the video, or the output cannot be written.
+    """
+    source, output = Path(source), Path(output)
+    if not source.is_file():
+        raise DecodeError(f"{source}: no such file")
+    session = _Session(output)
+    request = {"task": "copy", "source": str(source.absolute()), "format": container_format(output)}
+    try:
+        session.start(ENCODE_WORKER, request)
+        done = session.receive("done")
+    except BaseException:
+        session.abandon()
+        raise
+    session.complete()
+    return tuple(done["warnings"])
+
+
+def container_format(path: Path) -> str:
+    """FFmpeg's name of the container for an extension; UsageError lists those there are."""
+    try:
+        return FORMATS[path.suffix.lower()]
+    except KeyError:
+        raise UsageError(
+            f"{path}: cannot write {path.suffix or 'a file without extension'} video; "
+            f"name it {', '.join(FORMATS)}"
+        ) from None
+
+
+class VideoWriter:
+    """Encodes frames into a file that has the source's properties; see ``open_writer``.
+
+    ``warnings`` is complete after the ``with``.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        info: VideoInfo,
+        options: EncodeOptions,
+        worker: str = ENCODE_WORKER,
+    ) -> None:
+        self.path = Path(path)
+        self.info = info
+        self.warnings: tuple[str, ...] = ()
+        self.num_written = 0
+        self._format = container_format(self.path)
+        self._encoder = _choose_encoder(self.path, self._format, options)
+        self._options = options
+        self._module = worker
+        self._session: _Session | None = None
+        self._num_free = 0
+        self._last_pts: int | None = None
+
+    def __enter__(self) -> VideoWriter:
+        self._session = _Session(self.path)
+        try:
+            self._session.start(self._module, self._request())
+            self._session.receive("ready")
+            info = self.info
+            self._ring.map(height=info.height, width=info.width, dtype=self._dtype)
+        except BaseException:
+            self._session.abandon()
+            raise
+        self._num_free = self._ring.num_slots
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        session, self._session = self._session, None
+        if session is None:
+            return
+        if kind is not None:
+            session.abandon()
+            return
+        try:
+            self._finish(session)
+        except BaseException:
+            session.abandon()
+            raise
+        session.complete()
+
+    def write(self, frame: Frame) -> None:
+        """Encode one frame at its own time; frames come in the order of display.
+
+        Args:
+            frame: image ``[height, width, 3]`` of the source's size and type (uint8, or uint16
+                above 8 bits), time in any time base that the source's can express.
+        """
+        if self._session is None:
+            raise RuntimeError("open the writer with `with` first")
+        pts, duration = self._in_time_base(frame)
+        self._check(frame, pts)
+        while self._num_free == 0 or self._session.has_message():
+            self._session.receive("free")
+            self._num_free += 1
+        np.copyto(self._ring.slot(self.num_written), frame.image)
+        self._session.send({"pts": pts, "duration": duration})
+        self._num_free -= 1
+        self.num_written += 1
+        self._last_pts = pts
+
+    def _finish(self, session: _Session) -> None:
+        if not self.num_written:
+            raise EncodeError(f"{self.path}: no frame was written, so there is no video to make")
+        session.send({"finish": True})
+        while "done" not in (message := session.receive("done", "free")):
+            pass
+        self.warnings = tuple(message["warnings"])
+
+    def _in_time_base(self, frame: Frame) -> tuple[int, int]:
+        if frame.time_base == self.info.time_base:
+            return frame.pts, frame.duration
+        scale: Fraction = frame.time_base / self.info.time_base
+        return round(frame.pts * scale), round(frame.duration * scale)
+
+    def _check(self, frame: Frame, pts: int) -> None:
+        expected = (self.info.height, self.info.width, 3)
+        if frame.image.shape != expected or frame.image.dtype != self._dtype:
+            raise UsageError(
+                f"{self.path}: frame {frame.index} is {frame.image.dtype} {frame.image.shape}, "
+                f"expected {self._dtype} {expected}"
+            )
+        if self._last_pts is not None and pts <= self._last_pts:
+            raise UsageError(
+                f"{self.path}: frame {frame.index} has time {pts}, not after {self._last_pts}"
+            )
+
+    @property
+    def _dtype(self) -> str:
+        return "uint16" if self.info.bit_depth > 8 else "uint8"
+
+    @property
+    def _ring(self) -> Any:
+        assert self._session is not None
+        assert self._session.worker is not None
+        return self._session.worker.ring
+
+    def _request(self) -> dict[str, Any]:
+        return {
+            "task": "encode",
+            "source": self.info.path,
+            "format": self._format,
+            "info": self.info.to_json(),
+            "encoder": self._encoder,
+            "options": _encoder_options(self._encoder, self._options),
+            "threads": self._options.threads,
+            "dtype": self._dtype,
+        }
+
+
+class _Session:
+    """One child that writes one file under a temporary name beside it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.worker: Worker | None = None
+        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+
+    def start(self, module: str, request: Mapping[str, Any]) -> None:
+        folder = self.path.absolute().parent
+        if not folder.is_dir():
+            raise EncodeError(f"{self.path}: the folder {folder} does not exist; make it first")
+        if not os.access(folder, os.W_OK):
+            raise EncodeError(f"{self.path}: the folder {folder} cannot be written to")
+        self.worker = Worker(module, request={**request, "output": str(self._temporary.absolute())})
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        assert self.worker is not None
+        self.worker.send(message)
+
+    def has_message(self) -> bool:
+        assert self.worker is not None
+        return self.worker.has_message()
+
+    def receive(self, *kinds: str) -> dict[str, Any]:
+        """The next message, which must be of one of ``kinds``; EncodeError for anything else."""
+        assert self.worker is not None
+        try:
+            message = self.worker.receive(timeout_seconds=STALL_SECONDS)
+        except WorkerStalled:
+            raise EncodeError(f"{self.path}: encoding hung for {STALL_SECONDS:g} s") from None
+        except WorkerDied as death:
+            raise EncodeError(f"{self.path}: the encoder crashed ({death})") from None
+        if "error" in message:
+            raise EncodeError(f"{self.path}: {message['error']}")
+        assert any(kind in message for kind in kinds), message
+        return message
+
+    def abandon(self) -> None:
+        """End the child and leave nothing behind."""
+        if self.worker is not None:
+            self.worker.close()
+        with contextlib.suppress(OSError):
+            self._temporary.unlink(missing_ok=True)
+
+    def complete(self) -> None:
+        """Give the finished file its name."""
+        try:
+            os.replace(self._temporary, self.path)
+        except OSError as error:
+            raise EncodeError(f"{self.path}: cannot be replaced ({error.strerror})") from None
+        finally:
+            self.abandon()
+
+
+def _choose_encoder(path: Path, format_name: str, options: EncodeOptions) -> str:
+    if options.encoder is None:
+        return "libvpx-vp9" if format_name == "webm" else "libx264"
+    if options.encoder not in ENCODERS:
+        raise UnknownNameError("encoder", options.encoder, ENCODERS)
+    if format_name not in ENCODERS[options.encoder].formats:
+        takers = [e for e, how in ENCODERS.items() if format_name in how.formats]
+        raise UsageError(
+            f"{path}: {path.suffix} does not hold {options.encoder}; use {', '.join(takers)}"
+        )
+    return options.encoder
+
+
+def _encoder_options(encoder: str, options: EncodeOptions) -> dict[str, str]:
+    how = ENCODERS[encoder]
+    values = dict(how.options)
+    crf = how.crf if options.crf is None else options.crf
+    preset = options.preset or how.preset
+    if crf is not None:
+        values["crf"] = str(crf)
+    if preset is not None:
+        values["preset"] = preset
+    return values
