@@ -120,8 +120,8 @@ def packets_of(path: Path, kind: str = "audio") -> list[tuple[Fraction, Fraction
         if not streams:
             return []
         base = streams[0].time_base
-        packets = (p for p in container.demux(streams[0]) if p.dts is not None)
-        return [(p.pts * base, p.dts * base, bytes(p)) for p in packets]
+        packets = (p for p in container.demux(streams[0]) if p.size)
+        return [(p.pts * base, (p.dts or 0) * base, bytes(p)) for p in packets]
 
 
 def plain_times(path: Path) -> list[Fraction]:

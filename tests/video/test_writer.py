@@ -175,7 +175,7 @@ def test_ten_bits_stay_ten_bits(tmp_path):
 def test_stream_that_does_not_fit_is_said(tmp_path):
     source = make_clip(tmp_path / "a.mp4", audio=True)
     warnings = trip(source, tmp_path / "b.webm")
-    assert any("stream 1 (audio, aac) was left out" in w for w in warnings)
+    assert any("(audio, aac) was left out" in w for w in warnings)
     assert packets_of(tmp_path / "b.webm") == []
 
 
@@ -208,7 +208,8 @@ def test_every_encoder_works(tmp_path, suffix, encoder):
     trip(source, tmp_path / f"b{suffix}", encoder=encoder)
     x, y = read(source), read(tmp_path / f"b{suffix}")
     assert seconds(x) == seconds(y)
-    assert psnr(x[3].image, y[3].image) > 38
+    after = y[3].image if encoder != "prores_ks" else np.round(y[3].image / 257).astype(np.uint8)
+    assert psnr(x[3].image, after) > 38
 
 
 def test_video_from_scratch(tmp_path):
@@ -340,6 +341,11 @@ def test_copy_keeps_every_packet(shared_dir, tmp_path, suffix):
     assert same_sound(source, tmp_path / f"a{suffix}", slack=slack)
     pictures = [packets_of(p, "video") for p in (source, tmp_path / f"a{suffix}")]
     assert [p[2] for p in pictures[0]] == [p[2] for p in pictures[1]]
+    copy_media(tmp_path / f"a{suffix}", tmp_path / "again.mp4")
+    assert [p[2] for p in packets_of(tmp_path / "again.mp4", "video")] == [
+        p[2] for p in pictures[0]
+    ]
+    (tmp_path / "again.mp4").unlink()
     assert seconds(read(tmp_path / f"a{suffix}")) == pytest.approx(seconds(read(source)), abs=slack)
     assert os.listdir(tmp_path) == [f"a{suffix}"]
 

@@ -235,7 +235,7 @@ class ShotTracker:
         flow = np.zeros_like(landmarks)
         track = RawTrack(self._index, [landmarks], [flow], [True], side_px=side_px)
         self._see(track, min(score, detection.score), side_px, image, gray)
-        pass
+        self._follow_back(track, gray)
         self._live.append(track)
 
     def _follow_back(self, track: RawTrack, gray: Gray) -> None:

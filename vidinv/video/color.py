@@ -1,16 +1,20 @@
 """Conversion between stored YUV and the RGB that the rest of vidinv works in.
 
 The default swscale conversion darkens by 1.16 levels per trip and reaches 45.8 dB; with the flags
-below the trip RGB -> 4:2:0 -> RGB of a 512 px frame shifts by 0.004 levels at 57.0 dB, for 2.6 ms.
+below, and chroma sited as the decoder has it, RGB -> 4:2:0 -> RGB of a 512 px frame shifts by
+0.001 levels at 67.8 dB, for 1.9 ms one way and 1.0 ms the other.
 """
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import av
 import numpy as np
 import numpy.typing as npt
+from av.filter import Graph
+from av.video.format import VideoFormat
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from vidinv.video.info import FULL_RANGE, LIMITED_RANGE, UNSPECIFIED
@@ -21,9 +25,19 @@ ACCURATE = (
     | Interpolation.FULL_CHR_H_INT
     | Interpolation.FULL_CHR_H_INP
 )
+ACCURATE_FILTER_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 BT601 = 6  # SMPTE 170M; 5 (BT.470 BG) has the same coefficients
 # Matrices that swscale knows: BT.709, FCC, BT.601 twice, SMPTE 240M, BT.2020. RGB (0) needs none.
 KNOWN_MATRICES = (0, 1, 4, 5, 6, 7, 9)
+
+FILTER_MATRICES = {
+    1: "bt709",
+    4: "fcc",
+    5: "bt470bg",
+    6: "smpte170m",
+    7: "smpte240m",
+    9: "bt2020nc",
+}
 
 
 def effective_matrix(color_matrix: int) -> int:
@@ -64,32 +78,57 @@ class ToRgb:
 class FromRgb:
     """RGB ``[H, W, 3]`` to frames of ``pix_fmt`` (planar YUV) with the given matrix and range.
 
-    swscale truncates chroma when it writes full range: half a level, -0.31 levels of RGB per trip.
-    By way of 12 bits in the same layout it is -0.04, for 0.3 ms per 640 x 480 frame.
+    Chroma is sited where the encoder's own decoder will look for it: a trip through 4:2:0 H.264
+    keeps 67.8 dB of a 512 px clip, against 56.3 dB (and colours half a pixel aside) otherwise.
+    PyAV has no access to the siting of a frame but through a filter graph.
     """
 
-    def __init__(self, *, pix_fmt: str, color_matrix: int, color_range: int) -> None:
-        self._matrix = effective_matrix(color_matrix)
-        self._range = color_range or LIMITED_RANGE
-        self._tag = color_matrix
-        self._steps = [(pix_fmt, VideoReformatter())]
-        if self._range == FULL_RANGE:
-            self._steps.insert(0, (f"{pix_fmt[:6]}p12le", VideoReformatter()))
+    def __init__(
+        self,
+        *,
+        width: int,
+        height: int,
+        deep: bool,
+        encoder: str,
+        pix_fmt: str,
+        color_matrix: int,
+        color_range: int,
+    ) -> None:
+        self._format = "rgb48le" if deep else "rgb24"
+        self._tag, self._range = color_matrix, color_range or LIMITED_RANGE
+        # swscale truncates chroma when it writes full range: half a level, -0.31 levels of RGB
+        # per trip. By way of 12 bits in the same layout it is -0.04.
+        through = [f"{pix_fmt[:6]}p12le"] if self._range == FULL_RANGE else []
+        scale = (
+            f"out_color_matrix={FILTER_MATRICES[effective_matrix(color_matrix)]}"
+            f":out_range={'full' if self._range == FULL_RANGE else 'limited'}"
+            f":flags={ACCURATE_FILTER_FLAGS}"
+        )
+        if _sited_left(encoder, pix_fmt):
+            scale += ":out_chroma_loc=left"
+        self._graph = Graph()
+        source = self._graph.add_buffer(
+            width=width, height=height, format=VideoFormat(self._format), time_base=Fraction(1)
+        )
+        nodes = [source]
+        for name in (*through, pix_fmt):
+            nodes += [self._graph.add("scale", scale), self._graph.add("format", name)]
+        self._graph.link_nodes(*nodes, self._graph.add("buffersink")).configure()
 
     def __call__(self, image: npt.NDArray[Any]) -> av.VideoFrame:
         """The frame; ``image`` is read before this returns."""
-        source_format = "rgb48le" if image.dtype == np.uint16 else "rgb24"
-        frame = av.VideoFrame.from_numpy_buffer(image, format=source_format)
-        frame.colorspace, frame.color_range = self._matrix, FULL_RANGE
-        for pix_fmt, reformatter in self._steps:
-            frame = reformatter.reformat(
-                frame,
-                format=pix_fmt,
-                interpolation=ACCURATE,
-                dst_colorspace=self._matrix,
-                dst_color_range=self._range,
-                threads=1,
-            )
-            frame.colorspace, frame.color_range = self._matrix, self._range
-        frame.colorspace = self._tag
+        rgb = av.VideoFrame.from_numpy_buffer(image, format=self._format)
+        rgb.pts, rgb.time_base = 0, Fraction(1)
+        self._graph.vpush(rgb)
+        frame = self._graph.vpull()
+        frame.colorspace, frame.color_range = self._tag, self._range
         return frame
+
+
+def _sited_left(encoder: str, pix_fmt: str) -> bool:
+    """H.264 and H.265 site chroma left where nothing is said (measured per layout and decoder)."""
+    return (encoder, pix_fmt[:6]) in {
+        ("libx264", "yuv420"),
+        ("libx264", "yuv422"),
+        ("libx265", "yuv420"),
+    }

@@ -21,13 +21,9 @@ from av.error import FFmpegError
 from vidinv.video.color import FromRgb, matrix_is_exotic
 from vidinv.video.info import VideoInfo
 from vidinv.video.isolation import Channel, FrameRing
-from vidinv.video.packets import PacketCopier, copy_all, muxer_options
+from vidinv.video.packets import PacketCopier, Refused, copy_all, muxer_options
 
 FRAME_DURATION_FLAG = av.codec.context.Flags.frame_duration
-
-
-class Refused(Exception):
-    """The output cannot be made as asked; the message is one line for the user."""
 
 
 def main() -> None:
@@ -71,7 +67,13 @@ class _Encoding:
         # A stored RGB source has no matrix; as YUV it gets the one that players assume.
         matrix = self._info.color_matrix or 1
         self._from_rgb = FromRgb(
-            pix_fmt=self._pix_fmt, color_matrix=matrix, color_range=self._info.color_range
+            width=self._info.width,
+            height=self._info.height,
+            deep=self._info.bit_depth > 8,
+            encoder=request["encoder"],
+            pix_fmt=self._pix_fmt,
+            color_matrix=matrix,
+            color_range=self._info.color_range,
         )
         if matrix_is_exotic(matrix):
             self._warnings.append(f"colour matrix {matrix} is not supported: treated as BT.601")

@@ -40,6 +40,10 @@ def muxer_options(format_name: str, info: VideoInfo | None, source: str | None) 
     return options
 
 
+class Refused(Exception):
+    """The output cannot be made as asked; the message is one line for the user."""
+
+
 class PacketCopier:
     """Feeds the other streams of a source into an output, in step with the new video.
 
@@ -63,6 +67,10 @@ class PacketCopier:
         picture = container.streams.best("video")
         copy_tags(container, output, picture)
         return cls(container, output, skip=picture.index)
+
+    def takes(self, index: int) -> bool:
+        """The source's stream ``index`` is among those copied."""
+        return index in self._streams
 
     def copy_until(self, seconds: Fraction | None) -> None:
         """Write the packets due before ``seconds`` of the video's decode time; None: all."""
@@ -95,10 +103,13 @@ def copy_tags(source: Any, output: Any, picture: Any) -> None:
 def copy_all(source_path: str, output_path: str, format_name: str) -> list[str]:
     """Copy every stream into a new container; return the warnings."""
     with av.open(source_path) as source:
+        picture = source.streams.best("video")
         options = muxer_options(format_name, None, source_path)
         with av.open(output_path, "w", format=format_name, container_options=options) as output:
             copier = PacketCopier(source, output, skip=None)
-            copy_tags(source, output, source.streams.best("video"))
+            if picture is None or not copier.takes(picture.index):
+                raise Refused(f"{format_name} cannot hold the video of the source; use .mkv")
+            copy_tags(source, output, picture)
             copier.copy_until(None)
     return copier.warnings
 
@@ -143,11 +154,29 @@ def _refusal(stream: Any, format_name: str) -> str | None:
 
 
 def _packets(source: Any, streams: dict[int, Any]) -> Iterator[Any]:
+    """Packets in file order, each with a decode time.
+
+    Matroska stores no decode times, and FFmpeg leaves those before the first reordered frame open:
+    they are counted back from the first one known.
+    """
     if not streams:
         return
+    waiting: dict[int, list[Any]] = {index: [] for index in streams}
     for packet in source.demux(*(source.streams[index] for index in streams)):
-        if packet.dts is None:
-            if packet.pts is None:  # the empty packet that ends each stream
-                continue
-            packet.dts = packet.pts
-        yield packet
+        held = waiting[packet.stream_index]
+        is_end = packet.dts is None and packet.pts is None
+        if packet.dts is None and not is_end:
+            held.append(packet)
+            continue
+        _count_back(held, packet.dts)
+        yield from held
+        held.clear()
+        if not is_end:
+            yield packet
+
+
+def _count_back(packets: list[Any], next_dts: int | None) -> None:
+    """Give decode times to packets that come before the one at ``next_dts`` (None: no such)."""
+    for packet in reversed(packets):
+        packet.dts = packet.pts if next_dts is None else next_dts - max(1, packet.duration or 0)
+        next_dts = packet.dts
