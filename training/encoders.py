@@ -43,7 +43,7 @@ class FeatureStyleTask(GanTask):
 
     config: EncoderConfig
 
-    def step(self, batch: Batch, progress: float, average: GradientAverage) -> dict[str, Tensor]:
+    def step(self, batch: Batch, number: int, average: GradientAverage) -> dict[str, Tensor]:
         latents, seen = self.encoder(batch.images)
         stop = self.encoder.config.feature_resolution
         synthesis = self.generator.synthesis
@@ -55,7 +55,7 @@ class FeatureStyleTask(GanTask):
         with_features = synthesis.run(
             latents, start=featured, stop=top, noise_mode="none"
         ).image_N3HW
-        side = top if self.steps % FULL_SIZE_INTERVAL == 0 else top // 2
+        side = top if number % FULL_SIZE_INTERVAL == 0 else top // 2
         without = synthesis.run(latents, start=lower, stop=side, noise_mode="none").image_N3HW
         target = nn.functional.adaptive_avg_pool2d(batch.images, side)
         metrics = {
@@ -79,10 +79,15 @@ class FeatureStyleTask(GanTask):
         self._optimise("autoencoder", loss, average)
         if self.discriminator is not None:
             metrics |= self._discriminator_step(
-                self.discriminator, with_features, batch.images, average
+                self.discriminator, with_features, batch.images, number, average
             )
-        self.steps += 1
         return metrics
+
+    def forward(self, modules: dict[str, nn.Module], batch: Batch) -> None:
+        generator, encoder = modules["generator"], modules["encoder"]
+        assert isinstance(generator, Generator)
+        assert isinstance(encoder, FeatureStyleEncoder)
+        FeatureStyleInverter(generator, encoder).encode(batch.images)
 
     @torch.no_grad()
     def evaluate(

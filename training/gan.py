@@ -99,7 +99,6 @@ class GanTask:
         self.discriminator: Discriminator | None = None
         if config.adversarial_weight > 0:
             self._add_discriminator()
-        self.steps = 0
 
     def _autoencoder_optimizer(self) -> torch.optim.Optimizer:
         encoder = [*self.encoder.parameters(), *self.probe.parameters()]
@@ -108,20 +107,23 @@ class GanTask:
             {"params": list(synthesis), "lr": self.config.learning_rate},
             {"params": encoder, "lr": self.config.encoder_learning_rate},
         ]
-        return torch.optim.Adam(groups, betas=(0.9, 0.99))
+        return torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
 
     def _add_discriminator(self) -> None:
         sizes = self.config.discriminator or self.config.generator
         self.discriminator = Discriminator(sizes)
         self.modules["discriminator"] = self.discriminator
         self.optimizers["discriminator"] = torch.optim.Adam(
-            self.discriminator.parameters(), lr=self.config.learning_rate, betas=(0.0, 0.99)
+            self.discriminator.parameters(),
+            lr=self.config.learning_rate,
+            betas=(0.0, 0.99),
+            fused=True,
         )
 
     def initialise(self, path: Path) -> None:
         """Take over the averaged modules (and probe) of an earlier stage; a new block starts at 0."""
         state = torch.load(path, weights_only=True, map_location="cpu")
-        self.generator.load_state_dict(state["ema"]["generator"])
+        self._load_generator(state["ema"]["generator"], path)
         missing, unexpected = self.encoder.load_state_dict(state["ema"]["encoder"], strict=False)
         other = [key for key in [*missing, *unexpected] if not key.startswith("feature_head")]
         if other:
@@ -130,6 +132,13 @@ class GanTask:
         if "discriminator" in state["modules"] and self.discriminator is not None:
             self.discriminator.load_state_dict(state["modules"]["discriminator"])
 
+    def _load_generator(self, state: dict[str, Tensor], path: Path) -> None:
+        """Blocks that one of the two does not have (a stage of another resolution) are left out."""
+        missing, unexpected = self.generator.load_state_dict(state, strict=False)
+        wrong = [key for key in [*missing, *unexpected] if not key.startswith("synthesis.b")]
+        if wrong:
+            raise ValueError(f"{path}: generator does not fit: {', '.join(wrong[:3])}")
+
     def grow_from(self, resolution: int) -> None:
         """Blocks above ``resolution`` start silent: the picture begins as the up-scaled lower one."""
         for higher in self.config.generator.resolutions:
@@ -137,7 +146,7 @@ class GanTask:
                 block = getattr(self.generator.synthesis, f"b{higher}")
                 nn.init.zeros_(block.torgb.weight)
 
-    def step(self, batch: Batch, progress: float, average: GradientAverage) -> dict[str, Tensor]:
+    def step(self, batch: Batch, number: int, average: GradientAverage) -> dict[str, Tensor]:
         mean = self.encoder(batch.images)[0][:, 0]
         noisy = mean + torch.randn_like(mean) * self.probe.log_sigma.exp()
         fake = self.synthesise(self.generator.broadcast(noisy))
@@ -156,8 +165,9 @@ class GanTask:
             loss = loss + self._adversarial(self.discriminator, fake, batch.images, metrics)
         self._optimise("autoencoder", loss, average)
         if self.discriminator is not None:
-            metrics |= self._discriminator_step(self.discriminator, fake, batch.images, average)
-        self.steps += 1
+            metrics |= self._discriminator_step(
+                self.discriminator, fake, batch.images, number, average
+            )
         return metrics
 
     def synthesise(self, latents_NLD: Tensor, generator: Generator | None = None) -> Tensor:
@@ -184,9 +194,14 @@ class GanTask:
         )
 
     def _discriminator_step(
-        self, discriminator: Discriminator, fake: Tensor, real: Tensor, average: GradientAverage
+        self,
+        discriminator: Discriminator,
+        fake: Tensor,
+        real: Tensor,
+        number: int,
+        average: GradientAverage,
     ) -> dict[str, Tensor]:
-        lazy = self.steps % R1_INTERVAL == 0
+        lazy = number % R1_INTERVAL == 0
         real = real.detach().requires_grad_(lazy)
         real_logits = discriminator(real)
         loss = F.softplus(discriminator(fake.detach())).mean() + F.softplus(-real_logits).mean()
@@ -205,11 +220,14 @@ class GanTask:
         average(p for group in optimizer.param_groups for p in group["params"])
         optimizer.step()
 
+    def forward(self, modules: dict[str, nn.Module], batch: Batch) -> None:
+        modules["encoder"](batch.images)
+
     @torch.no_grad()
     def evaluate(
         self, ema: dict[str, nn.Module], batch: Batch
     ) -> tuple[dict[str, float], list[Tensor]]:
-        """PSNR of G(w), R^2 of the probe; sheet rows: source, G(w), samples (axis-wise)."""
+        """PSNR of G(w), R^2 of the probe; sheet rows: source, G(w), samples of a Gaussian."""
         generator, encoder = ema["generator"], ema["encoder"]
         assert isinstance(generator, Generator)
         assert isinstance(encoder, FeatureStyleEncoder)
@@ -222,7 +240,8 @@ class GanTask:
             known = ~torch.isnan(target)
             residual = (predicted[known, index] - target[known]).square().mean()
             metrics[f"r2_{name}"] = float(1 - residual / target[known].var())
-        spread = torch.randn(16, latents.shape[-1], generator=torch.Generator().manual_seed(0))
-        drawn = latents[:, 0].mean(dim=0) + spread * latents[:, 0].std(dim=0)
+        w = latents[:, 0]
+        mix = torch.randn(16, len(w), generator=torch.Generator().manual_seed(0)) / len(w) ** 0.5
+        drawn = w.mean(dim=0) + mix @ (w - w.mean(dim=0))
         samples = self.synthesise(generator.broadcast(drawn), generator)
         return metrics, [batch.images[:16], picture[:16], samples]

@@ -35,6 +35,7 @@ FLIP_68 = np.array(
     + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
     + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
 )
+RECALIBRATION_FACES = 512
 YAW = 3  # column of training.data.ATTRIBUTES whose sign mirroring changes
 
 
@@ -58,7 +59,6 @@ class LoopConfig:
     ema_images: int = 3000
     log_images: int = 1024
     checkpoint_images: int = 6400
-    sheet_images: int = 12_800
 
 
 @dataclass
@@ -78,11 +78,17 @@ class Task(Protocol):
     averaged: tuple[str, ...]
     optimizers: dict[str, torch.optim.Optimizer]
 
-    def step(self, batch: Batch, progress: float, average: GradientAverage) -> dict[str, Tensor]:
-        """One optimisation step; returns scalars to log."""
+    def step(self, batch: Batch, number: int, average: GradientAverage) -> dict[str, Tensor]:
+        """Optimisation step ``number`` (from 0, also after a resume); returns scalars to log."""
         ...
 
-    def evaluate(self, ema: dict[str, nn.Module], batch: Batch) -> tuple[dict[str, float], list[Tensor]]:
+    def forward(self, modules: dict[str, nn.Module], batch: Batch) -> None:
+        """Run the given modules on a batch, for batch norm to see their activations."""
+        ...
+
+    def evaluate(
+        self, ema: dict[str, nn.Module], batch: Batch
+    ) -> tuple[dict[str, float], list[Tensor]]:
         """Metrics of the averaged modules, and rows ``[N, 3, R, R]`` of a sample sheet."""
         ...
 
@@ -153,11 +159,12 @@ class Loop:
                 self.seconds += elapsed
                 self._log(sums, count, count * per_step / elapsed)
                 sums, count, started = {}, 0, time.monotonic()
-            if self.rank == 0 and self._crossed(before, self.config.sheet_images):
-                self._evaluate()
             if self.rank == 0 and self._crossed(before, self.config.checkpoint_images):
+                self.recalibrate()
+                self._evaluate()
                 self.save()
         if self.rank == 0:
+            self.recalibrate()
             self._evaluate()
             self.save()
 
@@ -170,8 +177,7 @@ class Loop:
         for name, optimizer in self.task.optimizers.items():
             for group, base in zip(optimizer.param_groups, self.base_rates[name], strict=True):
                 group["lr"] = base * factor
-        progress = self.images_seen / self.config.total_images
-        metrics = self.task.step(batch, progress, average_gradients)
+        metrics = self.task.step(batch, self.images_seen // per_step, average_gradients)
         self._update_ema(per_step)
         return metrics
 
@@ -185,8 +191,6 @@ class Loop:
             source = dict(module.named_parameters())
             for key, parameter in averaged.named_parameters():
                 parameter.lerp_(source[key], 1 - keep)
-            for target, buffer in zip(averaged.buffers(), module.buffers(), strict=True):
-                target.copy_(buffer)
 
     def _crossed(self, before: int, interval: int) -> bool:
         return before // interval != self.images_seen // interval
@@ -200,6 +204,26 @@ class Loop:
     def _append(self, line: dict[str, Any]) -> None:
         with (self.folder / "log.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
+
+    def recalibrate(self) -> None:
+        """Estimate the batch-norm statistics of the averaged modules anew.
+
+        Averaged weights do not fit the running statistics of the raw ones: with those, G(w) of our
+        autoencoder lost 0.9 dB (docs/LOG.md).
+        """
+        rng = np.random.default_rng(self.config.seed)
+        chosen = rng.choice(self.data.train_indices, RECALIBRATION_FACES, replace=False)
+        for module in self.ema.values():
+            norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None  # cumulative mean
+            module.train(bool(norms))
+        for part in np.array_split(chosen, RECALIBRATION_FACES // 32):
+            with torch.no_grad():
+                self.task.forward(self.ema, make_batch(self.data, part))
+        for module in self.ema.values():
+            module.eval()
 
     def _evaluate(self) -> None:
         batch = make_batch(self.data, self.data.val_indices[:: len(self.data.val_indices) // 64][:64])

@@ -15,8 +15,10 @@ SSIM_WINDOW, SSIM_STRIDE = 7, 2
 def ssim_map(x: Tensor, y: Tensor) -> Tensor:
     """Structural similarity in -1..1 over 7x7 boxes, ``[N, 3, h, w]`` with half the density."""
 
+    window = min(SSIM_WINDOW, x.shape[-1])
+
     def mean(z: Tensor) -> Tensor:
-        return F.avg_pool2d(z, SSIM_WINDOW, stride=SSIM_STRIDE)
+        return F.avg_pool2d(z, window, stride=SSIM_STRIDE)
 
     mean_x, mean_y = mean(x), mean(y)
     var_x = mean(x * x) - mean_x * mean_x

@@ -1,8 +1,10 @@
 """The mapping network of an autoencoded generator: z -> w with the distribution of encoded faces.
 
-An autoencoder needs no mapping, a StyleGAN has one (samples, truncation, ``make demo``). It is fitted
-to the encoder's latents of the training faces by sliced Wasserstein distance: sorted random
-projections of both clouds are drawn together (Bonneel et al. 2015).
+An autoencoder needs no mapping, a StyleGAN has one (samples, truncation, ``make demo``). Ours is set
+in closed form to the Gaussian that has the mean and covariance of the encoder's latents of the
+training faces: with large biases every leaky ReLU works on its linear side, and the latent space is
+first shifted so that w itself is positive (the affine layers take the shift back). Learning it, by
+sliced Wasserstein distance or by regression, missed most of the variance in a minute of training.
 """
 
 from __future__ import annotations
@@ -10,41 +12,63 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vidinv.models.stylegan2 import MappingNetwork
+from vidinv.models.feature_style import FeatureStyleEncoder
+from vidinv.models.layers import LRELU_GAIN, Linear
+from vidinv.models.stylegan2 import Generator, MappingNetwork
 
-NUM_PROJECTIONS = 128
-
-
-def sliced_wasserstein(x_ND: Tensor, y_ND: Tensor, projections_DP: Tensor) -> Tensor:
-    """Mean absolute distance of sorted projections of two clouds of equal size."""
-    x, _ = (x_ND @ projections_DP).sort(dim=0)
-    y, _ = (y_ND @ projections_DP).sort(dim=0)
-    return (x - y).abs().mean()
+LINEAR_SIGMAS = 5.0  # biases this many standard deviations up keep activations positive
 
 
-def fit_mapping(
-    mapping: MappingNetwork, w_MD: Tensor, *, steps: int = 600, batch: int = 1024, seed: int = 0
-) -> float:
-    """Fit ``mapping`` in place and set its ``w_avg``; returns the last mean distance.
+@torch.no_grad()
+def set_gaussian_mapping(
+    generator: Generator, encoder: FeatureStyleEncoder, w_MD: Tensor
+) -> None:
+    """Set ``generator.mapping`` from encoded faces ``[M, D]``; generator and encoder are shifted.
 
-    Args:
-        w_MD: encoded training faces.
+    Raises:
+        ValueError: z and w of different width, or a single mapping layer.
     """
-    generator = torch.Generator().manual_seed(seed)
-    z_dim = mapping.fc0.weight.shape[1]  # type: ignore[union-attr]
-    optimizer = torch.optim.Adam(mapping.parameters(), lr=1e-1, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    recent = []
-    for _ in range(steps):
-        chosen = torch.randint(len(w_MD), [batch], generator=generator)
-        z = torch.randn(batch, z_dim, generator=generator)
-        directions = torch.randn(w_MD.shape[1], NUM_PROJECTIONS, generator=generator)
-        directions = directions / directions.norm(dim=0)
-        loss = sliced_wasserstein(mapping(z), w_MD[chosen], directions)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        recent = [*recent[-49:], float(loss.detach())]
-    mapping.w_avg.copy_(w_MD.mean(dim=0))
-    return sum(recent) / len(recent)
+    mapping = generator.mapping
+    config = generator.config
+    if config.z_dim != config.w_dim or config.num_mapping_layers < 2:
+        raise ValueError("a Gaussian mapping needs z_dim = w_dim and at least two layers")
+    mean, spread = w_MD.mean(dim=0), w_MD.std(dim=0)
+    shift = (LINEAR_SIGMAS * spread - mean).clamp(min=0)
+    shift_latent_space(generator, encoder, shift)
+    mean = mean + shift
+    values, axes = torch.linalg.eigh(torch.cov(w_MD.T))
+    root = axes @ torch.diag(values.clamp(min=0).sqrt()) @ axes.T
+    identity = torch.eye(config.w_dim)
+    lift = torch.full([config.w_dim], LINEAR_SIGMAS)
+    for index in range(config.num_mapping_layers - 1):
+        first = index == 0
+        weight = identity if first else identity / LRELU_GAIN
+        _set(_layer(mapping, index), weight, lift if first else torch.zeros_like(lift))
+    last = _layer(mapping, config.num_mapping_layers - 1)
+    _set(last, root / LRELU_GAIN**2, (mean - root @ lift) / LRELU_GAIN)
+    mapping.w_avg.copy_(mean)
+
+
+@torch.no_grad()
+def shift_latent_space(generator: Generator, encoder: FeatureStyleEncoder, shift_D: Tensor) -> None:
+    """Add a constant to every w without changing a picture: encoder and affine layers take it up.
+
+    Affine weights are rounded to float16 first, as a pack stores them, so that the shift cancels
+    exactly there.
+    """
+    encoder.w_offset.add_(shift_D)
+    for name, module in generator.synthesis.named_modules():
+        if name.endswith("affine") and isinstance(module, Linear):
+            module.weight.copy_(module.weight.half().float())
+            module.bias.sub_(module.weight @ shift_D * (module.weight_gain / module.bias_gain))
+
+
+def _layer(mapping: MappingNetwork, index: int) -> Linear:
+    layer = getattr(mapping, f"fc{index}")
+    assert isinstance(layer, Linear)
+    return layer
+
+
+def _set(layer: Linear, weight: Tensor, bias: Tensor) -> None:
+    layer.weight.copy_(weight / layer.weight_gain)
+    layer.bias.copy_(bias / layer.bias_gain)

@@ -1,7 +1,6 @@
 """Make a pack from a finished run: directions, calibration, mapping, mean identity, figures.
 
-    python -m training.pack --run runs/fse128 --config configs/faces_fse128.yaml \
-        --data data/faces --name faces-128 --out vidinv/packs/default/faces-128
+    vidinv train directions --config configs/faces64_pack.yaml --out vidinv/packs/default/faces-64
 
 Strength 1 of a direction is set so that the attribute, measured on the pictures the generator makes
 of validation faces, moves by ``UNITS`` population standard deviations.
@@ -9,9 +8,8 @@ of validation faces, moves by ``UNITS`` population standard deviations.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +21,9 @@ from training.config import load_yaml
 from training.data import ATTRIBUTES, FaceArrays, load
 from training.directions import conditional_directions, encode_all, ridge_weights
 from training.encoders import EncoderConfig
+from training.job import Job
 from training.loop import make_batch
-from training.mapping import fit_mapping
+from training.mapping import set_gaussian_mapping
 from training.measure import AlignedFaces
 from vidinv.inversion import FeatureStyleInverter
 from vidinv.metrics.attributes import SmileMeasure, geometry
@@ -52,10 +51,33 @@ POSITIVE = {
     "eyes_open": "eyes wider open",
 }
 # Looked at on validation faces and clips (docs/LOG.md).
+# A direction is at most this many standard deviations long at strength 1: beyond it a weak
+# attribute would be bought with an unnatural picture.
+MAX_SHIFT = 3.0
 RANGES = {name: (-2.0, 2.0) for name in ATTRIBUTES}
-CALIBRATION_FACES = 48
 
-Measure = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class PackConfig:
+    """What a pack is made of.
+
+    Attributes:
+        run: folder of the last training stage; its averaged weights go into the pack.
+        stage: experiment file of that stage.
+        every: use every n-th face, for a quick look; 1 for a pack that is kept.
+        calibration_faces: validation faces whose pictures are measured.
+        identities: training faces in the mean embedding.
+    """
+
+    run: str
+    stage: str
+    name: str
+    every: int = 1
+    calibration_faces: int = 48
+    identities: int = 400
+
+
 
 
 class RunModels:
@@ -135,7 +157,7 @@ def calibrate(
             gain = effect[name] / scale
             if gain <= 0.05:
                 break
-            previous, scale = scale, float(np.clip(UNITS[name] / gain, 0.3, 6.0))
+            previous, scale = scale, float(np.clip(UNITS[name] / gain, 0.3, MAX_SHIFT))
         effects[name] = {key: round(value * scale / previous, 3) for key, value in effect.items()}
         scaled[name] = vector * scale
     return scaled, effects
@@ -159,34 +181,33 @@ def reconstruction(models: RunModels, indices: np.ndarray) -> dict[str, float]:
     return {name: round(float(torch.cat(values).mean()), 3) for name, values in rows.items()}
 
 
-def build(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Write the pack; returns its metrics."""
-    config = load_yaml(EncoderConfig, arguments.config)
-    data = load(arguments.data, config.train_resolution)
-    models = RunModels(arguments.run, config, data)
-    train = data.train_indices[:: arguments.every]
+def build(job: Job) -> dict[str, Any]:
+    """Write the pack into ``job.out``; returns its metrics."""
+    settings = load_yaml(PackConfig, job.config)
+    config = load_yaml(EncoderConfig, Path(settings.stage))
+    data = load(job.data, config.train_resolution)
+    models = RunModels(Path(settings.run), config, data)
+    train = data.train_indices[:: settings.every]
     w = encode_all(models.encoder, data, train)
-    targets = data.targets_MA[train]
     meter = AttributeMeter(models, w, train)
     rng = np.random.default_rng(0)
-    chosen = rng.choice(data.val_indices, CALIBRATION_FACES, replace=False)
-    directions = conditional_directions(w, targets)
+    chosen = rng.choice(data.val_indices, settings.calibration_faces, replace=False)
+    directions = conditional_directions(w, data.targets_MA[train])
     scaled, effects = calibrate(models, directions, meter, chosen)
-    distance = fit_mapping(models.generator.mapping.requires_grad_(True), torch.from_numpy(w).float())
     embeddings = meter.faces.embeddings(
         np.asarray(data.images_M3RR[i]).transpose(1, 2, 0).astype(np.float32)
-        for i in rng.choice(data.train_indices, arguments.identities, replace=False)
+        for i in rng.choice(data.train_indices, settings.identities, replace=False)
     )
-    metrics: dict[str, Any] = reconstruction(models, data.val_indices[:: arguments.every])
-    metrics |= {"effects_at_strength_1": effects, "mapping_sliced_wasserstein": round(distance, 4)}
-    meta = describe(arguments.name, config, models.images_seen, metrics)
+    set_gaussian_mapping(models.generator, models.encoder, torch.from_numpy(w).float())
+    metrics: dict[str, Any] = reconstruction(models, data.val_indices[:: settings.every])
+    metrics["effects_at_strength_1"] = effects
     tensors = {
         "generator.safetensors": models.generator.state_dict(),
         "fse.safetensors": models.encoder.state_dict(),
         "directions.safetensors": scaled,
         "identity.safetensors": {"mean_embedding": torch.from_numpy(embeddings.mean(0))},
     }
-    write_pack(arguments.out, meta, tensors)
+    write_pack(job.out, describe(settings.name, config, models.images_seen, metrics), tensors)
     return metrics
 
 
@@ -218,21 +239,3 @@ def describe(
         "training": {"images_last_stage": images_seen, "data": "13,050 faces at 128 px"},
         "metrics": metrics,
     }
-
-
-def main() -> None:
-    """Parse arguments, build, print the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--config", type=Path, required=True)
-    parser.add_argument("--data", type=Path, default=Path("data/faces"))
-    parser.add_argument("--name", default="faces-128")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--every", type=int, default=1, help="use every n-th face (a quick look)")
-    parser.add_argument("--identities", type=int, default=400, help="faces in the mean embedding")
-    torch.set_num_threads(1)
-    print(build(parser.parse_args()))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Start a training run: ``python -m training gan|encoder --config FILE --out FOLDER [--resume]``.
+"""Start a training run: ``python -m training gan|encoder|directions --config FILE --out FOLDER [--resume]``.
 
 One process per worker, one thread each; a run that was stopped goes on with ``--resume``.
 """
@@ -17,8 +17,9 @@ from training.config import load_yaml
 from training.data import load
 from training.encoders import EncoderConfig, FeatureStyleTask
 from training.gan import GanConfig, GanTask
+from training.job import Job
 from training.loop import Loop
-
+from vidinv.errors import UsageError
 
 KINDS: dict[str, tuple[type[GanConfig], type[GanTask]]] = {
     "gan": (GanConfig, GanTask),
@@ -39,32 +40,51 @@ def build(kind: str, path: Path) -> tuple[GanConfig, GanTask]:
     return config, task
 
 
-def worker(rank: int, arguments: argparse.Namespace) -> None:
+def worker(rank: int, job: Job) -> None:
     """Body of one worker process."""
     torch.set_num_threads(1)
-    config, task = build(arguments.kind, arguments.config)
+    config, task = build(job.kind, job.config)
     workers = config.loop.workers
     if workers > 1:
-        store = f"file://{arguments.out.resolve()}/rendezvous"
+        store = f"file://{job.out.resolve()}/rendezvous"
         dist.init_process_group("gloo", init_method=store, rank=rank, world_size=workers)
-    loop = Loop(task, load(arguments.data, config.train_resolution), config.loop, arguments.out)
-    if arguments.resume:
+    loop = Loop(task, load(job.data, config.train_resolution), config.loop, job.out)
+    if job.resume:
         loop.resume()
     loop.run()
 
 
+def train(job: Job) -> None:
+    """Start the workers and wait for the end of the run.
+
+    Raises:
+        UsageError: a faulty experiment file, or a folder that holds another run.
+    """
+    if job.kind == "directions":
+        from training.pack import build as build_pack  # needs dlib, which GPU machines lack
+
+        build_pack(job)
+        return
+    config = load_yaml(KINDS[job.kind][0], job.config)
+    if (job.out / "latest.pt").exists() and not job.resume:
+        raise UsageError(f"{job.out} holds a run already: --resume goes on with it")
+    if not job.data.is_dir():
+        raise UsageError(f"{job.data} does not exist; make it with: python -m training.data FACES {job.data}")
+    job.out.mkdir(parents=True, exist_ok=True)
+    (job.out / "rendezvous").unlink(missing_ok=True)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if config.loop.workers == 1:
+        worker(0, job)
+    else:
+        mp.spawn(worker, args=(job,), nprocs=config.loop.workers)
+
+
 def main() -> None:
-    """Parse arguments, start the workers."""
+    """Parse arguments, start the run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=sorted(KINDS))
+    parser.add_argument("kind", choices=[*KINDS, "directions"])
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path("data/faces"))
     parser.add_argument("--resume", action="store_true")
-    arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "rendezvous").unlink(missing_ok=True)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    workers = load_yaml(KINDS[arguments.kind][0], arguments.config).loop.workers
-    mp.spawn(worker, args=(arguments,), nprocs=workers)
-
+    train(Job(**vars(parser.parse_args())))

@@ -53,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_edit(commands)
     _add_invert(commands)
+    _add_demo(commands)
     _add_packs(commands)
     _add_directions(commands)
     _add_train(commands)
@@ -114,6 +115,17 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an existing OUTPUT")
 
 
+def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(commands, "demo", "make a short clip of a face, edit it, show both", demo)
+    parser.add_argument(
+        "clip", nargs="?", type=Path, default=None, help="edit this video instead of a made one"
+    )
+    parser.add_argument("--out", type=Path, default=Path("out"), metavar="DIR")
+    parser.add_argument("--attr", default="smile", metavar="NAME", help="default: smile")
+    parser.add_argument("--pack", default=None, metavar="NAME|PATH", help="model pack")
+    parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
+
+
 def _add_packs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("packs", help="list, show or verify model packs")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
@@ -167,6 +179,24 @@ def invert(options: argparse.Namespace) -> None:
     _print_result(options, api.invert(options.input, options.output, **_run_arguments(options)))
 
 
+def demo(options: argparse.Namespace) -> None:
+    """``vidinv demo``."""
+    from pipelines.demo import demonstrate
+    from pipelines.meter import Progress
+
+    made = demonstrate(
+        _pack(options),
+        options.out,
+        clip=options.clip,
+        attribute=options.attr,
+        progress=Progress(quiet=options.quiet),
+    )
+    if not options.quiet:
+        _print_notes(made.result)
+    for label, path in (("source", made.source), ("edited", made.edited), ("frames", made.sheet)):
+        print(f"{label}\t{path}")
+
+
 def _run_arguments(options: argparse.Namespace) -> dict:  # type: ignore[type-arg]
     from pipelines.meter import Progress
     from vidinv.packs import DEFAULT_PACK
@@ -186,11 +216,15 @@ def _run_arguments(options: argparse.Namespace) -> dict:  # type: ignore[type-ar
 
 def _print_result(options: argparse.Namespace, result: ClipResult) -> None:
     if not options.quiet:
-        for warning in result.warnings:
-            print(f"vidinv: note: {warning}", file=sys.stderr)
-        print(_summary(result), file=sys.stderr)
+        _print_notes(result)
     if options.json:
         print(json.dumps(result.as_dict()))
+
+
+def _print_notes(result: ClipResult) -> None:
+    for warning in result.warnings:
+        print(f"vidinv: note: {warning}", file=sys.stderr)
+    print(_summary(result), file=sys.stderr)
 
 
 def _summary(result: ClipResult) -> str:
@@ -245,11 +279,10 @@ def _pack(options: argparse.Namespace):  # type: ignore[no-untyped-def]
 
 def train(options: argparse.Namespace) -> None:
     """``vidinv train``."""
+    from training.job import Job
     from training.run import train as run_training
 
-    run_training(
-        options.kind, config=options.config, out=options.out, data=options.data, resume=options.resume
-    )
+    run_training(Job(options.kind, options.config, options.out, options.data, options.resume))
 
 
 def doctor(options: argparse.Namespace) -> None:

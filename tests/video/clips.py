@@ -28,9 +28,11 @@ def pattern(number: int, *, width: int = 96, height: int = 64, deep: bool = Fals
         0.5 + 0.45 * np.sin((x + y) / 17 + 1.0),
     ]
     picture = np.stack(channels, axis=2)
-    return np.round(picture * 65535).astype(np.uint16) if deep else np.round(
-        picture * 255
-    ).astype(np.uint8)
+    return (
+        np.round(picture * 65535).astype(np.uint16)
+        if deep
+        else np.round(picture * 255).astype(np.uint8)
+    )
 
 
 def write_clip(
@@ -80,8 +82,15 @@ def write_clip(
     return path
 
 
-def make_clip(path: Path, *, num_frames: int = 12, width: int = 96, height: int = 64,
-              deep: bool = False, **how: Any) -> Path:
+def make_clip(
+    path: Path,
+    *,
+    num_frames: int = 12,
+    width: int = 96,
+    height: int = 64,
+    deep: bool = False,
+    **how: Any,
+) -> Path:
     """``write_clip`` of the moving pattern."""
     images = (pattern(n, width=width, height=height, deep=deep) for n in range(num_frames))
     return write_clip(path, images, **how)

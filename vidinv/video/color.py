@@ -71,7 +71,7 @@ class ToRgb:
             **self._size,
         )
         plane = rgb.planes[0]
-        rows = np.frombuffer(plane, self._dtype).reshape(rgb.height, -1)
+        rows = np.frombuffer(memoryview(plane), self._dtype).reshape(rgb.height, -1)
         return rows[:, : rgb.width * 3].reshape(rgb.height, rgb.width, 3)
 
 

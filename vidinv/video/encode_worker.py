@@ -27,6 +27,7 @@ FRAME_DURATION_FLAG = av.codec.context.Flags.frame_duration
 
 
 def main() -> None:
+    """Serve one request, then leave."""
     channel = Channel()
     request = channel.receive()
     ring = FrameRing(request["ring_fd"])

@@ -17,7 +17,7 @@ from vidinv.types import Image
 
 _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": ("PNG", {}),
-    # 4:4:4: faces keep their colour edges, and the file grows by a fifth.
+    # 4:4:4: faces keep their colour edges.
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".webp": ("WEBP", {"quality": 95}),

@@ -53,7 +53,7 @@ class FrameRing:
         return 0 if self._slots is None else len(self._slots)
 
     def map(self, *, height: int, width: int, dtype: str) -> None:
-        """Size the memory for RGB frames ``[height, width, 3]`` and map it; both sides call this."""
+        """Size and map the memory for RGB frames ``[height, width, 3]``; both sides call this."""
         frame_bytes = height * width * 3 * np.dtype(dtype).itemsize
         num_slots = max(MIN_SLOTS, min(MAX_SLOTS, RING_BYTES // frame_bytes))
         if os.fstat(self.fd).st_size != frame_bytes * num_slots:
@@ -152,7 +152,7 @@ class Worker:
 def _spawn(module: str, ring_fd: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
     program = f"from {module} import main; main()"
     return subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, "-P", "-c", program],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,

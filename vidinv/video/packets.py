@@ -64,7 +64,7 @@ class PacketCopier:
         if source is None:
             return cls(None, output, skip=None)
         container = stack.enter_context(av.open(source))
-        picture = container.streams.best("video")
+        picture: Any = container.streams.best("video")
         copy_tags(container, output, picture)
         return cls(container, output, skip=picture.index)
 
@@ -95,7 +95,11 @@ def copy_tags(source: Any, output: Any, picture: Any) -> None:
     if picture is not None and output.streams.video:
         target = output.streams.video[0]
         target.metadata.update(
-            {k: v for k, v in picture.metadata.items() if k in ("language", "handler_name", "title")}
+            {
+                k: v
+                for k, v in picture.metadata.items()
+                if k in ("language", "handler_name", "title")
+            }
         )
         target.disposition = picture.disposition
 
@@ -163,7 +167,7 @@ def _packets(source: Any, streams: dict[int, Any]) -> Iterator[Any]:
         return
     waiting: dict[int, list[Any]] = {index: [] for index in streams}
     for packet in source.demux(*(source.streams[index] for index in streams)):
-        held = waiting[packet.stream_index]
+        held = waiting[packet.stream.index]  # the empty last packet has no stream_index
         is_end = packet.dts is None and packet.pts is None
         if packet.dts is None and not is_end:
             held.append(packet)

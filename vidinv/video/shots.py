@@ -58,7 +58,7 @@ def _thumbnail(image: Image) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bo
     if image.dtype == np.uint16:
         small /= 257.0
     grey = cv2.GaussianBlur(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), (0, 0), 1.0)
-    return grey, small.max(axis=2) < CLIPPED_LEVEL
+    return np.asarray(grey, np.float32), small.max(axis=2) < CLIPPED_LEVEL
 
 
 def _difference(

@@ -1,0 +1,124 @@
+"""Finding packs, and the networks and directions that they hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import pytest
+import torch
+
+from tests.packs.tiny import ENCODER, GENERATOR, write_tiny_pack
+from vidinv.errors import PackError, UnknownNameError
+from vidinv.packs import DEFAULT_PACK, available_packs, load_pack
+
+# CLI.md: "Attributes of the default pack: at least ..."
+ATTRIBUTES = ["age", "eyes_open", "gender", "mouth_open", "pitch", "smile", "yaw"]
+MAX_DEFAULT_BYTES = 15_000_000  # ARCHITECTURE.md: "stays under 15 MB in fp16"
+
+
+@pytest.fixture
+def pack(tmp_path):
+    return load_pack(write_tiny_pack(tmp_path / "tiny"))
+
+
+def test_description(pack, tmp_path):
+    assert pack.name == "tiny"
+    assert pack.folder == tmp_path / "tiny"
+    assert pack.resolution == 32
+    assert pack.alignment == "tight"
+    assert pack.methods == ("fse",)
+
+
+def test_inverter_gives_pictures_of_the_packs_resolution(pack):
+    inverter = pack.inverter("fse")
+    inversion = inverter.encode(torch.zeros(2, 3, 32, 32), None)
+    assert inversion.latents_NLD.shape == (2, GENERATOR.num_ws, GENERATOR.w_dim)
+    assert inverter.render(inversion, inversion.latents_NLD, None).shape == (2, 3, 32, 32)
+
+
+def test_inverter_fails_for_an_unknown_method(pack):
+    with pytest.raises(UnknownNameError, match="unknown method in pack tiny 'pti'; there are: fse"):
+        pack.inverter("pti")
+
+
+def test_networks_do_not_train(pack):
+    assert not pack.generator.training
+    assert not any(p.requires_grad for p in pack.generator.parameters())
+
+
+def test_directions_in_w_are_repeated_for_every_layer(pack):
+    directions = pack.directions()
+    assert directions.names() == ["age", "smile"]
+    smile = directions["smile"]
+    assert smile.vector_LD.shape == (GENERATOR.num_ws, GENERATOR.w_dim)
+    assert torch.equal(smile.vector_LD[0], smile.vector_LD[-1])
+    assert not torch.equal(directions["age"].vector_LD[0], directions["age"].vector_LD[-1])
+    assert smile.positive == "more smile"
+    assert directions["age"].strength_range == (-1.0, 1.0)
+
+
+def test_mean_embedding_is_optional(pack):
+    assert pack.mean_embedding() is None
+
+
+def test_a_pack_is_found_by_name_in_the_folders_of_the_environment(tmp_path, monkeypatch):
+    write_tiny_pack(tmp_path / "b" / "mine", name="mine")
+    folders = [str(tmp_path / "absent"), str(tmp_path / "b")]
+    monkeypatch.setenv("VIDINV_PACKS", os.pathsep.join(folders))
+    assert tmp_path / "b" / "mine" in available_packs()
+    assert load_pack("mine").name == "mine"
+
+
+def test_an_unknown_pack_lists_the_nearest_first(tmp_path, monkeypatch):
+    for name in ("zebra", "facial"):
+        write_tiny_pack(tmp_path / name, name=name)
+    monkeypatch.setenv("VIDINV_PACKS", str(tmp_path))
+    with pytest.raises(UnknownNameError) as caught:
+        load_pack("zebre")
+    assert caught.value.known[0] == "zebra"
+    assert "facial" in caught.value.known
+
+
+def test_load_fails_for_an_unsupported_generator(tmp_path):
+    entry = {"kind": "biggan", "config": {}, "file": "generator.safetensors"}
+    pack = load_pack(write_tiny_pack(tmp_path / "tiny", generator=entry))
+    with pytest.raises(PackError, match="generator kind 'biggan' is not supported"):
+        _ = pack.generator
+
+
+def test_load_fails_for_a_configuration_with_an_unknown_key(tmp_path):
+    config = {**dataclasses.asdict(GENERATOR), "colour": 3}
+    entry = {"kind": "stylegan2", "config": config, "file": "generator.safetensors"}
+    pack = load_pack(write_tiny_pack(tmp_path / "tiny", generator=entry))
+    with pytest.raises(PackError, match="StyleGAN2Config.*colour"):
+        _ = pack.generator
+
+
+def test_load_fails_for_weights_of_another_size(tmp_path):
+    config = dataclasses.asdict(dataclasses.replace(ENCODER, feature_width=6))
+    methods = {"fse": {"file": "fse.safetensors", "config": config}}
+    pack = load_pack(write_tiny_pack(tmp_path / "tiny", methods=methods))
+    with pytest.raises(PackError, match="does not fit the pack's configuration") as caught:
+        pack.inverter("fse")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_default_pack_is_sound_and_complete():
+    pack = load_pack(DEFAULT_PACK)
+    assert pack.files.problems() == []
+    assert set(ATTRIBUTES) <= set(pack.directions().names())
+    assert "fse" in pack.methods
+    assert pack.mean_embedding().shape == (128,)
+    assert sum(entry["bytes"] for entry in pack.meta["files"].values()) < MAX_DEFAULT_BYTES
+    assert "FairFace" in pack.meta["attribution"]
+
+
+def test_the_default_pack_inverts():
+    pack = load_pack(DEFAULT_PACK)
+    inverter = pack.inverter()
+    size = pack.resolution
+    inversion = inverter.encode(torch.zeros(1, 3, size, size), None)
+    picture = inverter.render(inversion, inversion.latents_NLD, None)
+    assert picture.shape == (1, 3, size, size)
+    assert torch.isfinite(picture).all()

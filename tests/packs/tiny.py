@@ -1,0 +1,53 @@
+"""A pack of random weights, small enough to make in a test (0.3 MB)."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vidinv.models.feature_style import FeatureStyleConfig, FeatureStyleEncoder
+from vidinv.models.stylegan2 import Generator, StyleGAN2Config
+from vidinv.packs import write_pack
+
+GENERATOR = StyleGAN2Config(
+    resolution=32, channel_base=256, channel_max=8, z_dim=8, w_dim=8, num_mapping_layers=2
+)
+ENCODER = FeatureStyleConfig(
+    input_resolution=32, widths=(4, 4, 8, 8), blocks=(1, 1, 1, 1), feature_width=4
+)
+
+
+def write_tiny_pack(folder: Path, *, name: str = "tiny", **changes: Any) -> Path:
+    """Write the pack and return its folder; ``changes`` replace fields of pack.json."""
+    torch.manual_seed(0)
+    generator, encoder = Generator(GENERATOR), FeatureStyleEncoder(ENCODER, GENERATOR)
+    vectors = {"smile": torch.randn(8), "age": torch.randn(GENERATOR.num_ws, 8)}
+    meta = {
+        "name": name,
+        "version": "1",
+        "licence": "CC0-1.0",
+        "alignment": "tight",
+        "generator": {
+            "kind": "stylegan2",
+            "config": dataclasses.asdict(GENERATOR),
+            "file": "generator.safetensors",
+        },
+        "methods": {"fse": {"file": "fse.safetensors", "config": dataclasses.asdict(ENCODER)}},
+        "directions": {
+            "file": "directions.safetensors",
+            "entries": {
+                "smile": {"space": "w", "positive": "more smile", "strength_range": [-2, 2]},
+                "age": {"space": "w+", "positive": "older", "strength_range": [-1, 1]},
+            },
+        },
+    }
+    tensors = {
+        "generator.safetensors": generator.state_dict(),
+        "fse.safetensors": encoder.state_dict(),
+        "directions.safetensors": vectors,
+    }
+    write_pack(folder, {**meta, **changes}, tensors)
+    return folder

@@ -1,0 +1,127 @@
+"""The doctor says what is there and what is not, and survives whatever is broken."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from tests.packs.tiny import write_tiny_pack
+from vidinv import doctor
+from vidinv.doctor import Check, report
+from vidinv.video import capabilities
+
+
+def line(label: str) -> str:
+    (found,) = [text for text in report() if text.startswith(f"{label} ")]
+    return found
+
+
+def test_every_part_has_one_line():
+    lines = report()
+    labels = ["python", "hardware", "torch", "video", "opencv", "faces", "face-alignment", "lpips"]
+    for label in [*labels, "decord", "ray", "cuda build", "pack faces-128"]:
+        assert sum(text.startswith(f"{label} ") for text in lines) == 1, label
+    assert not any("\n" in text for text in lines)
+
+
+def test_what_every_run_needs_is_sound_here():
+    for label in ("python", "hardware", "torch", "video", "opencv", "faces", "pack faces-128"):
+        assert "BROKEN" not in line(label)
+    assert "libx264" in line("video")
+
+
+def test_a_check_that_raises_is_a_finding():
+    def explode() -> str:
+        raise RuntimeError("first line\nsecond line")
+
+    lines = report([Check("bomb", explode), Check("after", lambda: "fine")])
+    assert lines == [f"{'bomb':<16}BROKEN: RuntimeError: first line second line", f"{'after':<16}fine"]
+
+
+def test_a_required_package_that_cannot_be_imported_is_broken(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    assert "BROKEN: ModuleNotFoundError" in line("opencv")
+
+
+@pytest.mark.parametrize(
+    ("package", "label", "extra"),
+    [("decord", "decord", "train"), ("ray", "ray", "batch"), ("lpips", "lpips", "train")],
+)
+def test_a_missing_optional_package_says_what_it_gives(monkeypatch, package, label, extra):
+    find_spec = doctor.importlib.util.find_spec
+    fake = {package: None}
+    monkeypatch.setattr(
+        doctor.importlib.util, "find_spec", lambda name: fake.get(name, ...) and find_spec(name)
+    )
+    text = line(label)
+    assert "missing, would give" in text
+    assert f"pip install 'vidinv[{extra}]'" in text
+
+
+def test_lpips_needs_a_backbone(monkeypatch, tmp_path):
+    pytest.importorskip("lpips", reason="extra train is not installed")
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    assert "without backbone" in line("lpips")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / doctor.LPIPS_BACKBONES["squeeze"]).touch()
+    assert line("lpips").endswith("with backbone squeeze")
+
+
+def test_fan_without_weights_names_the_files(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    assert "would give FAN landmarks on a GPU" in line("face-alignment")
+
+
+def test_a_gpu_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"Fake GPU {index}")
+    assert line("torch").endswith("Fake GPU 0")
+
+
+def test_no_gpu_says_so(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "runs on the CPU" in line("torch")
+
+
+@pytest.mark.parametrize(
+    ("tools", "expected"),
+    [
+        ({"ninja": "/bin/ninja", "nvcc": "/bin/nvcc"}, "ninja and nvcc (/bin/nvcc)"),
+        ({"ninja": "/bin/ninja"}, "missing nvcc"),
+    ],
+)
+def test_cuda_kernels_need_ninja_and_nvcc(monkeypatch, tools, expected):
+    monkeypatch.setattr(doctor.shutil, "which", tools.get)
+    assert expected in line("cuda build")
+
+
+def test_an_encoder_that_ffmpeg_lacks_is_named(monkeypatch):
+    monkeypatch.setattr(capabilities, "ENCODERS", ["libx264", "h266_dreams"])
+    text = line("video")
+    assert "encoders: libx264;" in text
+    assert "lacks h266_dreams" in text
+
+
+def test_a_damaged_pack_is_broken_and_the_others_are_not(monkeypatch, tmp_path):
+    folder = write_tiny_pack(tmp_path / "bad")
+    (folder / "fse.safetensors").write_bytes(b"")
+    write_tiny_pack(tmp_path / "good")
+    monkeypatch.setenv("VIDINV_PACKS", str(tmp_path))
+    assert "BROKEN" in line("pack bad")
+    assert "damaged" in line("pack bad")
+    assert "verified; methods: fse; attributes: age, smile" in line("pack good")
+
+
+def test_a_pack_without_readable_description_is_broken(monkeypatch, tmp_path):
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "pack.json").write_text("{")
+    monkeypatch.setenv("VIDINV_PACKS", str(tmp_path))
+    assert "BROKEN: PackError" in line("pack odd")
+
+
+def test_no_pack_says_how_to_have_one(monkeypatch):
+    monkeypatch.setattr("vidinv.packs.available_packs", lambda: iter(()))
+    assert "VIDINV_PACKS" in line("packs")

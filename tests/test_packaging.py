@@ -1,0 +1,138 @@
+"""What a user installs: public names, imports without surprises, pins, and a README that is true."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import pipelines
+import vidinv
+from vidinv.cli import build_parser
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+PACKAGES = ["compose", "faces", "inversion", "metrics", "packs", "video"]
+# Children that must not start with the parent's models, and a user's `import vidinv`.
+HEAVY = {"torch", "cv2", "av", "dlib", "ray", "decord", "numpy"}
+
+
+def python(program: str) -> str:
+    """Standard output of a fresh interpreter."""
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def modules() -> list[str]:
+    packages = [vidinv, pipelines]
+    names = [m.name for p in packages for m in pkgutil.walk_packages(p.__path__, f"{p.__name__}.")]
+    return [name for name in names if not name.endswith("__main__")]
+
+
+def test_public_names():
+    assert vidinv.__all__ == ["ClipResult", "__version__", "edit", "invert", "load_pack"]
+    for name in vidinv.__all__:
+        assert getattr(vidinv, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'edti'"):
+        _ = vidinv.edti
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_exists_and_is_documented(package):
+    module = importlib.import_module(f"vidinv.{package}")
+    assert module.__all__ == sorted(module.__all__, key=isort_key)
+    for name in module.__all__:
+        value = getattr(module, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert inspect.getdoc(value), f"{package}.{name} has no docstring"
+
+
+def isort_key(name: str) -> tuple[int, str]:
+    """Constants, classes, functions: the order that ruff keeps."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+@pytest.mark.parametrize("name", modules())
+def test_every_module_says_what_it_is_for(name):
+    assert inspect.getdoc(importlib.import_module(name))
+
+
+def test_the_version_is_said_once():
+    assert vidinv.__version__ == PROJECT["version"]
+    assert f"## {vidinv.__version__}" in (REPOSITORY / "CHANGELOG.md").read_text()
+
+
+def test_import_loads_nothing_heavy():
+    loaded = python("import sys, vidinv, vidinv.cli; print(*{m.split('.')[0] for m in sys.modules})")
+    assert not HEAVY & set(loaded.split())
+
+
+def test_import_touches_no_network():
+    program = (
+        "import socket\n"
+        "def refuse(*a, **k): raise RuntimeError('network')\n"
+        "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
+        f"import importlib\nfor name in {modules()}: importlib.import_module(name)\n"
+        "print('quiet')"
+    )
+    assert python(program) == "quiet\n"
+
+
+def test_import_contracts_hold():
+    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as m; m()"]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert ran.returncode == 0, ran.stdout
+    assert " 0 broken" in ran.stdout
+
+
+def test_every_direct_dependency_is_pinned_to_a_version_that_it_allows():
+    lines = (REPOSITORY / "constraints.txt").read_text().splitlines()
+    found = (re.match(r"([\w.-]+)==(\S+)", line) for line in lines)
+    pins = {normal(match[1]): match[2] for match in found if match}
+    extras = PROJECT["optional-dependencies"].values()
+    for text in [*PROJECT["dependencies"], *(text for group in extras for text in group)]:
+        requirement = Requirement(text)
+        assert normal(requirement.name) in pins, f"{text} has no pin"
+        assert requirement.specifier.contains(pins[normal(requirement.name)]), text
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_the_default_pack_is_package_data():
+    package_data = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = package_data["package-data"]["vidinv.packs"]
+    folder = REPOSITORY / "vidinv" / "packs"
+    covered = {path for pattern in patterns for path in folder.glob(pattern)}
+    assert set((folder / "default").rglob("*.safetensors")) <= covered
+    assert folder / "default" / "faces-128" / "pack.json" in covered
+
+
+def test_the_readme_names_only_options_and_files_that_exist():
+    text = (REPOSITORY / "README.md").read_text()
+    known = set(re.findall(r"--[a-z][a-z-]+", help_of_everything()))
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= known
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (REPOSITORY / link).exists(), link
+
+
+def help_of_everything() -> str:
+    parsers, texts = [build_parser()], []
+    while parsers:
+        parser = parsers.pop()
+        texts.append(parser.format_help())
+        for action in parser._actions:
+            if isinstance(action.choices, dict):
+                parsers.extend(action.choices.values())
+    return "\n".join(texts)

@@ -1,0 +1,83 @@
+"""Still pictures in and out."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from tests.video.clips import pattern, psnr
+from vidinv.errors import DecodeError, EncodeError, UsageError
+from vidinv.video import is_image_path, read_image, write_image
+
+
+@pytest.mark.parametrize(("name", "least_db"), [("a.png", 100), ("a.JPG", 38), ("a.webp", 32)])
+def test_picture_comes_back(tmp_path, name, least_db):
+    write_image(tmp_path / name, pattern(0))
+    image = read_image(tmp_path / name)
+    assert (image.shape, image.dtype) == ((64, 96, 3), np.uint8)
+    assert psnr(image, pattern(0)) > least_db
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_orientation_is_applied(tmp_path):
+    exif = PillowImage.Exif()
+    exif[0x0112] = 6  # turn 90 degrees clockwise to display
+    PillowImage.fromarray(pattern(0)).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "a.png"), np.rot90(pattern(0), -1))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "L", "P", "CMYK"])
+def test_other_modes_become_rgb(tmp_path, mode):
+    name = "a.jpg" if mode == "CMYK" else "a.png"
+    PillowImage.fromarray(pattern(0)).convert(mode).save(tmp_path / name)
+    assert read_image(tmp_path / name).shape == (64, 96, 3)
+
+
+def test_missing_picture_fails(tmp_path):
+    with pytest.raises(DecodeError, match=r"a\.png: no such file"):
+        read_image(tmp_path / "a.png")
+
+
+def test_no_picture_fails(tmp_path):
+    (tmp_path / "a.png").write_text("hello")
+    with pytest.raises(DecodeError, match="not a picture"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_cut_short_picture_fails(tmp_path, name):
+    write_image(tmp_path / name, pattern(0))
+    data = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(data[: len(data) // 2])
+    with pytest.raises(DecodeError, match="damaged") as error:
+        read_image(tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+def test_too_large_picture_fails(tmp_path, monkeypatch):
+    write_image(tmp_path / "a.png", pattern(0))
+    monkeypatch.setattr(PillowImage, "MAX_IMAGE_PIXELS", 4000)
+    with pytest.raises(DecodeError, match="too many pixels"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "image"), [("a.bmp", pattern(0)), ("a.png", pattern(0, deep=True))]
+)
+def test_unsupported_output_fails(tmp_path, name, image):
+    with pytest.raises(UsageError):
+        write_image(tmp_path / name, image)
+    assert os.listdir(tmp_path) == []
+
+
+def test_missing_folder_fails(tmp_path):
+    with pytest.raises(EncodeError, match="cannot be written"):
+        write_image(tmp_path / "absent" / "a.png", pattern(0))
+
+
+def test_image_paths():
+    assert is_image_path("x/A.PNG")
+    assert not is_image_path("a.mp4")

@@ -1,0 +1,61 @@
+"""Cuts are found where they are, and nowhere else."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from tests.video.clips import images_of
+from vidinv.video import ShotDetector, open_reader
+
+WITHOUT_CUTS = [
+    "expression_512.mp4",
+    "fullbody_720x1080.mp4",
+    "grid_bbaf2n.mpg",
+    "sign_smallface.mkv",
+    "talk_hand_512.mp4",
+]
+TALKING = ["expression_512.mp4", "greenscreen_512.mp4", "talk_hand_512.mp4"]
+
+
+def starts(images) -> list[int]:
+    detector = ShotDetector()
+    return [number for number, image in enumerate(images) if detector.update(image)]
+
+
+def test_cuts_of_real_clip(shared_dir):
+    """Looked at by eye: stage, face in the crowd from 20, singer from 82, audience from 211."""
+    with open_reader(shared_dir / "clips" / "cuts_crowd.mp4") as reader:
+        assert starts(frame.image for frame in reader) == [0, 20, 82, 211]
+
+
+@pytest.mark.parametrize("name", WITHOUT_CUTS)
+def test_motion_is_no_cut(shared_dir, name):
+    with open_reader(shared_dir / "clips" / name) as reader:
+        assert starts(frame.image for frame in reader) == [0]
+
+
+@pytest.mark.parametrize(("one", "other"), list(itertools.permutations(TALKING, 2)))
+def test_cut_between_two_talking_people(shared_dir, one, other):
+    first, second = (images_of(shared_dir / "clips" / n, limit=12) for n in (one, other))
+    assert starts([*first, *second]) == [0, 12]
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(1.5, 40), (2.0, 80), (0.4, 0), (1.0, 255)])
+def test_flash_is_no_cut(shared_dir, gain, offset):
+    images = images_of(shared_dir / "clips" / "expression_512.mp4", limit=12)
+    for n in (6, 7):
+        images[n] = np.clip(images[n] * gain + offset, 0, 255).astype(np.uint8)
+    assert starts(images) == [0]
+
+
+def test_noise_in_the_dark_is_no_cut():
+    rng = np.random.default_rng(0)
+    assert starts(rng.integers(0, 6, (10, 90, 160, 3), np.uint8)) == [0]
+
+
+def test_deep_images_give_the_same_cuts(shared_dir):
+    clips = [images_of(shared_dir / "clips" / n, limit=6) for n in TALKING[:2]]
+    assert starts([i.astype(np.uint16) * 257 for c in clips for i in c]) == [0, 6]

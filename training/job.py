@@ -1,0 +1,17 @@
+"""A training run as started from the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run as started: kind of task, experiment file, folder of the run, prepared faces."""
+
+    kind: str
+    config: Path
+    out: Path
+    data: Path = Path("data/faces")
+    resume: bool = False
