@@ -17,7 +17,7 @@ from pipelines.demo import make_clip
 from tests.packs.tiny import write_tiny_pack
 from vidinv import __version__
 from vidinv.cli import main
-from vidinv.packs import load_pack
+from vidinv.packs import DEFAULT_PACK, load_pack
 from vidinv.video import open_reader
 
 ATTRIBUTES = ["age", "eyes_open", "gender", "mouth_open", "pitch", "smile", "yaw"]
@@ -113,7 +113,7 @@ def test_edit_prints_the_json_of_the_contract(vidinv, face_clip, tmp_path):
     assert result["frames"] == result["faces_edited"] == FRAMES
     assert result["frames_without_face"] == 0
     assert result["tracks"] == [{"id": 0, "first": 0, "last": FRAMES - 1, "frames": FRAMES}]
-    assert (result["method"], result["pack"]) == ("fse", "faces-128")
+    assert (result["method"], result["pack"]) == ("fse", DEFAULT_PACK)
     assert result["attributes"] == {"smile": [[0.0, 0.0], [0.1, 1.0]]}
     assert result["fps"] > 0
     assert result["seconds"] > 0
@@ -281,7 +281,7 @@ def test_packs_list(vidinv, tiny, monkeypatch):
     ran = vidinv("packs", "list")
     assert ran.code == 0
     names = [line.split("\t")[0] for line in ran.out.splitlines()]
-    assert names == ["faces-128", "tiny"]
+    assert names == [DEFAULT_PACK, "tiny"]
 
 
 def test_packs_show(vidinv, tiny):
@@ -293,7 +293,7 @@ def test_packs_show(vidinv, tiny):
 def test_packs_verify(vidinv):
     ran = vidinv("packs", "verify")
     assert ran.code == 0
-    assert ran.out.startswith("faces-128: ")
+    assert ran.out.startswith(f"{DEFAULT_PACK}: ")
 
 
 def test_packs_verify_finds_a_tampered_copy(vidinv, tmp_path):
@@ -308,9 +308,9 @@ def test_packs_verify_finds_a_tampered_copy(vidinv, tmp_path):
 
 
 def test_packs_show_fails_for_an_unknown_name(vidinv):
-    ran = vidinv("packs", "show", "faces-127")
+    ran = vidinv("packs", "show", f"{DEFAULT_PACK}0")
     assert ran.code == 2
-    assert_one_line(ran.err, "unknown pack 'faces-127'; there are: faces-128")
+    assert_one_line(ran.err, f"unknown pack '{DEFAULT_PACK}0'; there are: {DEFAULT_PACK}")
 
 
 def test_directions_list_has_the_attributes_of_the_contract(vidinv):
@@ -324,7 +324,7 @@ def test_directions_list_has_the_attributes_of_the_contract(vidinv):
 def test_doctor(vidinv):
     ran = vidinv("doctor")
     assert ran.code == 0
-    assert "pack faces-128" in ran.out
+    assert f"pack {DEFAULT_PACK}" in ran.out
 
 
 def test_the_module_runs_as_a_program():

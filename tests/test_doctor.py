@@ -10,6 +10,7 @@ import torch
 from tests.packs.tiny import write_tiny_pack
 from vidinv import doctor
 from vidinv.doctor import Check, report
+from vidinv.packs import DEFAULT_PACK
 from vidinv.video import capabilities
 
 
@@ -21,13 +22,21 @@ def line(label: str) -> str:
 def test_every_part_has_one_line():
     lines = report()
     labels = ["python", "hardware", "torch", "video", "opencv", "faces", "face-alignment", "lpips"]
-    for label in [*labels, "decord", "ray", "cuda build", "pack faces-128"]:
+    for label in [*labels, "decord", "ray", "cuda build", f"pack {DEFAULT_PACK}"]:
         assert sum(text.startswith(f"{label} ") for text in lines) == 1, label
     assert not any("\n" in text for text in lines)
 
 
 def test_what_every_run_needs_is_sound_here():
-    for label in ("python", "hardware", "torch", "video", "opencv", "faces", "pack faces-128"):
+    for label in (
+        "python",
+        "hardware",
+        "torch",
+        "video",
+        "opencv",
+        "faces",
+        f"pack {DEFAULT_PACK}",
+    ):
         assert "BROKEN" not in line(label)
     assert "libx264" in line("video")
 
@@ -37,7 +46,10 @@ def test_a_check_that_raises_is_a_finding():
         raise RuntimeError("first line\nsecond line")
 
     lines = report([Check("bomb", explode), Check("after", lambda: "fine")])
-    assert lines == [f"{'bomb':<16}BROKEN: RuntimeError: first line second line", f"{'after':<16}fine"]
+    assert lines == [
+        f"{'bomb':<16}BROKEN: RuntimeError: first line second line",
+        f"{'after':<16}fine",
+    ]
 
 
 def test_a_required_package_that_cannot_be_imported_is_broken(monkeypatch):

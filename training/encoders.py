@@ -23,7 +23,7 @@ from vidinv.inversion.fse import FeatureStyleInverter
 from vidinv.models.feature_style import FeatureStyleEncoder
 from vidinv.models.stylegan2 import Generator
 
-FULL_SIZE_INTERVAL = 4  # G(w) is judged at full size every 4th step, at half size else (cost)
+FULL_SIZE_INTERVAL = 2  # G(w) is judged at full size every other step, at half size else (cost)
 
 
 @dataclass(frozen=True)

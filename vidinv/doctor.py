@@ -149,7 +149,7 @@ def decord() -> str:
 
 def ray() -> str:
     """Data sets on many machines."""
-    return _optional("ray", "data sets on many machines", extra="batch")
+    return _optional("ray", "data sets on many machines (not in this version)", extra="batch")
 
 
 def cuda_build() -> str:

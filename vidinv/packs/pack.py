@@ -1,6 +1,6 @@
 """A model pack ready for use: networks, directions and the crop they were trained on.
 
-    pack = load_pack("faces-128")
+    pack = load_pack("faces-64")
     inverter = pack.inverter("fse", device="cpu")
     directions = pack.directions()
 
@@ -27,7 +27,7 @@ from vidinv.models.stylegan2 import Generator, StyleGAN2Config
 from vidinv.packs.format import PackFiles
 
 EMBEDDED = Path(__file__).parent / "default"
-DEFAULT_PACK = "faces-128"
+DEFAULT_PACK = "faces-64"
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from vidinv.types import Image
 
 THUMBNAIL_PX = 48
-# Measured on ../shared/clips: the three cuts of cuts_crowd.mp4 score 0.69-1.00 and stand out 11
-# times; cuts made between any two clips score 0.36 or more; the fastest motion (a face filling
+# Measured on ../shared/clips: the three cuts of cuts_crowd.mp4 score 0.68-0.98 and stand out 11
+# times; cuts made between any two clips score 0.35 or more; the fastest motion (a face filling
 # talk_hand_512.mp4) scores 0.28 and stands out 2.6 times; flashes score 0.15 or less.
 CUT_SCORE = 0.32
 STANDS_OUT = 3.0

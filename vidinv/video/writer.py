@@ -41,8 +41,8 @@ class _Encoder:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
-# libx264 at CRF 16: every frame of every clip of ../shared/clips keeps 40 dB RGB PSNR (the worst
-# frame of a clip has 40.4 dB in grid_bbaf2n.mpg, 45.4 in noface_bottle.mp4); at 18 GRID falls below.
+# libx264 at CRF 16: every frame of every clip of ../shared/clips keeps 40 dB RGB PSNR (worst
+# frames: 40.4 dB in grid_bbaf2n.mpg to 45.4 in noface_bottle.mp4); at 18 GRID falls below.
 # The other encoders' values were chosen near it and not measured on every clip.
 ENCODERS = {
     "libx264": _Encoder(crf=16, preset="veryfast"),
