@@ -27,7 +27,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 /usr/bin/pyt
 
 # One thread per process: two OpenMP threads that share cores with other work were up to 7x slower.
 # Without the malloc limits glibc returns every large activation to the system and asks for it
-# again (131 -> 79 ms a batch); 32 MiB is the largest mmap threshold that it accepts.
+# again (7 to 20 % of the time of an inversion); 32 MiB is the largest mmap threshold that every glibc accepts.
 THREADS := OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=536870912
 
 .PHONY: demo edit test test-all lint format setup setup-dev clean help

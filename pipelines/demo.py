@@ -35,6 +35,8 @@ STRENGTH = 1.5  # the example of the command line's contract: clearly visible, s
 # The person's moves: attribute -> (strength, seconds a cycle). Chosen by eye: within the range
 # where generator and tracker are sure, and none of them in step with another.
 MOVES = {"yaw": (0.7, 4.0), "pitch": (0.3, 2.7), "mouth_open": (0.4, 0.9)}
+# Around these strengths: the mean training face smiles, which would leave a smile little to change.
+AT_REST = {"smile": -0.8}
 TRUNCATION = 0.3  # near the mean face, where the generator is at its best
 
 SHEET_COLUMNS = 6
@@ -162,19 +164,20 @@ class _Actor:
         random = torch.Generator().manual_seed(seed)
         self._z = torch.randn(1, pack.generator_config.z_dim, generator=random)
         self._generator, self._directions = pack.generator, pack.directions()
-        known = self._directions.by_name
-        self._moves = {name: move for name, move in MOVES.items() if name in known}
+        self._attributes = sorted({*MOVES, *AT_REST} & set(self._directions.names()))
 
     @torch.inference_mode()
     def faces(self, times: npt.NDArray[np.float64]) -> Float32:
         """``[N, R, R, 3]`` 0..255 at ``[N]`` seconds."""
         person = self._generator.mapping(self._z, truncation=TRUNCATION)
-        strengths = {
-            name: torch.from_numpy(strength * np.sin(2 * np.pi * times / period))
-            for name, (strength, period) in self._moves.items()
-        }
+        strengths = {name: torch.from_numpy(_strength(name, times)) for name in self._attributes}
         latents = self._generator.broadcast(person).expand(len(times), -1, -1)
         return to_array(self._generator.synthesis(self._directions.apply(latents, strengths)))
+
+
+def _strength(attribute: str, times: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    strength, period = MOVES.get(attribute, (0.0, 1.0))
+    return AT_REST.get(attribute, 0.0) + strength * np.sin(2 * np.pi * times / period)
 
 
 def _place(seconds: float, size_px: int) -> Crop:

@@ -23,6 +23,7 @@ from pipelines.identity import IdentitySampler
 from pipelines.meter import MemoryMeter, Progress
 from pipelines.parallel import Prefetch
 from pipelines.stages import FaceEditor, FrameComposer, chunked, frames_without
+from pipelines.tuning import tune_process
 from vidinv.editing.directions import Directions
 from vidinv.errors import MissingDependencyError, UsageError
 from vidinv.faces import Backend, analyse, dlib_backend, named_alignment, select_tracks
@@ -136,8 +137,7 @@ class _Run:
     def __init__(self, request: EditRequest, progress: Progress) -> None:
         self.request, self.progress = request, progress
         self.warnings: list[str] = []
-        # Stages overlap in threads; a second torch thread would fight them for the cores.
-        torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
+        tune_process()
         self.inverter = request.pack.inverter(
             request.spec.method, device=choose_device(request.device)
         )

@@ -1,4 +1,4 @@
-"""What a user installs: public names, imports without surprises, pins, and a README that is true."""
+"""What a user installs: public names, quiet imports, pins, and a README that is true."""
 
 from __future__ import annotations
 

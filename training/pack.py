@@ -114,15 +114,23 @@ class AttributeMeter:
     picture, which shares its errors with the direction, so their gains are lower bounds of trust.
     """
 
-    def __init__(self, models: RunModels, w_MD: np.ndarray, train: np.ndarray) -> None:
-        data = models.data
+    def __init__(
+        self, encoder: FeatureStyleEncoder, data: FaceArrays, train: np.ndarray, w_MD: np.ndarray
+    ) -> None:
         landmarks, targets = data.landmarks_M[train], data.targets_MA[train]
         self.faces = AlignedFaces(data.landmarks_M.mean(0))
         self.smile = SmileMeasure.fit(landmarks, targets[:, 0])
         self.spread = {name: values.std() for name, values in geometry(landmarks).items()}
-        self._encoder = models.encoder
+        self._encoder = encoder
         self._weights = ridge_weights(w_MD, targets)
         self._mean = w_MD.mean(0)
+
+    @classmethod
+    def fit(
+        cls, encoder: FeatureStyleEncoder, data: FaceArrays, train: np.ndarray
+    ) -> AttributeMeter:
+        """A meter of faces ``train`` (indices), with their latents computed here."""
+        return cls(encoder, data, train, encode_all(encoder, data, train))
 
     def __call__(self, pictures_NRR3: np.ndarray) -> dict[str, np.ndarray]:
         """Name -> ``[N]``."""
@@ -163,17 +171,19 @@ def calibrate(
     return scaled, effects
 
 
-def reconstruction(models: RunModels, indices: np.ndarray) -> dict[str, float]:
+def reconstruction(
+    inverter: FeatureStyleInverter, data: FaceArrays, indices: np.ndarray
+) -> dict[str, float]:
     """PSNR and SSIM (Gaussian window) of G(w) and G(w, F) on faces by index."""
     from vidinv.metrics import psnr_batch, ssim_batch
 
     rows: dict[str, list[Tensor]] = {"psnr_w": [], "ssim_w": [], "psnr": [], "ssim": []}
     with torch.inference_mode():
         for start in range(0, len(indices), 16):
-            images = make_batch(models.data, indices[start : start + 16]).images
-            inversion = models.inverter.encode(images)
-            plain = models.generator.synthesis(inversion.latents_NLD).clamp(-1, 1)
-            full = models.inverter.render(inversion, inversion.latents_NLD).clamp(-1, 1)
+            images = make_batch(data, indices[start : start + 16]).images
+            inversion = inverter.encode(images)
+            plain = inverter.synthesis(inversion.latents_NLD).clamp(-1, 1)
+            full = inverter.render(inversion, inversion.latents_NLD).clamp(-1, 1)
             rows["psnr_w"].append(psnr_batch(plain, images))
             rows["ssim_w"].append(ssim_batch(plain, images))
             rows["psnr"].append(psnr_batch(full, images))
@@ -189,7 +199,7 @@ def build(job: Job) -> dict[str, Any]:
     models = RunModels(Path(settings.run), config, data)
     train = data.train_indices[:: settings.every]
     w = encode_all(models.encoder, data, train)
-    meter = AttributeMeter(models, w, train)
+    meter = AttributeMeter(models.encoder, data, train, w)
     rng = np.random.default_rng(0)
     chosen = rng.choice(data.val_indices, settings.calibration_faces, replace=False)
     directions = conditional_directions(w, data.targets_MA[train])
@@ -199,7 +209,7 @@ def build(job: Job) -> dict[str, Any]:
         for i in rng.choice(data.train_indices, settings.identities, replace=False)
     )
     set_gaussian_mapping(models.generator, models.encoder, torch.from_numpy(w).float())
-    metrics: dict[str, Any] = reconstruction(models, data.val_indices[:: settings.every])
+    metrics: dict[str, Any] = reconstruction(models.inverter, data, data.val_indices[:: settings.every])
     metrics["effects_at_strength_1"] = effects
     tensors = {
         "generator.safetensors": models.generator.state_dict(),

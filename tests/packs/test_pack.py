@@ -91,7 +91,7 @@ def test_load_fails_for_a_configuration_with_an_unknown_key(tmp_path):
     config = {**dataclasses.asdict(GENERATOR), "colour": 3}
     entry = {"kind": "stylegan2", "config": config, "file": "generator.safetensors"}
     pack = load_pack(write_tiny_pack(tmp_path / "tiny", generator=entry))
-    with pytest.raises(PackError, match="StyleGAN2Config.*colour"):
+    with pytest.raises(PackError, match=r"StyleGAN2Config.*colour"):
         _ = pack.generator
 
 
