@@ -22,12 +22,12 @@ import torch
 from pipelines.identity import IdentitySampler
 from pipelines.meter import MemoryMeter, Progress
 from pipelines.parallel import Prefetch
-from pipelines.stages import FaceEditor, FrameComposer, chunked, frames_without
 from pipelines.tuning import tune_process
 from vidinv.editing.directions import Directions
 from vidinv.errors import MissingDependencyError, UsageError
 from vidinv.faces import Backend, analyse, dlib_backend, named_alignment, select_tracks
 from vidinv.packs import Pack
+from vidinv.stages import FaceEditor, FrameComposer, chunked, frames_without
 from vidinv.types import Analysis, ClipResult, EditSpec, FaceTrack, Frame, Image, TrackSummary
 from vidinv.video import (
     EncodeOptions,
@@ -231,7 +231,9 @@ class _Run:
             stack.callback(composed.close)
             counted = self.progress.track(composed, label="edit", total=analysis.num_frames)
             for frame, picture in counted:
-                writer.write(Frame(frame.index, frame.pts, frame.time_base, picture, frame.duration))
+                writer.write(
+                    Frame(frame.index, frame.pts, frame.time_base, picture, frame.duration)
+                )
         self.warnings += writer.warnings
 
     def _composed(
@@ -255,9 +257,7 @@ class _Run:
         composer = FrameComposer(detail=request.spec.detail and not request.invert_only)
         self.sampler.plan(tracks)
         with contextlib.ExitStack() as stack:
-            chunks = stack.enter_context(
-                Prefetch(chunked(frames, analysis.shots), name="decode")
-            )
+            chunks = stack.enter_context(Prefetch(chunked(frames, analysis.shots), name="decode"))
             edited = stack.enter_context(Prefetch(editor.process(chunks), name="edit"))
             composed = stack.enter_context(
                 Prefetch(composer.process(edited), depth=4, name="compose")

@@ -32,7 +32,9 @@ class IdentitySampler:
 
     def plan(self, tracks: Sequence[FaceTrack]) -> None:
         """Choose the frames to look at."""
-        places = [(track, index) for track in tracks for index in range(track.first, track.last + 1)]
+        places = [
+            (track, index) for track in tracks for index in range(track.first, track.last + 1)
+        ]
         chosen = np.linspace(0, len(places) - 1, min(MAX_SAMPLES, len(places))).round().astype(int)
         for track, index in (places[i] for i in chosen):
             self._wanted.setdefault(index, []).append(track)

@@ -26,7 +26,7 @@ RULES: dict[str, Any] = {
 
 
 class GoldenCase:
-    """One case: ``state(network)``, ``latent(name, shape)``, ``image(name, shape)``, ``outputs``."""
+    """One case: its weights, inputs and outputs, by name."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.description = json.loads((folder / f"{name}.json").read_text())

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def from_mapping(cls: type[T], mapping: Mapping[str, Any], *, where: str = "configuration") -> T:
-    """Build a (nested) dataclass; lists become tuples, an unknown key names the nearest known one."""
+    """Build a (nested) dataclass; lists become tuples, an unknown key names the nearest one."""
     hints = typing.get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     values: dict[str, Any] = {}

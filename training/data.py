@@ -28,7 +28,14 @@ from vidinv.metrics.attributes import geometry
 
 # Order of the attribute targets; signs as in CLI.md.
 ATTRIBUTES = ("smile", "age", "gender", "yaw", "pitch", "mouth_open", "eyes_open")
-AGE_MIDPOINTS = {"20-29": 25, "30-39": 35, "40-49": 45, "50-59": 55, "60-69": 65, "more than 70": 75}
+AGE_MIDPOINTS = {
+    "20-29": 25,
+    "30-39": 35,
+    "40-49": 45,
+    "50-59": 55,
+    "60-69": 65,
+    "more than 70": 75,
+}
 WEIGHT_UNIT = 64
 BACKGROUND, FACE, PARTS = 64, 96, 176  # 1, 1.5 and 2.75: mouth and eyes carry what edits need
 
@@ -56,7 +63,9 @@ def load(folder: Path, resolution: int) -> FaceArrays:
     """Open prepared arrays at 64 or 128 px; FileNotFoundError says how to make them."""
     path = folder / f"faces{resolution}.npy"
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing; make it with: python -m training.data FACES {folder}")
+        raise FileNotFoundError(
+            f"{path} is missing; make it with: python -m training.data FACES {folder}"
+        )
     return FaceArrays(
         images_M3RR=np.load(path, mmap_mode="r"),
         weights_M=np.load(folder / "weights.npy", mmap_mode="r"),
@@ -72,7 +81,9 @@ def attribute_targets(rows: list[dict[str, str]], landmarks: np.ndarray) -> np.n
     columns: dict[str, np.ndarray] = {
         "smile": np.array([float(row["smile_score"]) for row in rows]),
         "age": np.array([AGE_MIDPOINTS.get(row["age"], np.nan) for row in rows], np.float64),
-        "gender": np.array([{"Male": 1.0, "Female": -1.0}.get(row["gender"], np.nan) for row in rows]),
+        "gender": np.array(
+            [{"Male": 1.0, "Female": -1.0}.get(row["gender"], np.nan) for row in rows]
+        ),
         **measured,
     }
     table = np.stack([columns[name] for name in ATTRIBUTES], axis=1)
@@ -81,11 +92,11 @@ def attribute_targets(rows: list[dict[str, str]], landmarks: np.ndarray) -> np.n
 
 
 def weight_map(landmarks_682: np.ndarray) -> np.ndarray:
-    """``[32, 32]`` uint8: background 1, face 1.5, eyes and mouth 2.75, in units of 1/64, blurred."""
+    """``[32, 32]`` uint8 in 1/64: background 1, face 1.5, eyes and mouth 2.75, blurred."""
     points = landmarks_682 / 4.0
     image = Image.new("L", (32, 32), BACKGROUND)
     draw = ImageDraw.Draw(image)
-    brows = points[17:27][::-1] + (0, -3)
+    brows = points[17:27][::-1] - np.array([0, 3])
     draw.polygon([tuple(p) for p in np.concatenate([points[0:17], brows])], fill=FACE)
     for part in (slice(36, 42), slice(42, 48), slice(48, 68)):
         x0, y0 = points[part].min(0) - 1.5

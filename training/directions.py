@@ -1,11 +1,12 @@
 """Directions in W found on our own latents, InterFaceGAN style, and calibrated on pictures.
 
-For every attribute: a ridge-regularised linear model of the joint change, w = mean + targets . B,
+For every attribute: a linear model of the joint change, w = mean + targets . B + conditions . C,
 fitted where all labels are known. Row k of B is the change of w per standard deviation of attribute
-k *with the other attributes held fixed*: the conditional manipulation of InterFaceGAN (Shen et al.
-2020, section 2.3), without its orthogonalisation after the fact. The separator's normal, which
-InterFaceGAN moves along, is fitted as well (``separator_normals``) and the better of the two by
-measured gain and leakage goes into the pack (docs/LOG.md).
+k *with everything else held fixed*: the conditional manipulation of InterFaceGAN (Shen et al. 2020,
+section 2.3), without its orthogonalisation after the fact. What a photograph's light, colour and
+sharpness do to w are conditions as well: people smile more in bright warm sharp pictures, and
+without them a smile reddened noses and darkened eyes (docs/LOG.md). The normal of a separator,
+which InterFaceGAN moves along, hardly changes a picture here (gain 0.06 at five times the length).
 
     python -m training directions ...   (see training.pack)
 """
@@ -14,11 +15,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from training.data import ATTRIBUTES, FaceArrays
+from training.data import BACKGROUND, FACE, FaceArrays
 from training.loop import make_batch
 from vidinv.models.feature_style import FeatureStyleEncoder
+
+FACE_WEIGHT = (BACKGROUND + FACE) / 2  # of data.weights: above it a pixel lies in the face
 
 
 @torch.inference_mode()
@@ -31,33 +35,47 @@ def encode_all(encoder: FeatureStyleEncoder, data: FaceArrays, indices: np.ndarr
     return np.concatenate(rows)
 
 
-def conditional_directions(w_MD: np.ndarray, targets_MA: np.ndarray) -> np.ndarray:
-    """``[A, D]`` change of w per unit of each attribute, the others held fixed (least squares).
+def conditional_directions(
+    w_MD: np.ndarray, targets_MA: np.ndarray, conditions_MC: np.ndarray
+) -> np.ndarray:
+    """``[A, D]`` change of w per unit of each attribute, all else held fixed (least squares).
 
     Unknown targets (NaN) are first completed by their regression on w, so that no face is lost.
     """
     completed = complete_targets(w_MD, targets_MA)
-    design = np.concatenate([completed, np.ones((len(completed), 1))], axis=1)
+    constant = np.ones((len(completed), 1))
+    design = np.concatenate([completed, conditions_MC, constant], axis=1)
     solution, *_ = np.linalg.lstsq(design, w_MD, rcond=None)
     return solution[: targets_MA.shape[1]]
 
 
-def separator_normals(
-    w_MD: np.ndarray, targets_MA: np.ndarray, *, ridge: float = 1.0
-) -> np.ndarray:
-    """``[A, D]`` normals of linear separators at the median, each conditioned on the others.
+def photographic_conditions(data: FaceArrays, indices: np.ndarray) -> np.ndarray:
+    """``[M, 10]`` standardised: colour of face and background, contrast, sharpness, light."""
+    parts = np.array_split(indices, max(1, len(indices) // 512))
+    rows = np.concatenate([_conditions(data, part) for part in parts])
+    return (rows - rows.mean(axis=0)) / rows.std(axis=0)
 
-    A normal is projected to be orthogonal to all other normals (InterFaceGAN eq. 7, extended to
-    several conditions), then scaled so that one unit moves its own prediction by one.
-    """
-    normals = ridge_weights(w_MD, targets_MA, ridge=ridge)
-    conditioned = np.empty_like(normals)
-    for index in range(len(normals)):
-        others = np.delete(normals, index, axis=0)
-        basis, _ = np.linalg.qr(others.T)
-        projected = normals[index] - basis @ (basis.T @ normals[index])
-        conditioned[index] = projected / (projected @ normals[index])
-    return conditioned
+
+def _conditions(data: FaceArrays, indices: np.ndarray) -> np.ndarray:
+    full = torch.from_numpy(np.asarray(data.images_M3RR[indices])).float()
+    inside = torch.from_numpy(np.asarray(data.weights_M[indices]) > FACE_WEIGHT).float()[:, None]
+    side = inside.shape[-1]
+    small = F.adaptive_avg_pool2d(full, side)
+    face, around = _masked_mean(small, inside), _masked_mean(small, 1 - inside)
+    gray = small.mean(dim=1, keepdim=True)
+    centred = gray - _masked_mean(gray, inside)[..., None, None]
+    contrast = _masked_mean(centred.square(), inside).sqrt().add(1).log()
+    ramp = torch.linspace(-1, 1, side)
+    sides = _masked_mean(centred * ramp, inside)
+    heights = _masked_mean(centred * ramp[:, None], inside)
+    edges = full.mean(dim=1).diff(n=2, dim=-1).abs().mean(dim=(1, 2)).add(1).log()[:, None]
+    columns = [face, around, contrast, sides, heights, edges]
+    return torch.cat(columns, dim=1).double().numpy()
+
+
+def _masked_mean(image_NCHW: Tensor, mask_N1HW: Tensor) -> Tensor:
+    """``[N, C]``."""
+    return (image_NCHW * mask_N1HW).sum(dim=(2, 3)) / mask_N1HW.sum(dim=(2, 3)).clamp(min=1)
 
 
 def ridge_weights(w_MD: np.ndarray, targets_MA: np.ndarray, *, ridge: float = 1.0) -> np.ndarray:
@@ -75,11 +93,3 @@ def complete_targets(w_MD: np.ndarray, targets_MA: np.ndarray) -> np.ndarray:
     """Targets with unknown entries replaced by their ridge prediction from w."""
     predicted = (w_MD - w_MD.mean(axis=0)) @ ridge_weights(w_MD, targets_MA).T
     return np.where(np.isnan(targets_MA), predicted, targets_MA)
-
-
-def as_tensors(directions_AD: np.ndarray) -> dict[str, Tensor]:
-    """Name -> direction ``[D]`` float32."""
-    return {
-        name: torch.from_numpy(row.astype(np.float32))
-        for name, row in zip(ATTRIBUTES, directions_AD, strict=True)
-    }

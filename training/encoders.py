@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from training.gan import GanConfig, GanTask
-from training.losses import gaussian_kl, pixel_structure_loss, psnr, ssim_map
 from training.loop import Batch, GradientAverage
+from training.losses import gaussian_kl, pixel_structure_loss, psnr, ssim_map
 from vidinv.inversion.fse import FeatureStyleInverter
 from vidinv.models.feature_style import FeatureStyleEncoder
 from vidinv.models.stylegan2 import Generator

@@ -129,7 +129,9 @@ def _window(image: np.ndarray, centre: np.ndarray) -> np.ndarray:
     return image[y : y + TILE_PX, x : x + TILE_PX]
 
 
-def evaluate(pack: Pack, clips: Path, faces: Path, out: Path, *, quick: bool = False) -> dict[str, Any]:
+def evaluate(
+    pack: Pack, clips: Path, faces: Path, out: Path, *, quick: bool = False
+) -> dict[str, Any]:
     """Measure, write ``report.json`` and the sheets into ``out``; returns the report."""
     judge = make_judge(pack, clips, faces)
     strength = {"smile": SMILE_STRENGTH}

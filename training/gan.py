@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.data import ATTRIBUTES
+from training.loop import Batch, GradientAverage, LoopConfig
 from training.losses import (
     feature_matching,
     gaussian_kl,
@@ -27,7 +29,6 @@ from training.losses import (
     pixel_structure_loss,
     psnr,
 )
-from training.loop import Batch, GradientAverage, LoopConfig
 from vidinv.models.discriminator import Discriminator
 from vidinv.models.feature_style import FeatureStyleConfig, FeatureStyleEncoder
 from vidinv.models.stylegan2 import Generator, StyleGAN2Config
@@ -75,7 +76,9 @@ class LatentProbe(nn.Module):
 
     def loss(self, w_ND: Tensor, batch: Batch) -> Tensor:
         """Attributes (unit variance) plus landmarks (in units of a tenth of the half side)."""
-        attributes, landmarks = self.head(w_ND).split([len(ATTRIBUTES), NUM_LANDMARK_TARGETS], dim=1)
+        attributes, landmarks = self.head(w_ND).split(
+            [len(ATTRIBUTES), NUM_LANDMARK_TARGETS], dim=1
+        )
         target = batch.landmarks.flatten(1) * 10.0
         return masked_mse(attributes, batch.targets) + F.mse_loss(landmarks, target)
 
@@ -83,7 +86,7 @@ class LatentProbe(nn.Module):
 class GanTask:
     """Autoencoder, and adversary when asked for; see the file's head."""
 
-    averaged = ("generator", "encoder")
+    averaged: ClassVar[tuple[str, ...]] = ("generator", "encoder")
 
     def __init__(self, config: GanConfig) -> None:
         self.config = config
@@ -121,7 +124,7 @@ class GanTask:
         )
 
     def initialise(self, path: Path) -> None:
-        """Take over the averaged modules (and probe) of an earlier stage; a new block starts at 0."""
+        """Take over the averaged modules (and probe) of an earlier stage."""
         state = torch.load(path, weights_only=True, map_location="cpu")
         self._load_generator(state["ema"]["generator"], path)
         missing, unexpected = self.encoder.load_state_dict(state["ema"]["encoder"], strict=False)
@@ -140,7 +143,7 @@ class GanTask:
             raise ValueError(f"{path}: generator does not fit: {', '.join(wrong[:3])}")
 
     def grow_from(self, resolution: int) -> None:
-        """Blocks above ``resolution`` start silent: the picture begins as the up-scaled lower one."""
+        """Blocks above ``resolution`` start silent: the picture is the up-scaled lower one."""
         for higher in self.config.generator.resolutions:
             if higher > resolution:
                 block = getattr(self.generator.synthesis, f"b{higher}")

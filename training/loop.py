@@ -1,4 +1,4 @@
-"""The one training loop: counted in images, exact resume, EMA, data-parallel workers, sample sheets.
+"""The one training loop: counted in images, exact resume, EMA, parallel workers, sample sheets.
 
 A task (training.gan, training.encoders) holds modules and optimisers and knows one step; the loop
 feeds it batches, averages gradients over workers, keeps moving averages, writes log lines,
@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -31,9 +31,11 @@ from training.data import WEIGHT_UNIT, FaceArrays
 
 # iBUG 68 points after mirroring the picture.
 FLIP_68 = np.array(
-    [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31]
-    + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
-    + [54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
+    [
+        *[*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31],
+        *[45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40],
+        *[54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65],
+    ]
 )
 RECALIBRATION_FACES = 512
 YAW = 3  # column of training.data.ATTRIBUTES whose sign mirroring changes
@@ -75,7 +77,7 @@ class Task(Protocol):
     """What a trainer gives to the loop."""
 
     modules: dict[str, nn.Module]
-    averaged: tuple[str, ...]
+    averaged: ClassVar[tuple[str, ...]]
     optimizers: dict[str, torch.optim.Optimizer]
 
     def step(self, batch: Batch, number: int, average: GradientAverage) -> dict[str, Tensor]:
@@ -226,9 +228,13 @@ class Loop:
             module.eval()
 
     def _evaluate(self) -> None:
-        batch = make_batch(self.data, self.data.val_indices[:: len(self.data.val_indices) // 64][:64])
+        batch = make_batch(
+            self.data, self.data.val_indices[:: len(self.data.val_indices) // 64][:64]
+        )
         metrics, rows = self.task.evaluate(self.ema, batch)
-        self._append({"val": {k: round(v, 4) for k, v in metrics.items()}, "images": self.images_seen})
+        self._append(
+            {"val": {k: round(v, 4) for k, v in metrics.items()}, "images": self.images_seen}
+        )
         save_sheet(rows, self.folder / f"sheet_{self.images_seen:08d}.png")
 
     def save(self) -> None:

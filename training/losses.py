@@ -1,4 +1,4 @@
-"""Losses over images in [-1, 1], all means over the batch, none needing a network trained elsewhere."""
+"""Losses over images in [-1, 1]: batch means, none needing a network trained elsewhere."""
 
 from __future__ import annotations
 
@@ -29,7 +29,12 @@ def ssim_map(x: Tensor, y: Tensor) -> Tensor:
 
 
 def pixel_structure_loss(
-    x: Tensor, y: Tensor, weight_N1HW: Tensor | None = None, *, scales: int = 3, structure: float = 0.5
+    x: Tensor,
+    y: Tensor,
+    weight_N1HW: Tensor | None = None,
+    *,
+    scales: int = 3,
+    structure: float = 0.5,
 ) -> Tensor:
     """Weighted L1 plus ``structure`` x (1 - SSIM), averaged over ``scales`` halvings."""
     total = x.new_zeros(())

@@ -1,7 +1,7 @@
 """The mapping network of an autoencoded generator: z -> w with the distribution of encoded faces.
 
-An autoencoder needs no mapping, a StyleGAN has one (samples, truncation, ``make demo``). Ours is set
-in closed form to the Gaussian that has the mean and covariance of the encoder's latents of the
+An autoencoder needs no mapping, a StyleGAN has one (samples, truncation, ``make demo``). Ours is
+set in closed form to the Gaussian that has the mean and covariance of the encoder's latents of the
 training faces: with large biases every leaky ReLU works on its linear side, and the latent space is
 first shifted so that w itself is positive (the affine layers take the shift back). Learning it, by
 sliced Wasserstein distance or by regression, missed most of the variance in a minute of training.
@@ -20,9 +20,7 @@ LINEAR_SIGMAS = 5.0  # biases this many standard deviations up keep activations 
 
 
 @torch.no_grad()
-def set_gaussian_mapping(
-    generator: Generator, encoder: FeatureStyleEncoder, w_MD: Tensor
-) -> None:
+def set_gaussian_mapping(generator: Generator, encoder: FeatureStyleEncoder, w_MD: Tensor) -> None:
     """Set ``generator.mapping`` from encoded faces ``[M, D]``; generator and encoder are shifted.
 
     Raises:

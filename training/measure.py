@@ -21,7 +21,9 @@ MEASURE_PX = 256  # aligned faces are enlarged to this before landmarks are plac
 class AlignedFaces:
     """Landmarks and embeddings of aligned faces; ``mean_landmarks`` in pixels of a 128 px crop."""
 
-    def __init__(self, mean_landmarks_682: npt.NDArray[np.floating], backend: Backend | None = None):
+    def __init__(
+        self, mean_landmarks_682: npt.NDArray[np.floating], backend: Backend | None = None
+    ):
         self._backend = backend or dlib_backend()
         self._scale = MEASURE_PX / 128.0
         self._box = face_box(np.asarray(mean_landmarks_682, np.float32) * self._scale)
@@ -31,7 +33,9 @@ class AlignedFaces:
         points = [self._backend.landmarks.predict(_enlarge(i), self._box) for i in images_NRR3]
         return np.stack(points) / np.float32(self._scale)
 
-    def embeddings(self, images_NRR3: Iterable[npt.NDArray[np.floating]]) -> npt.NDArray[np.float32]:
+    def embeddings(
+        self, images_NRR3: Iterable[npt.NDArray[np.floating]]
+    ) -> npt.NDArray[np.float32]:
         """``[N, 128]`` recognition embeddings."""
         rows = []
         for image in images_NRR3:

@@ -19,7 +19,12 @@ from torch import Tensor
 
 from training.config import load_yaml
 from training.data import ATTRIBUTES, FaceArrays, load
-from training.directions import conditional_directions, encode_all, ridge_weights
+from training.directions import (
+    conditional_directions,
+    encode_all,
+    photographic_conditions,
+    ridge_weights,
+)
 from training.encoders import EncoderConfig
 from training.job import Job
 from training.loop import make_batch
@@ -54,8 +59,7 @@ POSITIVE = {
 # A direction is at most this many standard deviations long at strength 1: beyond it a weak
 # attribute would be bought with an unnatural picture.
 MAX_SHIFT = 3.0
-RANGES = {name: (-2.0, 2.0) for name in ATTRIBUTES}
-
+RANGES = dict.fromkeys(ATTRIBUTES, (-2.0, 2.0))
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,6 @@ class PackConfig:
     every: int = 1
     calibration_faces: int = 48
     identities: int = 400
-
-
 
 
 class RunModels:
@@ -202,14 +204,17 @@ def build(job: Job) -> dict[str, Any]:
     meter = AttributeMeter(models.encoder, data, train, w)
     rng = np.random.default_rng(0)
     chosen = rng.choice(data.val_indices, settings.calibration_faces, replace=False)
-    directions = conditional_directions(w, data.targets_MA[train])
+    conditions = photographic_conditions(data, train)
+    directions = conditional_directions(w, data.targets_MA[train], conditions)
     scaled, effects = calibrate(models, directions, meter, chosen)
     embeddings = meter.faces.embeddings(
         np.asarray(data.images_M3RR[i]).transpose(1, 2, 0).astype(np.float32)
         for i in rng.choice(data.train_indices, settings.identities, replace=False)
     )
     set_gaussian_mapping(models.generator, models.encoder, torch.from_numpy(w).float())
-    metrics: dict[str, Any] = reconstruction(models.inverter, data, data.val_indices[:: settings.every])
+    metrics: dict[str, Any] = reconstruction(
+        models.inverter, data, data.val_indices[:: settings.every]
+    )
     metrics["effects_at_strength_1"] = effects
     tensors = {
         "generator.safetensors": models.generator.state_dict(),

@@ -1,4 +1,6 @@
-"""Start a training run: ``python -m training gan|encoder|directions --config FILE --out FOLDER [--resume]``.
+"""Start a training run.
+
+    python -m training gan|encoder|directions --config FILE --out FOLDER [--resume]
 
 One process per worker, one thread each; a run that was stopped goes on with ``--resume``.
 """
@@ -69,7 +71,9 @@ def train(job: Job) -> None:
     if (job.out / "latest.pt").exists() and not job.resume:
         raise UsageError(f"{job.out} holds a run already: --resume goes on with it")
     if not job.data.is_dir():
-        raise UsageError(f"{job.data} does not exist; make it with: python -m training.data FACES {job.data}")
+        raise UsageError(
+            f"{job.data} does not exist; make it with: python -m training.data FACES {job.data}"
+        )
     job.out.mkdir(parents=True, exist_ok=True)
     (job.out / "rendezvous").unlink(missing_ok=True)
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -15,11 +15,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipelines.stages import FaceEdit, FaceEditor, FrameComposer
 from training.data import ATTRIBUTES, FaceArrays
 from vidinv.faces import Backend, analyse, named_alignment, select_tracks
 from vidinv.metrics.attributes import SmileMeasure
 from vidinv.packs import Pack
+from vidinv.stages import FaceEdit, FaceEditor, FrameComposer
 from vidinv.types import EditSpec, FaceTrack, Frame, Image
 from vidinv.video import ShotDetector, open_reader, read_image
 
@@ -93,7 +93,11 @@ def clip_strangers(folder: Path, smile: SmileMeasure, backend: Backend) -> list[
 
 
 def edit(
-    strangers: Sequence[Stranger], pack: Pack, strengths: Mapping[str, float], *, detail: bool = True
+    strangers: Sequence[Stranger],
+    pack: Pack,
+    strengths: Mapping[str, float],
+    *,
+    detail: bool = True,
 ) -> list[Edited]:
     """Edit every stranger as ``vidinv edit`` does; no strengths: the inversion pasted as it is."""
     inverter = pack.inverter()

@@ -48,7 +48,9 @@ def _fail(options: argparse.Namespace, error: Exception, code: int) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands and options."""
-    parser = argparse.ArgumentParser(prog="vidinv", description="Edit faces in video by GAN inversion.")
+    parser = argparse.ArgumentParser(
+        prog="vidinv", description="Edit faces in video by GAN inversion."
+    )
     parser.add_argument("--version", action="version", version=f"vidinv {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_edit(commands)
@@ -57,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_packs(commands)
     _add_directions(commands)
     _add_train(commands)
+    _add_bench(commands)
     _add(commands, "doctor", "what this machine has, and what each missing part would give", doctor)
     return parser
 
@@ -67,7 +70,9 @@ def _add(
     summary: str,
     command: Command,
 ) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+    parser = commands.add_parser(
+        name, help=summary, description=summary[0].upper() + summary[1:] + "."
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.set_defaults(command=command)
     return parser
@@ -154,14 +159,23 @@ def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--resume", action="store_true", help="go on from the run's checkpoint")
 
 
+def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("bench", help="measure this installation")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    action = _add(actions, "speed", "frames per second against the per-frame baseline", bench_speed)
+    action.add_argument("clip", nargs="?", type=Path, help="a clip with a face (default: made up)")
+    action.add_argument("--pack", default=None, metavar="NAME|PATH")
+
+
 def edit(options: argparse.Namespace) -> None:
     """``vidinv edit``."""
-    from vidinv import api
     from vidinv.editing.schedules import parse_attributes
 
     if not options.attr:
         raise UsageError("nothing to change: give --attr, for instance --attr smile")
     attributes = parse_attributes(options.attr)
+    from vidinv import api  # after the checks that need no networks: it takes seconds
+
     result = api.edit(
         options.input,
         options.output,
@@ -243,7 +257,9 @@ def packs_list(options: argparse.Namespace) -> None:
     for folder in available_packs():
         meta = PackFiles.open(folder).meta
         megabytes = sum(entry["bytes"] for entry in meta["files"].values()) / 1e6
-        print(f"{meta['name']}\t{megabytes:.1f} MB\t{meta['licence']}\t{meta.get('description', '')}")
+        print(
+            f"{meta['name']}\t{megabytes:.1f} MB\t{meta['licence']}\t{meta.get('description', '')}"
+        )
 
 
 def packs_show(options: argparse.Namespace) -> None:
@@ -283,6 +299,14 @@ def train(options: argparse.Namespace) -> None:
     from training.run import train as run_training
 
     run_training(Job(options.kind, options.config, options.out, options.data, options.resume))
+
+
+def bench_speed(options: argparse.Namespace) -> None:
+    """``vidinv bench speed``."""
+    from pipelines.bench import measure
+
+    for line in measure(_pack(options), clip=options.clip).lines():
+        print(line)
 
 
 def doctor(options: argparse.Namespace) -> None:

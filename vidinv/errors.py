@@ -1,8 +1,8 @@
 """The errors that vidinv raises on purpose; each is also the builtin a caller would expect.
 
     VidinvError(Exception)
-    ├── UsageError(ValueError)         a wrong option, name or value: exit code 2
-    │   └── UnknownNameError           an attribute, pack or method that does not exist; lists the nearest
+    ├── UsageError(ValueError)         wrong option, name or value: exit code 2
+    │   └── UnknownNameError           no such attribute, pack or method; lists the nearest
     ├── MediaError(OSError)            a file that cannot be read or written as media
     │   ├── DecodeError                damaged, truncated, hanging or unsupported input
     │   └── EncodeError                the output cannot be made as asked

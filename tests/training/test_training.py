@@ -23,7 +23,11 @@ from vidinv.models.stylegan2 import Generator, StyleGAN2Config
 
 GENERATOR = StyleGAN2Config(32, channel_base=256, channel_max=16, z_dim=16, w_dim=16)
 ENCODER = FeatureStyleConfig(
-    input_resolution=32, widths=(8, 8, 8, 8), blocks=(1, 1, 1, 1), feature_resolution=8, feature_width=4
+    input_resolution=32,
+    widths=(8, 8, 8, 8),
+    blocks=(1, 1, 1, 1),
+    feature_resolution=8,
+    feature_width=4,
 )
 LOOP = LoopConfig(
     total_images=64, batch=8, workers=1, warmup_images=8, decay_images=16, log_images=8,

@@ -1,7 +1,7 @@
 """The one interface that every inversion method implements (ARCHITECTURE, "The one interface").
 
-Three verbs over aligned faces ``[N, 3, R, R]`` in [-1, 1]: ``fit`` once per face track, ``encode``
-and ``render`` per batch. Networks run without gradients; an inverter is safe to use from one thread.
+Three verbs over aligned faces ``[N, 3, R, R]`` in [-1, 1]: ``fit`` once per face track,
+``encode`` and ``render`` per batch. Networks run without gradients; an inverter serves one thread.
 """
 
 from __future__ import annotations

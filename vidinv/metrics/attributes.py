@@ -73,4 +73,6 @@ class SmileMeasure:
 
     @staticmethod
     def _features(landmarks_M682: npt.NDArray[np.floating]) -> Float64:
-        return normalised_landmarks(landmarks_M682)[:, SMILE_POINTS].reshape(len(landmarks_M682), -1)
+        return normalised_landmarks(landmarks_M682)[:, SMILE_POINTS].reshape(
+            len(landmarks_M682), -1
+        )

@@ -17,7 +17,7 @@ from vidinv.models.stylegan2 import StyleGAN2Config
 
 
 class Conv(nn.Module):
-    """Equalised convolution; with ``down`` the input is low-passed and the output has half the size."""
+    """Equalised convolution; ``down`` low-passes the input and halves the size."""
 
     resample_filter: Tensor
 
@@ -113,7 +113,7 @@ class Discriminator(nn.Module):
 
 
 def minibatch_std(x: Tensor, group_size: int) -> Tensor:
-    """One channel with the mean standard deviation within groups (Karras et al. 2018, section 3)."""
+    """One channel: mean standard deviation within groups (Karras et al. 2018, section 3)."""
     batch, _, height, width = x.shape
     group = min(group_size, batch)
     if batch % group:

@@ -10,7 +10,7 @@ Departures from the paper, decided by size and measured in docs/LOG.md:
   ``feature_width`` channels: training starts from G(w), F stays near the generator's own features
   (what eq. 1 needs), and the loss of eq. 4 is the mean square of the prediction.
 
-Shapes: x ``[N, 3, R, R]`` in [-1, 1], latents ``[N, L, D]``, features ``[N, C(r), r, r]`` with r the
+Shapes: x ``[N, 3, R, R]`` in [-1, 1], latents ``[N, L, D]``, features ``[N, C(r), r, r]``, r the
 feature resolution; K = 2 log2(r) - 3 convolutions have run when F comes in (r = 16: K = 5).
 """
 
@@ -33,7 +33,7 @@ class FeatureStyleConfig:
     """Sizes of the encoder.
 
     Attributes:
-        input_resolution: side that faces are reduced to before the trunk (256 for 1024 in the paper).
+        input_resolution: side that faces are reduced to for the trunk (256 of 1024 in the paper).
         widths: channels of the four stages; stage i works at input_resolution / 2^i.
         blocks: residual blocks of each stage.
         latent_space: ``"w"`` or ``"w+"``.
@@ -180,7 +180,7 @@ class FeatureStyleEncoder(nn.Module):
         return F.avg_pool2d(x, factor) if factor > 1 else x
 
     def _stage_for_features(self) -> int:
-        """The deepest stage at twice F's resolution or at it (the paper: stride 2 from 32 to 16)."""
+        """The first stage at twice F's resolution or at it (the paper: 32, stride 2 to 16)."""
         for stage in range(len(self.config.widths)):
             resolution = self.config.input_resolution // 2 ** (stage + 1)
             if resolution in (2 * self.config.feature_resolution, self.config.feature_resolution):

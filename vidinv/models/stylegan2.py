@@ -83,7 +83,9 @@ class SynthesisLayer(nn.Module):
     noise_const: Tensor
     resample_filter: Tensor
 
-    def __init__(self, in_channels: int, out_channels: int, w_dim: int, resolution: int, *, up: bool):
+    def __init__(
+        self, in_channels: int, out_channels: int, w_dim: int, resolution: int, *, up: bool
+    ):
         super().__init__()
         self.up = up
         self.resolution = resolution
@@ -128,7 +130,7 @@ class ToRGB(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """One resolution: conv0 (up), conv1 and ToRGB; the 4x4 block has the constant instead of conv0."""
+    """One resolution: conv0 (up), conv1, ToRGB; the 4x4 block has a constant for conv0."""
 
     resample_filter: Tensor
 
@@ -155,7 +157,7 @@ class SynthesisBlock(nn.Module):
         noise_mode: NoiseMode,
         residuals: Mapping[str, Tensor],
     ) -> tuple[Tensor, Tensor]:
-        """Features and RGB after this block; ws rows are conv0, conv1, torgb (4x4: conv1, torgb)."""
+        """Features and RGB after this block; rows of ws: conv0, conv1, torgb (4x4: no conv0)."""
         rows = ws_N3D.unbind(dim=1)
         if x is None:
             x = self.const.expand(ws_N3D.shape[0], -1, -1, -1)
@@ -233,7 +235,9 @@ class SynthesisNetwork(nn.Module):
             weight_residuals: per-sample residuals ``[N, O, I, k, k]`` keyed ``"b8.conv0"`` etc.
         """
         if latents_NLD.shape[1] != self.config.num_ws:
-            raise ValueError(f"latents must have {self.config.num_ws} rows, got {latents_NLD.shape[1]}")
+            raise ValueError(
+                f"latents must have {self.config.num_ws} rows, got {latents_NLD.shape[1]}"
+            )
         first = 0 if start is None else start.resolution
         x = None if start is None else start.features_NCHW
         image = None if start is None else start.image_N3HW

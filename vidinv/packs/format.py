@@ -23,7 +23,16 @@ from torch import Tensor
 from vidinv.errors import PackError
 
 FORMAT = 1
-REQUIRED = ("name", "version", "licence", "generator", "alignment", "methods", "directions", "files")
+REQUIRED = (
+    "name",
+    "version",
+    "licence",
+    "generator",
+    "alignment",
+    "methods",
+    "directions",
+    "files",
+)
 
 
 @dataclass(frozen=True)

@@ -68,14 +68,18 @@ class Pack:
     def generator_config(self) -> StyleGAN2Config:
         entry = self.meta["generator"]
         if entry.get("kind") != "stylegan2":
-            raise PackError(f"pack {self.name}: generator kind {entry.get('kind')!r} is not supported")
+            raise PackError(
+                f"pack {self.name}: generator kind {entry.get('kind')!r} is not supported"
+            )
         return _config(StyleGAN2Config, entry["config"], self.name)
 
     @cached_property
     def generator(self) -> Generator:
         """The generator on the CPU, in evaluation mode."""
-        network = Generator(self.generator_config)
-        return _load(network, self.files, self.meta["generator"]["file"])
+        # Also when first asked for inside inference mode: the network is kept.
+        with torch.inference_mode(False):
+            network = Generator(self.generator_config)
+            return _load(network, self.files, self.meta["generator"]["file"])
 
     def inverter(self, method: str = "fse", *, device: str | torch.device = "cpu") -> Inverter:
         """The networks of a method on a device; UnknownNameError lists what the pack has."""
@@ -83,11 +87,10 @@ class Pack:
             raise UnknownNameError(f"method in pack {self.name}", method, self.methods)
         entry = self.meta["methods"][method]
         config = _config(FeatureStyleConfig, entry["config"], self.name)
-        encoder = _load(FeatureStyleEncoder(config, self.generator_config), self.files, entry["file"])
-        return FeatureStyleInverter(
-            self.generator.to(device, memory_format=torch.channels_last),
-            encoder.to(device, memory_format=torch.channels_last),
+        encoder = _load(
+            FeatureStyleEncoder(config, self.generator_config), self.files, entry["file"]
         )
+        return FeatureStyleInverter(self.generator.to(device), encoder.to(device))
 
     def directions(self) -> Directions:
         """Calibrated directions in W+."""
@@ -129,7 +132,10 @@ def load_pack(name_or_path: str | Path = DEFAULT_PACK) -> Pack:
 
 def available_packs() -> Iterator[Path]:
     """Folders of the packs that can be named: embedded ones first, then ``VIDINV_PACKS``."""
-    roots = [EMBEDDED, *(Path(p) for p in os.environ.get("VIDINV_PACKS", "").split(os.pathsep) if p)]
+    roots = [
+        EMBEDDED,
+        *(Path(p) for p in os.environ.get("VIDINV_PACKS", "").split(os.pathsep) if p),
+    ]
     for root in roots:
         if root.is_dir():
             yield from sorted(f for f in root.iterdir() if (f / "pack.json").is_file())
@@ -148,5 +154,8 @@ def _load(network: Network, files: PackFiles, name: str) -> Network:
         network.load_state_dict(files.tensors(name))
     except RuntimeError as error:
         line = str(error).splitlines()[-1].strip()
-        raise PackError(f"{files.folder / name} does not fit the pack's configuration: {line}") from error
+        raise PackError(
+            f"{files.folder / name} does not fit the pack's configuration: {line}"
+        ) from error
+    network.to(memory_format=torch.channels_last)
     return network.eval().requires_grad_(False)

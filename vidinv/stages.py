@@ -1,4 +1,4 @@
-"""The stages that every run is made of: analyse a clip, edit its faces, compose its frames.
+"""The stages that every run is made of: chunks of frames, their edited faces, composed frames.
 
 ``edit`` runs them in this process, ``batch`` on Ray; both call these very functions. Work goes in
 chunks of consecutive frames that are anchored to the start of the shot, so the same faces are

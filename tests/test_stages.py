@@ -1,4 +1,4 @@
-"""Chunks are anchored to shots; faces are edited in the frames that show them, at their strength."""
+"""Chunks are anchored to shots; faces are edited where they are shown, at their strength."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.stages import (
+from tests.compose.made_up_change import mean_landmarks
+from tests.packs.tiny import write_tiny_pack
+from vidinv.packs import load_pack
+from vidinv.stages import (
     MAX_CHUNK_FRAMES,
     FaceEditor,
     FrameComposer,
@@ -18,9 +21,6 @@ from pipelines.stages import (
     to_array,
     to_tensor,
 )
-from tests.compose.made_up_change import mean_landmarks
-from tests.packs.tiny import write_tiny_pack
-from vidinv.packs import load_pack
 from vidinv.types import Analysis, EditSpec, FaceTrack, Frame
 
 SIDE = 32

@@ -1,0 +1,161 @@
+"""``vidinv bench speed``: the pipeline against the eager per-frame baseline, same work, same run.
+
+The baseline does what public Feature-Style code does: frame by frame, one stage after the other, an
+encoder pass, and full generator passes for every feature difference. The pipeline batches, stops
+and resumes the generator at layer K (FSE eq. 1), and overlaps its stages. Both decode, analyse,
+compose and encode the same clip; start-up (imports, weights) is outside both.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pipelines.demo import make_clip
+from pipelines.edit import EditRequest, run
+from vidinv.faces import analyse, dlib_backend, named_alignment, select_tracks
+from vidinv.inversion import FeatureStyleInverter
+from vidinv.packs import Pack
+from vidinv.stages import FaceEditor, FrameComposer
+from vidinv.types import EditSpec, Frame, Inversion
+from vidinv.video import ShotDetector, open_reader, open_writer, read_image
+
+SPEC = EditSpec(attributes={"smile": ((0.0, 1.0),)})
+
+
+@dataclass(frozen=True)
+class SpeedReport:
+    """Frames per second of both, their ratio, and where the baseline's time goes.
+
+    Attributes:
+        stage_ms: wall milliseconds a frame of each stage, run alone; their sum over the number of
+            cores bounds what overlapping can reach.
+    """
+
+    frames: int
+    baseline_fps: float
+    pipeline_fps: float
+    stage_ms: dict[str, float]
+
+    @property
+    def ratio(self) -> float:
+        return self.pipeline_fps / self.baseline_fps
+
+    def lines(self) -> list[str]:
+        """A table for people, and what bounds the speed."""
+        slowest = max(self.stage_ms, key=lambda stage: self.stage_ms[stage])
+        total = sum(self.stage_ms.values())
+        return [
+            f"frames                    {self.frames}",
+            f"baseline (eager, 1 frame) {self.baseline_fps:8.2f} fps",
+            f"pipeline                  {self.pipeline_fps:8.2f} fps   {self.ratio:.2f} x baseline",
+            "baseline stages, ms a frame: "
+            + ", ".join(f"{stage} {ms:.1f}" for stage, ms in self.stage_ms.items()),
+            f"bound by {slowest}: {self.stage_ms[slowest] / total:.0%} of the work",
+        ]
+
+
+class FullPassInverter:
+    """The ``fse`` method as public code runs it: every feature difference costs a full pass."""
+
+    name = "fse, full passes"
+
+    def __init__(self, inverter: FeatureStyleInverter) -> None:
+        self.inverter = inverter
+
+    def fit(self, sample_N3RR: torch.Tensor) -> None:
+        """Nothing."""
+
+    @torch.inference_mode()
+    def encode(self, faces_N3RR: torch.Tensor, state: None = None) -> Inversion:
+        inversion = self.inverter.encode(faces_N3RR)
+        self.inverter.synthesis(inversion.latents_NLD)  # G^K(w) from a full pass
+        return inversion
+
+    @torch.inference_mode()
+    def render(
+        self, inversion: Inversion, latents_NLD: torch.Tensor, state: None = None
+    ) -> torch.Tensor:
+        self.inverter.synthesis(latents_NLD)  # G^K(w~) from a full pass
+        return self.inverter.render(inversion, latents_NLD)
+
+
+def measure(pack: Pack, *, clip: Path | None = None, seconds: float = 4.0) -> SpeedReport:
+    """Edit one clip both ways; without ``clip``, one that the pack's generator makes."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = clip or make_clip(pack, Path(folder) / "clip.mp4", seconds=seconds)
+        # A few frames first: neither way pays for the first use of the networks.
+        warm = make_clip(pack, Path(folder) / "warm.mp4", seconds=0.4)
+        _pipeline(pack, warm, Path(folder) / "warm_out.mp4")
+        result = _pipeline(pack, source, Path(folder) / "pipeline.mp4")
+        stages, frames = _baseline(pack, source, Path(folder) / "baseline.mp4")
+    seconds_taken = sum(stages.values())
+    return SpeedReport(
+        frames=frames,
+        baseline_fps=frames / seconds_taken,
+        pipeline_fps=result,
+        stage_ms={stage: 1000 * value / frames for stage, value in stages.items()},
+    )
+
+
+def _pipeline(pack: Pack, source: Path, output: Path) -> float:
+    request = EditRequest(input=source, output=output, pack=pack, spec=SPEC, device="cpu")
+    return run(request).fps
+
+
+class _Clock:
+    """Wall seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - started
+
+
+def _baseline(pack: Pack, source: Path, output: Path) -> tuple[dict[str, float], int]:
+    """One frame at a time through every stage in turn; returns seconds by stage, and frames."""
+    clock, backend = _Clock(), dlib_backend()
+    with clock.stage("analyse"), open_reader(source) as reader:
+        analysis = analyse(
+            reader,
+            is_new_shot=ShotDetector().update,
+            alignment=named_alignment(pack.alignment),
+            backend=backend,
+        )
+    tracks = select_tracks(analysis, SPEC.face, backend=backend, load_image=read_image)
+    inverter = pack.inverter("fse")
+    assert isinstance(inverter, FeatureStyleInverter)
+    editor = FaceEditor(
+        FullPassInverter(inverter),
+        directions=pack.directions(),
+        spec=SPEC,
+        tracks=tracks,
+        resolution=pack.resolution,
+    )
+    composer = FrameComposer(detail=True)
+    with open_reader(source) as reader, open_writer(output, source=reader.info) as writer:
+        while True:
+            with clock.stage("decode"):
+                frame = next(reader, None)
+            if frame is None:
+                break
+            with clock.stage("invert and render"):
+                (chunk,) = editor.process([[frame]])
+            with clock.stage("compose"):
+                ((_, picture),) = composer.process([chunk])
+            with clock.stage("encode"):
+                writer.write(
+                    Frame(frame.index, frame.pts, frame.time_base, picture, frame.duration)
+                )
+    return dict(clock.seconds), analysis.num_frames

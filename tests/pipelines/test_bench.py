@@ -1,0 +1,33 @@
+"""The speed benchmark does the same work both ways and says what bounds it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipelines.bench import FullPassInverter, SpeedReport, measure
+from vidinv.packs import load_pack
+
+
+def test_the_baseline_computes_the_same_pictures():
+    inverter = load_pack().inverter()
+    faces = torch.rand(2, 3, 64, 64) * 2 - 1
+    eager = FullPassInverter(inverter)
+    a, b = inverter.encode(faces, None), eager.encode(faces)
+    assert torch.equal(a.latents_NLD, b.latents_NLD)
+    shifted = a.latents_NLD + 0.1
+    assert torch.equal(inverter.render(a, shifted, None), eager.render(b, shifted))
+
+
+def test_measure_reports_both_and_every_stage():
+    report = measure(load_pack(), seconds=0.8)
+    assert report.frames == 20
+    assert set(report.stage_ms) == {"analyse", "decode", "invert and render", "compose", "encode"}
+    assert report.ratio == pytest.approx(report.pipeline_fps / report.baseline_fps)
+    assert report.ratio > 1
+
+
+def test_lines_name_the_slowest_stage():
+    report = SpeedReport(10, 5.0, 15.0, {"compose": 30.0, "encode": 10.0})
+    assert report.lines()[-1] == "bound by compose: 75% of the work"
+    assert "3.00 x baseline" in report.lines()[2]
