@@ -38,8 +38,8 @@ CLIPS = (
     "expression_512.mp4",
     "greenscreen_512.mp4",
     "portrait_glasses_720x1280.mp4",
-    "outdoor_720x1364.mp4",
     "grid_bbaf2n.mpg",
+    "grid_lbax4n.mpg",
 )
 
 
