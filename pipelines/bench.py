@@ -142,6 +142,7 @@ def _baseline(pack: Pack, source: Path, output: Path) -> tuple[dict[str, float],
         spec=SPEC,
         tracks=tracks,
         resolution=pack.resolution,
+        feature_scale=pack.edit_feature_scale,
     )
     composer = FrameComposer(detail=True)
     with open_reader(source) as reader, open_writer(output, source=reader.info) as writer:

@@ -252,6 +252,7 @@ class _Run:
             spec=request.spec,
             tracks=tracks,
             resolution=request.pack.resolution,
+            feature_scale=request.pack.edit_feature_scale,
             start_seconds=start_seconds,
         )
         composer = FrameComposer(detail=request.spec.detail and not request.invert_only)

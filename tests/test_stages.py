@@ -52,7 +52,7 @@ def pack(tmp_path_factory):
     return load_pack(write_tiny_pack(tmp_path_factory.mktemp("packs") / "tiny"))
 
 
-def make_editor(pack, tracks, *, attributes=None, detail=True) -> FaceEditor:
+def make_editor(pack, tracks, *, attributes=None, detail=True, feature_scale=1.0) -> FaceEditor:
     attributes = {"smile": ((0.0, 1.0),)} if attributes is None else attributes
     return FaceEditor(
         pack.inverter(),
@@ -60,6 +60,7 @@ def make_editor(pack, tracks, *, attributes=None, detail=True) -> FaceEditor:
         spec=EditSpec(attributes=attributes, detail=detail),
         tracks=tracks,
         resolution=SIDE,
+        feature_scale=feature_scale,
     )
 
 
@@ -125,6 +126,18 @@ def test_without_directions_the_inversion_itself_is_shown(pack):
     for (face,) in chunk.faces:
         assert face.edited is face.rendered or np.array_equal(face.edited, face.rendered)
         assert np.abs(face.rendered - face.source_crop).mean() > 1
+
+
+def test_edits_take_the_packs_share_of_the_feature_code_and_invert_all_of_it(pack):
+    pictures = {}
+    for scale in (1.0, 0.5):
+        for attributes in ({}, {"smile": ((0.0, 1.0),)}):
+            editor = make_editor(pack, [track(0, 0)], attributes=attributes, feature_scale=scale)
+            (chunk,) = editor.process(chunked(frames(1), [(0, 0)]))
+            pictures[scale, bool(attributes)] = chunk.faces[0][0].rendered
+    assert np.array_equal(pictures[1.0, False], pictures[0.5, False])
+    assert np.array_equal(pictures[1.0, False], pictures[1.0, True])
+    assert not np.array_equal(pictures[1.0, True], pictures[0.5, True])
 
 
 def test_two_faces_in_a_frame_are_both_edited(pack):

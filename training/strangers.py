@@ -110,6 +110,7 @@ def edit(
             spec=spec,
             tracks=[stranger.track],
             resolution=pack.resolution,
+            feature_scale=pack.edit_feature_scale,
         )
         chunks = list(editor.process([[stranger.frame]]))
         ((_, picture),) = FrameComposer(detail=detail).process(chunks)

@@ -75,6 +75,8 @@ class FaceEditor:
 
     Args:
         directions: None inverts only: the edited picture is the rendered one, pasted as it is.
+        feature_scale: share of the feature code that edits are rendered with (a pack's property);
+            ``invert`` always takes all of it.
         start_seconds: time of the clip's first frame; keyframes count from there.
     """
 
@@ -86,9 +88,11 @@ class FaceEditor:
         spec: EditSpec,
         tracks: Sequence[FaceTrack],
         resolution: int,
+        feature_scale: float = 1.0,
         start_seconds: float = 0.0,
     ) -> None:
         self.inverter, self.directions, self.spec = inverter, directions, spec
+        self.feature_scale = 1.0 if directions is None else feature_scale
         self.tracks, self.resolution = tracks, resolution
         self.start_seconds = start_seconds
 
@@ -117,6 +121,7 @@ class FaceEditor:
 
     def _render(self, sources_NRR3: Float32, frames: list[Frame]) -> tuple[Float32, Float32]:
         inversion = self.inverter.encode(to_tensor(sources_NRR3), None)
+        inversion = inversion.with_feature_scale(self.feature_scale)
         rendered = to_array(self.inverter.render(inversion, inversion.latents_NLD, None))
         if self.directions is None:
             return rendered, rendered

@@ -184,6 +184,12 @@ class Inversion:
     def __len__(self) -> int:
         return self.latents_NLD.shape[0]
 
+    def with_feature_scale(self, scale: float) -> Inversion:
+        """The same with F' = (1 - scale) G^K(w) + scale F: less of the source, more of the edit."""
+        if self.features_NCHW is None or scale == 1.0:
+            return self
+        return Inversion(self.latents_NLD, self.features_NCHW * scale)
+
 
 @dataclass(frozen=True, slots=True)
 class EditSpec:

@@ -24,6 +24,8 @@ def write_tiny_pack(folder: Path, *, name: str = "tiny", **changes: Any) -> Path
     """Write the pack and return its folder; ``changes`` replace fields of pack.json."""
     torch.manual_seed(0)
     generator, encoder = Generator(GENERATOR), FeatureStyleEncoder(ENCODER, GENERATOR)
+    assert encoder.feature_head is not None
+    torch.nn.init.normal_(encoder.feature_head.expand.weight, std=0.3)  # it starts at 0
     vectors = {"smile": torch.randn(8), "age": torch.randn(GENERATOR.num_ws, 8)}
     meta = {
         "name": name,

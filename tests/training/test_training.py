@@ -11,8 +11,8 @@ import torch
 
 from training.config import from_mapping
 from training.data import ATTRIBUTES, FaceArrays, attribute_targets
-from training.directions import conditional_directions, ridge_weights, separator_normals
-from training.encoders import EncoderConfig, FeatureStyleTask
+from training.directions import conditional_directions
+from training.encoders import EditDirections, EncoderConfig, FeatureStyleTask
 from training.gan import GanConfig, GanTask
 from training.loop import FLIP_68, Loop, LoopConfig, learning_rate_factor, make_batch
 from training.mapping import set_gaussian_mapping
@@ -132,6 +132,37 @@ def test_adversary_joins_and_moves_the_generator(faces, tmp_path):
     assert all(not torch.equal(a, b) for a, b in moved if b.grad is not None)
 
 
+def test_edit_directions_converge_to_the_regression():
+    torch.manual_seed(0)
+    truth = torch.randn(3, 16)
+    edits = EditDirections(3, 16)
+    mixing = torch.tensor([[1.0, 0.6, 0.0], [0.0, 0.8, 0.0], [0.0, 0.0, 1.0]])
+    for _ in range(600):
+        targets = torch.randn(64, 3) @ mixing
+        edits.update(targets, targets @ truth + 0.1 * torch.randn(64, 16) + 5)
+    drawn = edits.draw(200)
+    found = torch.linalg.lstsq(truth.T, drawn.T).solution.T  # in units of the attributes
+    strongest = found.abs().amax(dim=1)
+    assert strongest.max() <= 2.5 * 1.2
+    rest = found.abs().sum(dim=1) - strongest
+    assert (rest < 0.25 * strongest + 0.05).float().mean() > 0.9
+
+
+def test_edit_loss_is_what_features_take_from_an_edit(faces):
+    """0 while G(w, F) = G(w); above 0 once F changes what an edit does."""
+    torch.manual_seed(0)
+    batch = make_batch(faces, np.arange(16))
+    losses = {}
+    for std in (0.0, 3.0):
+        task = FeatureStyleTask(replace(CONFIG, edit_weight=1.0))
+        torch.nn.init.normal_(task.edits.cross_AD)
+        torch.nn.init.normal_(task.encoder.feature_head.expand.weight, std=std)
+        losses[std] = float(task.step(batch, 0, lambda parameters: None)["edit"].detach())
+    assert losses[0.0] < 1e-6
+    assert losses[3.0] > 1e-3
+    assert "edit" not in FeatureStyleTask(CONFIG).step(batch, 0, lambda parameters: None)
+
+
 def test_a_stage_takes_over_the_one_before_and_grows(faces, tmp_path):
     loop = make_loop(faces, tmp_path / "low", 64)
     loop.run()
@@ -215,20 +246,18 @@ def correlated() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_conditional_directions_find_the_truth_in_spite_of_correlation(correlated):
     w, targets, truth = correlated
-    np.testing.assert_allclose(conditional_directions(w, targets), truth, atol=0.05)
+    np.testing.assert_allclose(
+        conditional_directions(w, targets, np.empty((len(w), 0))), truth, atol=0.05
+    )
 
 
 def test_unknown_targets_do_not_lose_faces(correlated):
     w, targets, truth = correlated
     targets = targets.copy()
     targets[::3, 1] = np.nan
-    np.testing.assert_allclose(conditional_directions(w, targets), truth, atol=0.1)
-
-
-def test_separator_normals_are_conditioned_on_each_other(correlated):
-    w, targets, _ = correlated
-    weights, normals = ridge_weights(w, targets), separator_normals(w, targets)
-    np.testing.assert_allclose(normals @ weights.T, np.eye(2), atol=1e-6)
+    np.testing.assert_allclose(
+        conditional_directions(w, targets, np.empty((len(w), 0))), truth, atol=0.1
+    )
 
 
 def test_gaussian_mapping_draws_from_the_cloud_and_changes_no_picture():

@@ -64,6 +64,11 @@ class Pack:
     def methods(self) -> tuple[str, ...]:
         return tuple(sorted(self.meta["methods"]))
 
+    @property
+    def edit_feature_scale(self) -> float:
+        """Share of the feature code that edits are rendered with, 0..1 (``Inversion``)."""
+        return float(self.meta.get("edit_feature_scale", 1.0))
+
     @cached_property
     def generator_config(self) -> StyleGAN2Config:
         entry = self.meta["generator"]
