@@ -7,6 +7,7 @@ over the edited tracks; ``report`` looks at all of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,12 +21,21 @@ MAX_SAMPLES = 12
 CHIP_PX = 256  # kept per sample: the recognition net itself looks at 150 px
 
 
+@dataclass(frozen=True)
+class FaceSample:
+    """One face before and after: ``[D]`` recognition embeddings."""
+
+    track: int
+    source: Embedding
+    output: Embedding
+
+
 class IdentitySampler:
     """Collects face pictures during a run, and compares them at its end."""
 
     def __init__(self, backend: Backend, mean_embedding: torch.Tensor | None) -> None:
         self._backend = backend
-        self._mean = 0.0 if mean_embedding is None else mean_embedding.numpy()
+        self._mean = mean_embedding
         self._wanted: dict[int, list[FaceTrack]] = {}
         self._chips: list[tuple[int, Image, Image, Points]] = []
         self._summary: IdentitySummary | None = None
@@ -52,28 +62,41 @@ class IdentitySampler:
     def summary(self) -> IdentitySummary:
         """Figures over the frames that were kept; computed once."""
         if self._summary is None:
-            self._summary = self._compare()
+            self._summary = summarise(self.samples(), self._mean)
         return self._summary
 
-    def _compare(self) -> IdentitySummary:
-        if not self._chips:
-            return IdentitySummary()
-        source = np.stack([self._embed(chip, points) for _, chip, _, points in self._chips])
-        output = np.stack([self._embed(chip, points) for _, _, chip, points in self._chips])
-        ids = np.array([track for track, *_ in self._chips])
-        kept = similarity(source, output, mean=self._mean)
-        return IdentitySummary(
-            ic_source=self._consistency(source, ids),
-            ic_output=self._consistency(output, ids),
-            similarity_mean=round(float(kept.mean()), 4),
-            similarity_min=round(float(kept.min()), 4),
-        )
+    def samples(self) -> list[FaceSample]:
+        """The embeddings of the faces that were kept, in the order of the frames."""
+        return [
+            FaceSample(track, self._embed(source, points), self._embed(output, points))
+            for track, source, output, points in self._chips
+        ]
 
     def _embed(self, chip: Image, points: Points) -> Embedding:
         return self._backend.embedder.embed(chip, points)
 
-    def _consistency(self, embeddings: np.ndarray, ids: np.ndarray) -> float | None:
-        """IC averaged over the tracks with at least two samples."""
-        groups = [embeddings[ids == track] for track in np.unique(ids)]
-        values = [identity_consistency(g, mean=self._mean) for g in groups if len(g) > 1]
-        return round(float(np.mean(values)), 4) if values else None
+
+def summarise(
+    samples: Sequence[FaceSample], mean_embedding: torch.Tensor | None
+) -> IdentitySummary:
+    """Figures over the samples of a clip, from one process or from many."""
+    if not samples:
+        return IdentitySummary()
+    mean = 0.0 if mean_embedding is None else mean_embedding.numpy()
+    source = np.stack([sample.source for sample in samples])
+    output = np.stack([sample.output for sample in samples])
+    ids = np.array([sample.track for sample in samples])
+    kept = similarity(source, output, mean=mean)
+    return IdentitySummary(
+        ic_source=_consistency(source, ids, mean),
+        ic_output=_consistency(output, ids, mean),
+        similarity_mean=round(float(kept.mean()), 4),
+        similarity_min=round(float(kept.min()), 4),
+    )
+
+
+def _consistency(embeddings: np.ndarray, ids: np.ndarray, mean: np.ndarray | float) -> float | None:
+    """IC averaged over the tracks with at least two samples."""
+    groups = [embeddings[ids == track] for track in np.unique(ids)]
+    values = [identity_consistency(g, mean=mean) for g in groups if len(g) > 1]
+    return round(float(np.mean(values)), 4) if values else None

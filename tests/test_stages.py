@@ -128,16 +128,21 @@ def test_without_directions_the_inversion_itself_is_shown(pack):
         assert np.abs(face.rendered - face.source_crop).mean() > 1
 
 
-def test_edits_take_the_packs_share_of_the_feature_code_and_invert_all_of_it(pack):
-    pictures = {}
+def test_only_detail_edits_take_the_packs_share_of_the_feature_code(pack):
+    smile = {"smile": ((0.0, 1.0),)}
+    rendered = {}
     for scale in (1.0, 0.5):
-        for attributes in ({}, {"smile": ((0.0, 1.0),)}):
-            editor = make_editor(pack, [track(0, 0)], attributes=attributes, feature_scale=scale)
+        for name, how in {
+            "invert": {"attributes": {}},
+            "paste": {"attributes": smile, "detail": False},
+            "detail": {"attributes": smile},
+        }.items():
+            editor = make_editor(pack, [track(0, 0)], feature_scale=scale, **how)
             (chunk,) = editor.process(chunked(frames(1), [(0, 0)]))
-            pictures[scale, bool(attributes)] = chunk.faces[0][0].rendered
-    assert np.array_equal(pictures[1.0, False], pictures[0.5, False])
-    assert np.array_equal(pictures[1.0, False], pictures[1.0, True])
-    assert not np.array_equal(pictures[1.0, True], pictures[0.5, True])
+            rendered[name, scale] = chunk.faces[0][0].rendered
+    assert np.array_equal(rendered["invert", 1.0], rendered["invert", 0.5])
+    assert np.array_equal(rendered["paste", 1.0], rendered["paste", 0.5])
+    assert not np.array_equal(rendered["detail", 1.0], rendered["detail", 0.5])
 
 
 def test_two_faces_in_a_frame_are_both_edited(pack):

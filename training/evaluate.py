@@ -1,10 +1,11 @@
 """What a pack does to strangers: smile, identity, reconstruction, gain and leakage, and sheets.
 
-    python -m training.evaluate --pack faces-64 --clips ../shared/clips --faces data/faces --out out/eval
+    python -m training.evaluate --pack faces-64 --clips ../shared/clips --faces data/faces
 
-Twenty neutral faces that training never saw are edited by the stages of ``vidinv edit`` and measured
-on the composed pictures with landmarks (smile, mouth, eyes, pose: independent of the generator), a
-recognition network (identity) and the encoder (age, gender: shares its errors with the directions).
+Twenty neutral faces that training never saw are edited by the stages of ``vidinv edit`` and
+measured on the composed pictures with landmarks (smile, mouth, eyes, pose: independent of the
+generator), a recognition network (identity) and the encoder (age, gender: shares its errors with
+the directions).
 Writes ``report.json`` and contact sheets. Needs dlib; about two minutes on one core.
 """
 
@@ -106,7 +107,7 @@ def effects(judge: Judge, pack: Pack) -> dict[str, dict[str, float]]:
 def sheet(
     judge: Judge, columns: Sequence[Sequence[np.ndarray]], path: Path, *, closer: int | None
 ) -> None:
-    """Rows of strangers: one tile a column, then mouth and jaw border of column ``closer`` at 2x."""
+    """Rows of strangers: a tile a column, then mouth and jaw border of column ``closer`` at 2x."""
     rows = []
     for index, stranger in enumerate(judge.strangers):
         crop = stranger.track.crop(0)

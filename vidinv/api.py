@@ -1,4 +1,4 @@
-"""The user's door from Python: ``vidinv.edit`` and ``vidinv.invert``.
+"""The user's door from Python: ``edit``, ``invert`` and ``write_report``.
 
 This file and cli.py are the only ones in vidinv that may reach pipelines and training, lazily.
 """
@@ -18,6 +18,7 @@ from vidinv.video import EncodeOptions
 
 if TYPE_CHECKING:
     from pipelines.meter import Progress
+    from vidinv.report import Report
 
 Strength = float | Sequence[Sequence[float]]
 PathLike = str | os.PathLike[str]
@@ -88,6 +89,52 @@ def invert(
     """Paste back what the inversion alone gives: no edit, no detail transfer; else as ``edit``."""
     spec = EditSpec(method=method, face=str(face), detail=False, seed=seed)
     return _run(input, output, pack, spec, True, device, encode, overwrite, progress)
+
+
+def write_report(
+    source: PathLike,
+    output: PathLike,
+    page: PathLike,
+    *,
+    pack: str | Path | Pack = DEFAULT_PACK,
+    every: int | None = None,
+    inversion: bool = False,
+    method: str = "fse",
+    device: str = "auto",
+    edit: Mapping[str, object] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Compare an edited clip with its source: page, JSON and CSV; see docs/REPORT.md.
+
+    Args:
+        page: the HTML file; ``.json`` and ``.csv`` of the same name go beside it.
+        pack: names the face crop, and holds the mean embedding that cosines are centred on.
+        every: look at the identity of every n-th frame; None: so that it takes about 40 s.
+        inversion: also invert the source, and measure what the inversion alone loses.
+        method: inversion method of ``inversion``.
+        edit: what the output was made with, shown as given.
+        overwrite: replace an existing page.
+
+    Raises:
+        UsageError: clips of different length or size, or a page that cannot be meant.
+        MediaError: a clip that cannot be read.
+    """
+    from pipelines.report import ReportRequest, run
+
+    request = ReportRequest(
+        source=Path(source),
+        output=Path(output),
+        page=Path(page),
+        pack=pack if isinstance(pack, Pack) else load_pack(pack),
+        every=every,
+        inversion=inversion,
+        method=method,
+        device=device,
+        edit=edit or {},
+        overwrite=overwrite,
+    )
+    return run(request, progress=progress)
 
 
 def _run(

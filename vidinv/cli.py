@@ -1,7 +1,7 @@
 """The command line: ``vidinv edit clip.mp4 -o out.mp4 --attr smile`` (contract: design/CLI.md).
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. A failure is one line on stderr;
-``--debug`` shows the traceback.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a batch with quarantined clips, 130 interrupted. A
+failure is one line on stderr; ``--debug`` shows the traceback.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ from vidinv import __version__
 from vidinv.errors import UsageError, VidinvError
 
 if TYPE_CHECKING:
+    from pipelines.batch.run import BatchRequest
     from vidinv.types import ClipResult
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
-Command = Callable[[argparse.Namespace], None]
+EXIT_FAILED, EXIT_USAGE, EXIT_QUARANTINED, EXIT_INTERRUPTED = 1, 2, 3, 130
+Command = Callable[[argparse.Namespace], int | None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = build_parser().parse_args(arguments)
     try:
-        options.command(options)
+        code: int | None = options.command(options)
     except UsageError as error:
         return _fail(options, error, EXIT_USAGE)
     except (VidinvError, OSError) as error:
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("vidinv: interrupted; nothing was written", file=sys.stderr)
         return EXIT_INTERRUPTED
-    return 0
+    return code or 0
 
 
 def _fail(options: argparse.Namespace, error: Exception, code: int) -> int:
@@ -55,6 +56,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_edit(commands)
     _add_invert(commands)
+    _add_batch(commands)
+    _add_report(commands)
     _add_demo(commands)
     _add_packs(commands)
     _add_directions(commands)
@@ -81,6 +84,10 @@ def _add(
 def _add_edit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _add(commands, "edit", "edit the faces of a clip or picture", edit)
     _add_run_options(parser)
+    _add_attributes(parser)
+
+
+def _add_attributes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--attr",
         action="append",
@@ -99,9 +106,63 @@ def _add_invert(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     _add_run_options(parser)
 
 
+def _add_batch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = _add(commands, "batch", "edit many clips, on this machine or a Ray cluster", batch)
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="clips, folders, globs, or CSV/JSONL manifests with input, attributes, strength, face",
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    _add_attributes(parser)
+    _add_model_options(parser)
+    parser.add_argument("--address", default=None, metavar="auto|HOST:PORT", help="Ray cluster")
+    parser.add_argument("--workers", type=int, default=None, help="processes (default: one a CPU)")
+    parser.add_argument("--resume", action="store_true", help="do what an earlier run left")
+    parser.add_argument("--restart", action="store_true", help="do all of it again")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
+    parser.add_argument("--segment-frames", type=int, default=None, help="frames in a unit of work")
+    parser.add_argument(
+        "--stall-seconds", type=float, default=None, help="longest time of no frame"
+    )
+
+
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", type=Path, metavar="INPUT", help="a video or a picture")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUTPUT")
+    _add_model_options(parser)
+    parser.add_argument(
+        "--report", type=Path, default=None, metavar="PATH.html", help="compare with the input"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing OUTPUT")
+
+
+def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    summary = "identity consistency and quality of an edited clip against its source"
+    parser = _add(commands, "report", summary, report)
+    parser.add_argument("input", type=Path, metavar="INPUT", help="the source")
+    parser.add_argument("edited", type=Path, metavar="OUTPUT", help="what was made from it")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="PATH.html")
+    parser.add_argument("--pack", default=None, metavar="NAME|PATH", help="model pack")
+    parser.add_argument(
+        "--every",
+        type=int,
+        default=None,
+        metavar="N",
+        help="look at the identity of every Nth frame (default: so that it takes about 40 s)",
+    )
+    parser.add_argument(
+        "--inversion", action="store_true", help="also measure what the inversion alone loses"
+    )
+    parser.add_argument("--method", default="fse", help="of --inversion (default: fse)")
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing page")
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", default="fse", help="inversion method (default: fse)")
     parser.add_argument("--pack", default=None, metavar="NAME|PATH", help="model pack")
     parser.add_argument(
@@ -117,7 +178,6 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--crf", type=int, default=None, help="constant quality, lower is better")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing OUTPUT")
 
 
 def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -174,6 +234,7 @@ def edit(options: argparse.Namespace) -> None:
     if not options.attr:
         raise UsageError("nothing to change: give --attr, for instance --attr smile")
     attributes = parse_attributes(options.attr)
+    _check_report(options)
     from vidinv import api  # after the checks that need no networks: it takes seconds
 
     result = api.edit(
@@ -183,14 +244,121 @@ def edit(options: argparse.Namespace) -> None:
         detail=not options.no_detail,
         **_run_arguments(options),
     )
+    _report_run(options, result)
     _print_result(options, result)
 
 
 def invert(options: argparse.Namespace) -> None:
     """``vidinv invert``."""
+    _check_report(options)
     from vidinv import api
 
-    _print_result(options, api.invert(options.input, options.output, **_run_arguments(options)))
+    result = api.invert(options.input, options.output, **_run_arguments(options))
+    _report_run(options, result)
+    _print_result(options, result)
+
+
+def report(options: argparse.Namespace) -> None:
+    """``vidinv report``."""
+    from pipelines.meter import Progress
+    from vidinv import api
+    from vidinv.packs import DEFAULT_PACK
+
+    made = api.write_report(
+        options.input,
+        options.edited,
+        options.output,
+        pack=options.pack or DEFAULT_PACK,
+        every=options.every,
+        inversion=options.inversion,
+        method=options.method,
+        device=options.device,
+        overwrite=options.overwrite,
+        progress=Progress(quiet=options.quiet),
+    )
+    if not options.quiet:
+        print(f"{options.output}: {made.headline()}", file=sys.stderr)
+    if options.json:
+        print(json.dumps({key: made.as_dict()[key] for key in ("summary", "standing_out")}))
+
+
+def _check_report(options: argparse.Namespace) -> None:
+    """A page that cannot be written is refused before the work."""
+    if options.report is not None:
+        from pipelines.report import check_page
+
+        check_page(options.report, overwrite=options.overwrite)
+
+
+def _report_run(options: argparse.Namespace, result: ClipResult) -> None:
+    """The report of a run that has just ended."""
+    if options.report is None:
+        return
+    from pipelines.meter import Progress
+    from vidinv import api
+    from vidinv.packs import DEFAULT_PACK
+
+    made = api.write_report(
+        options.input,
+        options.output,
+        options.report,
+        pack=options.pack or DEFAULT_PACK,
+        edit={**result.attributes, "method": result.method},
+        overwrite=options.overwrite,
+        progress=Progress(quiet=options.quiet),
+    )
+    if not options.quiet:
+        print(f"{options.report}: {made.headline()}", file=sys.stderr)
+
+
+def batch(options: argparse.Namespace) -> int:
+    """``vidinv batch``: 3 when some clips were quarantined."""
+    from pipelines.batch.run import plan, run
+
+    request = _batch_request(options)
+    if options.dry_run:
+        print("\n".join(plan(request)))
+        return 0
+    try:
+        result = run(request)
+    except KeyboardInterrupt:
+        print("vidinv: interrupted; --resume does what is missing", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    if not options.quiet:
+        for row in result.quarantined:
+            print(f"vidinv: {row['input']}: {row['stage']}: {row['cause']}", file=sys.stderr)
+        done, count = len(result.rows) - len(result.quarantined), len(result.rows)
+        print(f"{result.manifest}: {done} of {count} clips done", file=sys.stderr)
+    if options.json:
+        print(json.dumps(result.as_dict()))
+    return EXIT_QUARANTINED if result.quarantined else 0
+
+
+def _batch_request(options: argparse.Namespace) -> BatchRequest:
+    from pipelines.batch.run import BatchRequest
+    from vidinv.editing.schedules import parse_attributes
+    from vidinv.packs import DEFAULT_PACK
+    from vidinv.video import EncodeOptions
+
+    optional = ("segment_frames", "stall_seconds")
+    return BatchRequest(
+        inputs=options.inputs,
+        output=options.output,
+        attributes=parse_attributes(options.attr),
+        face=options.face,
+        method=options.method,
+        pack=options.pack or DEFAULT_PACK,
+        detail=not options.no_detail,
+        seed=options.seed,
+        device=options.device,
+        encode=EncodeOptions(encoder=options.encoder, preset=options.preset, crf=options.crf),
+        address=options.address,
+        resume=options.resume,
+        restart=options.restart,
+        num_workers=options.workers,
+        quiet=options.quiet,
+        **{name: value for name in optional if (value := getattr(options, name)) is not None},
+    )
 
 
 def demo(options: argparse.Namespace) -> None:

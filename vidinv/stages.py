@@ -75,8 +75,8 @@ class FaceEditor:
 
     Args:
         directions: None inverts only: the edited picture is the rendered one, pasted as it is.
-        feature_scale: share of the feature code that edits are rendered with (a pack's property);
-            ``invert`` always takes all of it.
+        feature_scale: share of the feature code in the pictures whose difference detail transfer
+            carries over (a pack's property); pictures that are pasted take all of it.
         start_seconds: time of the clip's first frame; keyframes count from there.
     """
 
@@ -92,7 +92,7 @@ class FaceEditor:
         start_seconds: float = 0.0,
     ) -> None:
         self.inverter, self.directions, self.spec = inverter, directions, spec
-        self.feature_scale = 1.0 if directions is None else feature_scale
+        self.feature_scale = feature_scale if directions is not None and spec.detail else 1.0
         self.tracks, self.resolution = tracks, resolution
         self.start_seconds = start_seconds
 

@@ -65,9 +65,14 @@ def mask_in_frame(mask: np.ndarray, crop: Crop, shape: tuple[int, ...]) -> np.nd
     return cv2.warpAffine(mask, matrix, shape[1::-1], flags=cv2.INTER_NEAREST) > 0
 
 
-def generator_pair(source: np.ndarray, *, strength: float = 1.0, teeth: bool = False) -> dict:
-    """What a blurry generator makes of a face before and after a smile, as ``compose`` takes it."""
+def generator_pair(
+    source: np.ndarray, *, strength: float = 1.0, teeth: bool = False, blur: float = 1 / 400
+) -> dict:
+    """What a generator makes of a face before and after a smile, as ``compose`` takes it.
+
+    ``blur`` is a fraction of the side: 1/400 is nearly sharp, 1/40 a small autoencoder's G(w).
+    """
     size = source.shape[0]
     smiling = smile_warp(source, mean_landmarks(size), strength=strength, teeth=teeth)
-    blur = [cv2.GaussianBlur(picture, (0, 0), size / 100) for picture in (source, smiling)]
+    blur = [cv2.GaussianBlur(picture, (0, 0), size * blur) for picture in (source, smiling)]
     return {"source_crop": source, "rendered": blur[0], "edited": blur[1]}

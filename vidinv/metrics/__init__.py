@@ -2,9 +2,10 @@
 
 from vidinv.metrics.identity import identity_consistency, similarity, tg_id, tl_id
 from vidinv.metrics.image import masked_psnr, psnr, psnr_batch, ssim_batch
-from vidinv.metrics.temporal import flicker
+from vidinv.metrics.temporal import NeighbourDifference, flicker
 
 __all__ = [
+    "NeighbourDifference",
     "flicker",
     "identity_consistency",
     "masked_psnr",

@@ -1,1 +1,40 @@
-"""Reports of a run: JSON and one self-contained HTML page."""
+"""Reports of a run: JSON, CSV and one self-contained HTML page; and an index over many clips."""
+
+from vidinv.report.files import write_report
+from vidinv.report.index import IndexRow, read_index_row, write_index
+from vidinv.report.model import (
+    ATTRIBUTES,
+    DLIB_BASELINE,
+    SCHEMA,
+    SCHEMA_VERSION,
+    ClipFacts,
+    Finding,
+    FrameRow,
+    Recognition,
+    Report,
+    Summary,
+    TrackFacts,
+)
+from vidinv.report.ranking import rank
+from vidinv.report.thumbnails import Thumbnail, choose_thumbnails
+
+__all__ = [
+    "ATTRIBUTES",
+    "DLIB_BASELINE",
+    "SCHEMA",
+    "SCHEMA_VERSION",
+    "ClipFacts",
+    "Finding",
+    "FrameRow",
+    "IndexRow",
+    "Recognition",
+    "Report",
+    "Summary",
+    "Thumbnail",
+    "TrackFacts",
+    "choose_thumbnails",
+    "rank",
+    "read_index_row",
+    "write_index",
+    "write_report",
+]

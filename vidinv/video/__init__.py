@@ -12,14 +12,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vidinv.video.images import is_image_path, read_image, write_image
     from vidinv.video.info import StreamInfo, VideoInfo
-    from vidinv.video.reader import VideoReader, open_reader, probe
+    from vidinv.video.reader import Part, VideoReader, open_reader, probe
     from vidinv.video.sampler import FrameSampler
     from vidinv.video.shots import ShotDetector
-    from vidinv.video.writer import EncodeOptions, VideoWriter, copy_media, open_writer
+    from vidinv.video.writer import (
+        EncodeOptions,
+        VideoWriter,
+        copy_media,
+        join_segments,
+        open_writer,
+        segment_path,
+    )
 
 _HOMES = {
     "EncodeOptions": "writer",
     "FrameSampler": "sampler",
+    "Part": "reader",
     "ShotDetector": "shots",
     "StreamInfo": "info",
     "VideoInfo": "info",
@@ -27,16 +35,19 @@ _HOMES = {
     "VideoWriter": "writer",
     "copy_media": "writer",
     "is_image_path": "images",
+    "join_segments": "writer",
     "open_reader": "reader",
     "open_writer": "writer",
     "probe": "reader",
     "read_image": "images",
+    "segment_path": "writer",
     "write_image": "images",
 }
 
 __all__ = [
     "EncodeOptions",
     "FrameSampler",
+    "Part",
     "ShotDetector",
     "StreamInfo",
     "VideoInfo",
@@ -44,10 +55,12 @@ __all__ = [
     "VideoWriter",
     "copy_media",
     "is_image_path",
+    "join_segments",
     "open_reader",
     "open_writer",
     "probe",
     "read_image",
+    "segment_path",
     "write_image",
 ]
 

@@ -1,15 +1,16 @@
 """The child process that opens and decodes one file; ``reader`` starts it, see ``isolation``.
 
 It answers ``{"info": ...}`` after the first decoded picture, then ``{"pts", "duration"}`` for each
-frame put into the ring, then ``{"end": true}``; or ``{"error": reason}`` at any point.
+frame put into the ring, then ``{"end": true, "exact_times"}``; or ``{"error": reason}`` at any
+point.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import av
@@ -28,6 +29,8 @@ from vidinv.video.isolation import Channel, FrameRing
 # (of which this clip can use one) 0.70 and 0.70.
 DECODE_THREADS = 2
 
+TimedFrame = tuple[av.VideoFrame, int]
+
 
 def main() -> None:
     """Serve one request, then leave."""
@@ -35,7 +38,7 @@ def main() -> None:
     request = channel.receive()
     ring = FrameRing(request["ring_fd"])
     try:
-        _decode(channel, ring, path=request["path"], probe_only=request["probe_only"])
+        _decode(channel, ring, request)
     except Damage as error:
         channel.send({"error": str(error)})
     except FFmpegError as error:
@@ -46,21 +49,27 @@ def main() -> None:
     os._exit(0)
 
 
-def _decode(channel: Channel, ring: FrameRing, *, path: str, probe_only: bool) -> None:
+def _decode(channel: Channel, ring: FrameRing, request: dict[str, Any]) -> None:
+    path: str = request["path"]
     with av.open(path) as container:
         stream = _picture_stream(container)
-        stream.thread_type, stream.thread_count = "AUTO", DECODE_THREADS
         check_complete(path, container, stream)
-        frames = _decoded(container, stream)
+        frames = _decoded(container.demux(stream))
         first = next(frames, None)
         if first is None:
             raise Damage("holds no picture that can be decoded")
         orientation = Orientation.of(first)
         info = _describe(path, container, stream, first, orientation)
         channel.send({"info": info.to_json()})
-        if not probe_only:
-            _send_frames(channel, ring, chain([first], frames), info, orientation)
-            channel.send({"end": True})
+        if request["probe_only"]:
+            return
+        clock = _Clock(info)
+        timed = clock.times(chain([first], frames))
+        if (part := request.get("part")) is not None:
+            timed = _part(timed, clock, path, **part)
+        _send_frames(channel, ring, timed, info, orientation)
+        channel.send({"end": True, "exact_times": clock.exact})
+        os._exit(0)  # see main: a part leaves decoding early
 
 
 def _picture_stream(container: Any) -> VideoStream:
@@ -69,13 +78,59 @@ def _picture_stream(container: Any) -> VideoStream:
         raise Damage("has no video stream")
     if stream.codec_context is None:
         raise Damage("has a video stream of a codec that this FFmpeg cannot decode")
+    stream.thread_type, stream.thread_count = "AUTO", DECODE_THREADS
     return stream
 
 
-def _decoded(container: Any, stream: VideoStream) -> Iterator[av.VideoFrame]:
+def _part(
+    timed: Iterator[TimedFrame],
+    clock: _Clock,
+    path: str,
+    *,
+    first: int,
+    count: int,
+    pts: int | None,
+) -> Iterator[TimedFrame]:
+    """``count`` frames from number ``first`` on, whose time is ``pts`` (None: counted)."""
+    sought = None if pts is None or first == 0 else _sought(path, pts)
+    if sought is not None:
+        return islice(clock.times(sought), count)
+    return islice(timed, first, first + count)
+
+
+def _sought(path: str, pts: int) -> Iterator[av.VideoFrame] | None:
+    """Frames from the one at ``pts`` on, exactly as a decode from the start gives them, or None.
+
+    Frames displayed after a keyframe need nothing before it; those displayed before it may.
+    """
+    container: Any = av.open(path)
+    _never_freed.append(container)
+    stream = _picture_stream(container)
+    try:
+        container.seek(pts, stream=stream, backward=True)
+    except FFmpegError:
+        return None
+    packets = container.demux(stream)
+    keyframe = next((packet for packet in packets if packet.is_keyframe), None)
+    if keyframe is None or keyframe.pts is None or keyframe.pts > pts:
+        return None
+    frames = _decoded(chain([keyframe], packets))
+    for frame in frames:
+        if frame.pts == pts:
+            return chain([frame], frames)
+        if frame.pts is None or frame.pts > pts:
+            return None
+    return None
+
+
+# Frame-threaded decoders left early can dead-lock while they are freed.
+_never_freed: list[Any] = []
+
+
+def _decoded(packets: Iterable[Any]) -> Iterator[av.VideoFrame]:
     """Frames in display order; Damage at the first packet or frame that is not whole."""
     num_frames, last_seconds, decodable = 0, 0.0, False
-    for packet in container.demux(stream):
+    for packet in packets:
         # A recording may start between keyframes: nothing before the first one can be decoded.
         decodable = decodable or packet.is_keyframe
         try:
@@ -96,7 +151,7 @@ def _decoded(container: Any, stream: VideoStream) -> Iterator[av.VideoFrame]:
 def _send_frames(
     channel: Channel,
     ring: FrameRing,
-    frames: Iterator[av.VideoFrame],
+    frames: Iterator[TimedFrame],
     info: VideoInfo,
     orientation: Orientation,
 ) -> None:
@@ -104,21 +159,28 @@ def _send_frames(
     deep = info.bit_depth > 8
     to_rgb = ToRgb(width=info.coded_width, height=info.coded_height, deep=deep)
     ring.map(height=info.height, width=info.width, dtype="<u2" if deep else "u1")
-    clock = _Clock(info)
-    for number, frame in enumerate(frames):
+    for number, (frame, pts) in enumerate(frames):
         if number >= ring.num_slots:
             channel.receive()  # the parent copied a slot
         np.copyto(ring.slot(number), orientation.upright(to_rgb(frame)))
-        channel.send({"pts": clock.pts(frame), "duration": frame.duration or 0})
+        channel.send({"pts": pts, "duration": frame.duration or 0})
 
 
 class _Clock:
-    """Timestamps that increase: files without them (raw streams) get the average rate."""
+    """Timestamps that increase: files without them (raw streams) get the average rate.
+
+    ``exact`` turns False at the first frame whose own time was not used.
+    """
 
     def __init__(self, info: VideoInfo) -> None:
         rate = info.average_rate or Fraction(25)
         self._step = max(1, round(1 / (rate * info.time_base)))
         self._last: int | None = None
+        self.exact = True
+
+    def times(self, frames: Iterable[av.VideoFrame]) -> Iterator[TimedFrame]:
+        """Each frame with its time."""
+        return ((frame, self.pts(frame)) for frame in frames)
 
     def pts(self, frame: av.VideoFrame) -> int:
         last, pts = self._last, frame.pts
@@ -126,6 +188,7 @@ class _Clock:
             pts = 0 if last is None else last + self._step
         elif last is not None and pts <= last:
             pts = last + 1  # encoders refuse two frames at one time
+        self.exact = self.exact and pts == frame.pts
         self._last = pts
         return pts
 

@@ -21,6 +21,7 @@ from av.error import FFmpegError
 from vidinv.video.color import FromRgb, matrix_is_exotic
 from vidinv.video.info import VideoInfo
 from vidinv.video.isolation import Channel, FrameRing
+from vidinv.video.joining import join
 from vidinv.video.packets import PacketCopier, Refused, copy_all, muxer_options
 
 FRAME_DURATION_FLAG = av.codec.context.Flags.frame_duration
@@ -35,6 +36,8 @@ def main() -> None:
     try:
         if request["task"] == "copy":
             warnings = copy_all(request["source"], request["output"], request["format"])
+        elif request["task"] == "join":
+            warnings = join(request)
         else:
             warnings = _Encoding(channel, ring, request).run()
         channel.send({"done": True, "warnings": warnings})

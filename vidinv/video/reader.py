@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,9 +33,26 @@ def probe(path: str | os.PathLike[str], *, timeout_seconds: float = STALL_SECOND
         return reader.info
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Consecutive frames of a clip.
+
+    Attributes:
+        first: number of the first frame, counted from the start of the clip.
+        count: how many; a clip that ends earlier gives fewer.
+        pts: time of the first frame as a whole read gave it, to seek there; None counts the
+            frames from the start of the file, for clips whose times are not exact.
+    """
+
+    first: int
+    count: int
+    pts: int | None = None
+
+
 def open_reader(
     path: str | os.PathLike[str],
     *,
+    part: Part | None = None,
     timeout_seconds: float = STALL_SECONDS,
     worker: str = DECODE_WORKER,
 ) -> VideoReader:
@@ -42,22 +60,25 @@ def open_reader(
 
     Args:
         path: a local file.
+        part: read these frames only; they are the same, bit for bit, as in a whole read.
         timeout_seconds: longest wait for one frame before the file counts as hanging.
         worker: importable name of the decoding program.
     """
-    return VideoReader(path, timeout_seconds=timeout_seconds, worker=worker)
+    return VideoReader(path, part=part, timeout_seconds=timeout_seconds, worker=worker)
 
 
 class VideoReader:
     """Iterator of ``Frame``: images ``[H, W, 3]`` RGB, uint8, or uint16 above 8 bits.
 
-    ``info`` is known inside the ``with``. Frames own their pixels and may be kept.
+    ``info`` is known inside the ``with``. Frames own their pixels and may be kept. After the last
+    frame, ``exact_times`` says whether every frame has the time that the file gives it.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
         *,
+        part: Part | None = None,
         timeout_seconds: float = STALL_SECONDS,
         worker: str = DECODE_WORKER,
         probe_only: bool = False,
@@ -66,6 +87,8 @@ class VideoReader:
         self._timeout_seconds = timeout_seconds
         self._module = worker
         self._probe_only = probe_only
+        self._part = part
+        self.exact_times = False
         self._worker: Worker | None = None
         self._info: VideoInfo | None = None
         self._num_read = 0
@@ -80,7 +103,11 @@ class VideoReader:
     def __enter__(self) -> VideoReader:
         if not self.path.is_file():
             raise DecodeError(f"{self.path}: no such file")
-        request = {"path": str(self.path.absolute()), "probe_only": self._probe_only}
+        request = {
+            "path": str(self.path.absolute()),
+            "probe_only": self._probe_only,
+            "part": None if self._part is None else asdict(self._part),
+        }
         self._worker = Worker(self._module, request=request)
         try:
             self._info = VideoInfo.from_json(self._receive()["info"])
@@ -110,13 +137,15 @@ class VideoReader:
             raise StopIteration
         message = self._receive()
         if "end" in message:
+            self.exact_times = message.get("exact_times", False)
             self.close()
             raise StopIteration
         number = self._num_read
         image = self._worker.ring.slot(number).copy()
         self._worker.send({"free": number})
         self._num_read += 1
-        return Frame(number, message["pts"], self.info.time_base, image, message["duration"])
+        index = number if self._part is None else self._part.first + number
+        return Frame(index, message["pts"], self.info.time_base, image, message["duration"])
 
     def close(self) -> None:
         """End the child process; the reader then has no more frames."""

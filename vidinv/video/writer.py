@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +28,8 @@ ENCODE_WORKER = "vidinv.video.encode_worker"
 # Slow presets hold many frames back before the first is done, and flush them all at the end.
 STALL_SECONDS = 300.0
 
+# Between a run's stages: NUT keeps every time base exactly. It does not take ProRes, MOV does.
+SEGMENT_FORMATS = {".nut": "nut", ".mov": "mov"}
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 
 
@@ -80,6 +82,7 @@ def open_writer(
     *,
     source: str | os.PathLike[str] | VideoInfo,
     options: EncodeOptions | None = None,
+    segment: bool = False,
     worker: str = ENCODE_WORKER,
 ) -> VideoWriter:
     """A context manager with ``write(frame)``; leaving it completes the file.
@@ -88,6 +91,8 @@ def open_writer(
         path: output; its extension chooses the container. An existing file is replaced.
         source: the clip whose properties and other streams are given back.
         options: encoder and quality.
+        segment: write the picture alone, for ``join_segments``; path and options are those of
+            ``segment_path``.
         worker: importable name of the encoding program.
 
     Raises:
@@ -95,7 +100,8 @@ def open_writer(
         EncodeError: the output cannot be written.
     """
     info = source if isinstance(source, VideoInfo) else probe(source)
-    return VideoWriter(path, info=info, options=options or EncodeOptions(), worker=worker)
+    options = options or EncodeOptions()
+    return VideoWriter(path, info=info, options=options, segment=segment, worker=worker)
 
 
 def copy_media(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -113,6 +119,67 @@ def copy_media(source: str | os.PathLike[str], output: str | os.PathLike[str]) -
         raise DecodeError(f"{source}: no such file")
     session = _Session(output)
     request = {"task": "copy", "source": str(source.absolute()), "format": container_format(output)}
+    try:
+        session.start(ENCODE_WORKER, request)
+        done = session.receive("done")
+    except BaseException:
+        session.abandon()
+        raise
+    session.complete()
+    return tuple(done["warnings"])
+
+
+def segment_path(
+    path: str | os.PathLike[str], *, output: str | os.PathLike[str], options: EncodeOptions
+) -> tuple[Path, EncodeOptions]:
+    """How to write a segment of ``output``, for ``open_writer(..., segment=True)``.
+
+    Args:
+        path: name without a suffix.
+        options: of the whole output.
+
+    Returns:
+        ``path`` with the suffix of a format that takes the encoder, and options that name it.
+
+    Raises:
+        UsageError: as ``open_writer`` for ``output``.
+    """
+    output = Path(output)
+    encoder = _choose_encoder(output, container_format(output), options)
+    suffix = ".mov" if encoder == "prores_ks" else ".nut"
+    return Path(f"{os.fspath(path)}{suffix}"), replace(options, encoder=encoder)
+
+
+def join_segments(
+    segments: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    source: VideoInfo,
+    times: Sequence[tuple[int, int]],
+) -> tuple[str, ...]:
+    """Put encoded segments one after another, with the source's other streams; no re-encoding.
+
+    Args:
+        segments: files written with ``segment=True`` and the same options, in order.
+        source: facts about the clip whose other streams are copied.
+        times: (pts, duration) of every frame of the clip, in the source's time base.
+
+    Returns:
+        Warnings about streams that the container does not take.
+
+    Raises:
+        EncodeError: segments that do not fit together, or an output that cannot be written.
+    """
+    output = Path(output)
+    session = _Session(output)
+    request = {
+        "task": "join",
+        "source": source.path,
+        "format": container_format(output),
+        "info": source.to_json(),
+        "segments": [os.path.abspath(path) for path in segments],
+        "times": [list(time) for time in times],
+    }
     try:
         session.start(ENCODE_WORKER, request)
         done = session.receive("done")
@@ -146,14 +213,18 @@ class VideoWriter:
         *,
         info: VideoInfo,
         options: EncodeOptions,
+        segment: bool = False,
         worker: str = ENCODE_WORKER,
     ) -> None:
         self.path = Path(path)
-        self.info = info
+        self.info = replace(info, path=None) if segment else info
         self.warnings: tuple[str, ...] = ()
         self.num_written = 0
-        self._format = container_format(self.path)
-        self._encoder = _choose_encoder(self.path, self._format, options)
+        if segment:
+            self._format, self._encoder = SEGMENT_FORMATS[self.path.suffix], str(options.encoder)
+        else:
+            self._format = container_format(self.path)
+            self._encoder = _choose_encoder(self.path, self._format, options)
         self._options = options
         self._module = worker
         self._session: _Session | None = None

@@ -1,0 +1,133 @@
+"""The memory of a run: JSON lines in its output folder, from which a killed run is resumed.
+
+The first line is the configuration; a line follows for every clip asked for, analysis, segment and
+output, written after the file that it speaks of has been renamed into place. A line that was cut
+short by a crash is the last one, and is left out.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.batch.jobs import Job, Settings, differences
+from vidinv.errors import UsageError
+
+WORK_FOLDER = ".vidinv-batch"
+JOURNAL_FILE = "journal.jsonl"
+
+Line = dict[str, Any]
+
+
+class Journal:
+    """Opened by one run at a time; ``lines`` are those of earlier runs.
+
+    Args:
+        output: folder of the outputs; the journal lies in a hidden folder below it.
+
+    Raises:
+        UsageError: another run has it open.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.folder = output / WORK_FOLDER
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.path = self.folder / JOURNAL_FILE
+        self._file = self.path.open("a+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise UsageError(f"another run is writing to {output}; wait for it or end it") from None
+        self.lines = self._read()
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Write a line so that it survives a crash of this machine."""
+        self._file.write(json.dumps(line).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def clear(self) -> None:
+        """Forget all work of earlier runs."""
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+        self._file.truncate(0)
+        self.lines = []
+
+    def close(self) -> None:
+        """Let another run in; safe to call again."""
+        self._file.close()
+
+    def _read(self) -> list[Line]:
+        """Whole lines; what a crash cut short is removed from the file."""
+        self._file.seek(0)
+        data = self._file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):
+            self._file.truncate(len(whole))
+        return [json.loads(line) for line in whole.splitlines()]
+
+
+def start(
+    journal: Journal, settings: Settings, jobs: Sequence[Job], *, resume: bool, restart: bool
+) -> None:
+    """Begin, resume or restart a run.
+
+    Raises:
+        UsageError: an earlier run that is neither resumed nor restarted; one whose configuration
+            was another, with the difference; or outputs in the way that no run of ours made.
+    """
+    known = {line["job"]["output"]: line["job"] for line in journal.lines if "job" in line}
+    _check_outputs(journal.folder.parent, jobs, known)
+    if restart:
+        journal.clear()
+    if journal.lines and not resume:
+        raise UsageError(
+            f"{journal.folder.parent} holds an earlier run: --resume does what is missing, "
+            "--restart does all of it again"
+        )
+    if journal.lines:
+        _check_same(journal.lines[0]["settings"], settings.deciding(), known, jobs)
+    else:
+        journal.append({"settings": settings.deciding(), "digest": settings.digest()})
+        known = {}
+    for job in jobs:
+        if known.get(job.output) != _as_read(job):
+            journal.append({"job": job.to_json()})
+
+
+def _check_outputs(folder: Path, jobs: Sequence[Job], known: Mapping[str, Line]) -> None:
+    for job in jobs:
+        if (folder / job.output).exists() and job.output not in known:
+            raise UsageError(
+                f"{folder / job.output} exists and is not from an earlier run: "
+                "move it away, or give another folder"
+            )
+
+
+def _check_same(old: Line, new: Line, known: Mapping[str, Line], jobs: Sequence[Job]) -> None:
+    changes = differences(old, _plain(new))
+    for job in jobs:
+        if job.output in known:
+            found = differences(known[job.output], _as_read(job))
+            changes += [f"{job.output}: {change}" for change in found]
+    if changes:
+        raise UsageError(
+            f"cannot resume, the configuration changed: {'; '.join(changes)}; "
+            "run with the old one, or --restart"
+        )
+
+
+def _as_read(job: Job) -> Line:
+    return _plain(job.to_json())
+
+
+def _plain(data: Any) -> Any:
+    """As it comes back from the journal: tuples are lists."""
+    return json.loads(json.dumps(data))

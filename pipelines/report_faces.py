@@ -1,0 +1,204 @@
+"""Measures of one face through a clip and its edit, frame by frame, for ``vidinv report``.
+
+A face is looked at in a chip: the FFHQ square of the source's landmarks, cut from source and
+output alike. Chips are kept as JPEG in a temporary file, so that memory does not grow with the
+clip; recognition and thumbnails come back for the frames they want.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import deque
+from dataclasses import dataclass
+from typing import IO
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from vidinv.faces import FaceRegion, extract_crop, face_mask, named_alignment
+from vidinv.faces.chips import refine_landmarks
+from vidinv.faces.crops import as_uint8
+from vidinv.faces.protocols import Backend, Points
+from vidinv.metrics.attributes import geometry, normalised_landmarks
+from vidinv.metrics.temporal import NeighbourDifference
+from vidinv.report.model import FrameRow
+from vidinv.types import Crop, FaceTrack, Frame, Image
+
+CHIP_PX = 256  # the recognition net looks at 150 px of about 230 in it
+_JPEG_QUALITY = 95
+_FLOW_PX = 160  # flow of a face costs 2 ms here
+_POP_PX = 48
+# Frames on either side of a running median: half a second, so that a fault of up to 12 frames in
+# 25 is still the exception.
+POP_REACH = 12
+_ON_FACE, _OFF_FACE = 0.98, 0.02  # of the mask; between them lies the border
+
+Picture = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.float32]
+
+
+class ChipStore:
+    """Chips on disk, by track, frame and clip name; a context manager."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes]
+        self._places: dict[tuple[int, int, str], tuple[int, int]] = {}
+        self._points: dict[tuple[int, int], Points] = {}
+
+    def __enter__(self) -> ChipStore:
+        self._file = tempfile.TemporaryFile(prefix="vidinv-report-")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def put(self, track: int, frame: int, chips: dict[str, Picture], points: Points) -> None:
+        """Keep the chips of one face in one frame, and its ``[68, 2]`` landmarks in chip pixels."""
+        self._points[track, frame] = points
+        for name, chip in chips.items():
+            quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+            coded = cv2.imencode(".jpg", np.ascontiguousarray(chip[..., ::-1]), quality)[1]
+            data = coded.tobytes()
+            self._places[track, frame, name] = (self._file.tell(), len(data))
+            self._file.write(data)
+
+    def chip(self, track: int, frame: int, name: str) -> Picture:
+        """``[CHIP_PX, CHIP_PX, 3]`` RGB."""
+        offset, length = self._places[track, frame, name]
+        end = self._file.tell()
+        self._file.seek(offset)
+        data = np.frombuffer(self._file.read(length), np.uint8)
+        self._file.seek(end)
+        return as_uint8(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1])
+
+    def points(self, track: int, frame: int) -> Points:
+        """``[68, 2]`` landmarks of the source in chip pixels."""
+        return self._points[track, frame]
+
+
+@dataclass
+class _Change:
+    """Output - source of a face at a small size, waiting for its neighbours in time."""
+
+    row: FrameRow
+    difference: npt.NDArray[np.float32]
+    face: npt.NDArray[np.bool_]
+    border: npt.NDArray[np.bool_]
+
+
+class TrackMeter:
+    """Measures one track; ``observe`` in frame order, then ``finish``."""
+
+    def __init__(self, track: FaceTrack, backend: Backend, store: ChipStore) -> None:
+        self.track, self._backend, self._store = track, backend, store
+        self._differ = NeighbourDifference()
+        self._window: deque[_Change] = deque(maxlen=2 * POP_REACH + 1)
+        self._waiting: deque[_Change] = deque()
+        self.rows: list[FrameRow] = []
+
+    def observe(self, frame: Frame, seconds: float, pictures: dict[str, Image]) -> FrameRow:
+        """Measure the face in ``pictures`` (source, output and, if made, inversion)."""
+        landmarks, crop = self.track.landmarks(frame.index), self.track.crop(frame.index)
+        square = named_alignment("ffhq").crop(landmarks)
+        chips = {
+            name: as_uint8(extract_crop(picture, square, CHIP_PX))
+            for name, picture in pictures.items()
+        }
+        matrix = square.frame_to_crop(CHIP_PX)
+        points = (landmarks @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+        self._store.put(self.track.id, frame.index, chips, points)
+        row = FrameRow(
+            frame=frame.index,
+            seconds=round(seconds, 4),
+            track=self.track.id,
+            shot=self.track.shot,
+            seen=bool(self.track.measured_T[frame.index - self.track.first]),
+            face_px=round(crop.side_px, 1),
+        )
+        mask = _mask(landmarks, crop, square)
+        self._flicker(row, chips, mask)
+        self._attributes(row, chips, points)
+        self._pop(row, chips, mask)
+        self.rows.append(row)
+        return row
+
+    def finish(self) -> list[FrameRow]:
+        """The rows of the track, complete."""
+        while self._waiting:
+            self._settle(self._waiting.popleft())
+        return self.rows
+
+    def _flicker(self, row: FrameRow, chips: dict[str, Picture], mask: Mask) -> None:
+        small = {name: _resized(chip, _FLOW_PX) for name, chip in chips.items()}
+        maps = self._differ(small["source"], small["source"], small["output"])
+        face, border = mask >= _ON_FACE, _border(mask)
+        if maps is not None:
+            row.flicker_source, row.flicker_output = (_mean(m, face) for m in maps)
+            row.border_source, row.border_output = (_mean(m, border) for m in maps)
+        change = cv2.absdiff(small["source"], small["output"]).mean(2)
+        row.change, row.change_beside = _mean(change, face), _mean(change, mask <= _OFF_FACE)
+
+    def _attributes(self, row: FrameRow, chips: dict[str, Picture], points: Points) -> None:
+        row.source_attributes = self._shape(chips["source"], points)
+        row.output_attributes = self._shape(chips["output"], points)
+
+    def _shape(self, chip: Picture, points: Points) -> dict[str, float]:
+        """Attributes of the landmarks found in this chip, near those of the source."""
+        gray = as_uint8(cv2.cvtColor(chip, cv2.COLOR_RGB2GRAY))
+        side_px = named_alignment("tight").crop(points).side_px
+        found = refine_landmarks(gray, points, side_px, self._backend)[None]
+        return {name: float(values[0]) for name, values in measure_shape(found).items()}
+
+    def _pop(self, row: FrameRow, chips: dict[str, Picture], mask: Mask) -> None:
+        source, output = (_resized(chips[name], _POP_PX) for name in ("source", "output"))
+        small = _resized(mask, _POP_PX)
+        change = output.astype(np.float32) - source
+        entry = _Change(row, change, small >= _ON_FACE, _border(small))
+        self._window.append(entry)
+        self._waiting.append(entry)
+        if len(self._waiting) > POP_REACH:
+            self._settle(self._waiting.popleft())
+
+    def _settle(self, entry: _Change) -> None:
+        near = [
+            other.difference
+            for other in self._window
+            if abs(other.row.frame - entry.row.frame) <= POP_REACH
+        ]
+        usual = np.median(near, axis=0)
+        departure = np.abs(entry.difference - usual).mean(2)
+        entry.row.pop_face = _mean(departure, entry.face)
+        entry.row.pop_border = _mean(departure, entry.border)
+
+
+def measure_shape(landmarks_M682: Points) -> dict[str, npt.NDArray[np.float64]]:
+    """``geometry`` and the mouth's corners: lift over the lips' middle and distance, eye units."""
+    points = normalised_landmarks(landmarks_M682)
+    middle = (points[:, 62, 1] + points[:, 66, 1]) / 2
+    corners = (points[:, 48, 1] + points[:, 54, 1]) / 2
+    mouth = {
+        "mouth_corners": middle - corners,
+        "mouth_width": np.linalg.norm(points[:, 54] - points[:, 48], axis=1),
+    }
+    return {**mouth, **geometry(landmarks_M682)}
+
+
+def _mask(landmarks: Points, crop: Crop, square: Crop) -> Mask:
+    """The mask that pastes the face, in the chip: its shape is in units of the pack's crop."""
+    scale = crop.side_px / square.side_px
+    usual = FaceRegion()
+    region = FaceRegion(forehead=usual.forehead * scale, feather=usual.feather * scale)
+    return face_mask(landmarks, crop=square, size_px=_FLOW_PX, region=region)
+
+
+def _border(mask: Mask) -> npt.NDArray[np.bool_]:
+    return (mask > _OFF_FACE) & (mask < _ON_FACE)
+
+
+def _mean(values: npt.NDArray[np.floating], inside: npt.NDArray[np.bool_]) -> float | None:
+    return float(values[inside].mean()) if inside.any() else None
+
+
+def _resized(picture: npt.NDArray, size_px: int) -> npt.NDArray:
+    return np.asarray(cv2.resize(picture, (size_px, size_px), interpolation=cv2.INTER_AREA))

@@ -1,0 +1,50 @@
+"""A run on a cluster of two nodes that loses the one with the workers on it; for test_ray.py.
+
+python -m tests.batch.lose_a_node INPUTS OUTPUT PACK
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+
+import ray
+from ray.cluster_utils import Cluster
+
+from pipelines.batch.run import BatchRequest, run
+
+SMILE = {"smile": ((0.0, 0.0), (0.6, 1.5))}
+
+
+def main(inputs: str, output: str, pack: str) -> None:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    other = cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False)
+    journal = Path(output) / ".vidinv-batch" / "journal.jsonl"
+    lost = []
+
+    def lose() -> None:
+        while not (journal.exists() and b'"rendered"' in journal.read_bytes()):
+            time.sleep(0.05)
+        lost.append(b'"finished"' not in journal.read_bytes())
+        cluster.remove_node(other, allow_graceful=False)
+
+    threading.Thread(target=lose, daemon=True).start()
+    request = BatchRequest(
+        [inputs], Path(output), SMILE, pack=pack, segment_frames=8, num_workers=4, quiet=False
+    )
+    result = run(request)
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    facts = {
+        "quarantined": len(result.quarantined),
+        "nodes": nodes,
+        "lost_while_running": bool(lost and lost[0]),
+    }
+    print(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,67 @@
+"""``vidinv batch`` from the command line: the plan, refusals before any work, exit codes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.video.clips import make_clip
+from vidinv.cli import main
+
+
+@pytest.fixture
+def clips(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    make_clip(folder / "a.mp4", num_frames=12)
+    (folder / "broken.mp4").write_bytes(b"no video")
+    return folder
+
+
+def batch(clips, output, *more):
+    return main(["batch", str(clips), "-o", str(output), *map(str, more)])
+
+
+def test_a_dry_run_prints_the_plan_and_does_nothing(clips, tiny_pack, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert batch(clips, output, "--attr", "smile", "--pack", tiny_pack, "--dry-run") == 0
+    first, second, total = capsys.readouterr().out.splitlines()
+    assert first.startswith("a.mp4\t12 frames 96x64\t")
+    assert second.startswith("broken.mp4\tcannot be read")
+    assert "2 clips, about 12 frames" in total
+    assert "MB of" in total
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--attr", "smlie"], "unknown attribute 'smlie'"),
+        ([], "nothing to change"),
+        (["--attr", "smile", "--method", "hypr"], "unknown method"),
+        (["--attr", "smile", "--resume", "--restart"], "exclude each other"),
+        (["--attr", "smile", "--workers", 0], "give at least 1"),
+        (["--attr", "smile", "--encoder", "ffv1"], r".mp4 does not hold ffv1"),
+    ],
+)
+def test_wrong_usage_is_refused_before_any_work(
+    clips, tiny_pack, tmp_path, capsys, options, message
+):
+    output = tmp_path / "out"
+    assert batch(clips, output, "--pack", tiny_pack, *options) == 2
+    assert message in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_exit_code_3_says_which_clips_were_quarantined(
+    local_ray, clips, tiny_pack, tmp_path, capsys
+):
+    options = ["--attr", "smile", "--pack", tiny_pack, "--json", "--workers", 1]
+    assert batch(clips, tmp_path / "out", *options) == 3
+    out, err = capsys.readouterr()
+    facts = json.loads(out)
+    assert (facts["clips"], facts["quarantined"], facts["frames"]) == (2, 1, 12)
+    assert "broken.mp4: analyse: " in err
+    assert "1 of 2 clips done" in err
+    assert len((tmp_path / "out" / "manifest.jsonl").read_text().splitlines()) == 2

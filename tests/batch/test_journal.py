@@ -1,0 +1,140 @@
+"""The journal: what survives a crash, and which runs may follow which."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from pipelines.batch.jobs import Job, Settings
+from pipelines.batch.journal import Journal, start
+from vidinv.errors import UsageError
+
+SETTINGS = Settings("/pack", "1234")
+AGREED = {"resume": False, "restart": False}
+
+
+@pytest.fixture
+def job(tmp_path):
+    clip = tmp_path / "a.mp4"
+    clip.write_bytes(b"clip")
+    return Job(str(clip), "a.mp4", {"smile": ((0.0, 1.0),)})
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "out"
+
+
+def begin(output, jobs, *, settings=SETTINGS, **how):
+    journal = Journal(output)
+    try:
+        start(journal, settings, jobs, **{**AGREED, **how})
+    finally:
+        journal.close()
+    return journal
+
+
+def lines_of(output):
+    journal = Journal(output)
+    journal.close()
+    return journal.lines
+
+
+def test_lines_come_back(output, job):
+    begin(output, [job])
+    journal = Journal(output)
+    journal.append({"event": "rendered", "clip": "x"})
+    journal.close()
+    lines = lines_of(output)
+    assert [line.get("event") for line in lines] == [None, None, "rendered"]
+    assert lines[0]["digest"] == SETTINGS.digest()
+    assert Job.from_json(lines[1]["job"]) == job
+
+
+def test_a_line_cut_short_by_a_crash_is_left_out(output, job):
+    journal = begin(output, [job])
+    with journal.path.open("ab") as file:
+        file.write(b'{"event": "rend')
+    journal = Journal(output)
+    assert len(journal.lines) == 2
+    journal.append({"event": "next"})
+    journal.close()
+    assert [json.loads(line) for line in journal.path.read_bytes().splitlines()][-1] == {
+        "event": "next"
+    }
+
+
+def test_two_runs_do_not_share_a_folder(output):
+    journal = Journal(output)
+    with pytest.raises(UsageError, match="another run is writing"):
+        Journal(output)
+    journal.close()
+    Journal(output).close()
+
+
+def test_an_earlier_run_is_resumed_or_restarted_but_not_overrun(output, job):
+    begin(output, [job])
+    with pytest.raises(UsageError, match="--resume does what is missing"):
+        begin(output, [job])
+    assert len(begin(output, [job], resume=True).lines) == 2
+    assert begin(output, [job], restart=True).lines == []
+
+
+def test_resume_of_nothing_is_a_run(output, job):
+    begin(output, [job], resume=True)
+    assert len(lines_of(output)) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"segment_frames": 99}, r"segment_frames: 160 -> 99"),
+        ({"pack_digest": "5678"}, r'pack_digest: "1234" -> "5678"'),
+    ],
+)
+def test_resume_under_another_configuration_is_refused_with_the_difference(
+    output, job, changes, message
+):
+    begin(output, [job])
+    with pytest.raises(UsageError, match=message):
+        begin(output, [job], resume=True, settings=dataclasses.replace(SETTINGS, **changes))
+
+
+def test_a_pack_that_moved_is_the_same_pack(output, job):
+    begin(output, [job])
+    begin(output, [job], resume=True, settings=dataclasses.replace(SETTINGS, pack="/other"))
+
+
+def test_resume_with_another_wish_for_a_clip_is_refused(output, job):
+    begin(output, [job])
+    other = dataclasses.replace(job, face="all")
+    with pytest.raises(UsageError, match=r'a\.mp4: face: "largest" -> "all"'):
+        begin(output, [other], resume=True)
+
+
+def test_resume_takes_more_clips(output, job):
+    begin(output, [job])
+    begin(output, [job, dataclasses.replace(job, output="b.mp4")], resume=True)
+    assert [line["job"]["output"] for line in lines_of(output)[1:]] == ["a.mp4", "b.mp4"]
+
+
+def test_files_that_are_not_ours_are_not_replaced(output, job):
+    output.mkdir()
+    (output / "a.mp4").write_bytes(b"precious")
+    for how in ({}, {"restart": True}):
+        with pytest.raises(UsageError, match="not from an earlier run"):
+            begin(output, [job], **how)
+
+
+def test_restart_may_replace_what_an_earlier_run_made(output, job):
+    begin(output, [job])
+    (output / "a.mp4").write_bytes(b"ours")
+    begin(output, [job], restart=True)
+
+
+def test_another_file_is_other_work(job, tmp_path):
+    before = job.id
+    (tmp_path / "a.mp4").write_bytes(b"other clip")
+    assert job.id != before

@@ -1,0 +1,197 @@
+"""The schedule with workers of this process: order, second attempts, quarantine, what is redone."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from pipelines.batch.jobs import Job
+from pipelines.batch.journal import Journal
+from pipelines.batch.progress import Watcher, clock
+from pipelines.batch.schedule import Outcome, Schedule
+from vidinv.errors import EncodeError
+
+WISH = {"smile": ((0.0, 1.0),)}
+SEGMENTS = 3
+
+
+class FakeWorkers:
+    """Do every task at once, in order; ``fail`` maps (clip, stage, segment) to outcomes."""
+
+    count = 2
+    frames_done = 0
+
+    def __init__(self, fail=None):
+        self.done, self.fail = [], fail or {}
+        self._busy = []
+
+    def start(self, task, payload):
+        if len(self._busy) == self.count:
+            return False
+        self._busy.append((task, payload))
+        return True
+
+    def wait(self, *, timeout_seconds):
+        assert self._busy, "nothing runs and nothing can start"
+        task, payload = self._busy.pop(0)
+        place = (Path(task.clip.job.input).stem, task.stage, task.segment)
+        self.done.append(place)
+        answers = self.fail.get(place, [])
+        if answers:
+            return [Outcome(task, **answers.pop(0))]
+        return [Outcome(task, row=self._row(task, payload))]
+
+    def _row(self, task, payload):
+        row = {"status": "done", "seconds": 1.0}
+        folder = Path(payload["folder"])
+        if task.stage == "analyse":
+            folder.mkdir(parents=True, exist_ok=True)
+            return {**row, "num_frames": 30, "segment_frames": [10] * SEGMENTS}
+        if task.stage == "render":
+            (folder / f"{task.segment}.nut").touch()
+            return {**row, "file": f"{task.segment}.nut", "samples": [[0, [1.0], [1.0]]]}
+        assert payload["files"] == [f"{n}.nut" for n in range(SEGMENTS)]
+        Path(payload["output"]).touch()
+        return {**row, "frames": 30}
+
+
+def failed(cause, *, retry=True, disk_full=False):
+    row = {"status": "failed", "cause": cause, "retry": retry, "disk_full": disk_full}
+    return {"row": {**row, "seconds": 0.1}}
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.mp4").write_bytes(b"clip")
+    return [Job(str(tmp_path / f"{n}.mp4"), f"{n}.mp4", WISH) for n in ("a", "b")]
+
+
+def run(jobs, tmp_path, workers):
+    output = tmp_path / "out"
+    journal = Journal(output)
+    watcher = Watcher(tmp_path / "log", num_workers=2, stream=io.StringIO())
+    try:
+        schedule = Schedule(jobs, output=output, journal=journal, workers=workers, watcher=watcher)
+        return schedule.run()
+    finally:
+        journal.close()
+        watcher.close()
+
+
+def test_every_clip_goes_through_every_stage(jobs, tmp_path):
+    workers = FakeWorkers()
+    rows = run(jobs, tmp_path, workers)
+    assert [row["status"] for row in rows] == ["done", "done"]
+    assert rows[0]["seconds"] == {"analyse": 1.0, "render": 3.0, "join": 1.0}
+    for clip in ("a", "b"):
+        stages = [(stage, segment) for name, stage, segment in workers.done if name == clip]
+        renders = [("render", n) for n in range(SEGMENTS)]
+        assert stages == [("analyse", None), *renders, ("join", None)]
+
+
+def test_a_finished_clip_leaves_no_work_files(jobs, tmp_path):
+    run(jobs, tmp_path, FakeWorkers())
+    assert not list((tmp_path / "out" / ".vidinv-batch" / "work").iterdir())
+
+
+def test_a_worker_that_dies_once_is_forgiven(jobs, tmp_path):
+    workers = FakeWorkers({("a", "render", 1): [{"death": "killed"}]})
+    assert [row["status"] for row in run(jobs, tmp_path, workers)] == ["done", "done"]
+    assert workers.done.count(("a", "render", 1)) == 2
+
+
+def test_a_segment_that_kills_two_workers_is_quarantined_and_the_rest_done(jobs, tmp_path):
+    workers = FakeWorkers({("a", "render", 1): [{"death": "killed"}] * 2})
+    bad, good = run(jobs, tmp_path, workers)
+    assert (bad["status"], bad["stage"], bad["segment"]) == ("quarantined", "render", 1)
+    assert (bad["cause"], bad["attempts"]) == ("killed", 2)
+    assert good["status"] == "done"
+    assert ("a", "join", None) not in workers.done
+
+
+def test_lost_nodes_are_not_held_against_a_segment(jobs, tmp_path):
+    lost = {"death": "node lost", "blamed": False}
+    workers = FakeWorkers({("a", "render", 1): [dict(lost) for _ in range(5)]})
+    assert [row["status"] for row in run(jobs, tmp_path, workers)] == ["done", "done"]
+
+
+def test_a_task_that_loses_worker_after_worker_is_given_up(jobs, tmp_path):
+    lost = {"death": "node lost", "blamed": False}
+    workers = FakeWorkers({("a", "render", 1): [dict(lost) for _ in range(99)]})
+    bad, good = run(jobs, tmp_path, workers)
+    assert (bad["cause"], good["status"]) == ("node lost", "done")
+
+
+def test_what_cannot_get_better_is_not_tried_again(jobs, tmp_path):
+    workers = FakeWorkers({("a", "analyse", None): [failed("damaged", retry=False)]})
+    bad, _ = run(jobs, tmp_path, workers)
+    assert (bad["stage"], bad["cause"], bad["attempts"]) == ("analyse", "damaged", 1)
+
+
+def test_a_failure_that_may_pass_is_tried_again(jobs, tmp_path):
+    workers = FakeWorkers({("b", "join", None): [failed("hiccup")]})
+    assert [row["status"] for row in run(jobs, tmp_path, workers)] == ["done", "done"]
+
+
+def test_a_full_disk_ends_the_run_and_it_can_be_resumed(jobs, tmp_path):
+    full = failed("a.nut: the disk is full", disk_full=True)
+    with pytest.raises(EncodeError, match=r"disk is full; make room.*--resume"):
+        run(jobs, tmp_path, FakeWorkers({("a", "render", 2): [full]}))
+    workers = FakeWorkers()
+    assert [row["status"] for row in run(jobs, tmp_path, workers)] == ["done", "done"]
+    assert ("a", "render", 0) not in workers.done
+    assert ("a", "analyse", None) not in workers.done
+
+
+def test_finished_clips_are_not_done_again_unless_their_output_is_gone(jobs, tmp_path):
+    first = run(jobs, tmp_path, FakeWorkers())
+    workers = FakeWorkers()
+    assert run(jobs, tmp_path, workers) == first
+    assert workers.done == []
+    (tmp_path / "out" / "b.mp4").unlink()
+    run(jobs, tmp_path, workers)
+    assert {name for name, *_ in workers.done} == {"b"}
+
+
+def test_quarantined_clips_are_tried_again_by_the_next_run(jobs, tmp_path):
+    run(jobs, tmp_path, FakeWorkers({("a", "analyse", None): [failed("gone", retry=False)]}))
+    rows = run(jobs, tmp_path, FakeWorkers())
+    assert [row["status"] for row in rows] == ["done", "done"]
+
+
+def test_few_clips_are_half_done_at_a_time(tmp_path):
+    for number in range(20):
+        (tmp_path / f"{number}.mp4").write_bytes(b"clip")
+    jobs = [Job(str(tmp_path / f"{n}.mp4"), f"{n}.mp4", WISH) for n in range(20)]
+    workers = FakeWorkers()
+    run(jobs, tmp_path, workers)
+    begun, most = set(), 0
+    for name, stage, _ in workers.done:
+        begun.add(name)
+        if stage == "join":
+            begun.remove(name)
+        most = max(most, len(begun))
+    assert most <= 4
+
+
+def test_the_progress_line_says_how_far_it_is(jobs, tmp_path):
+    journal = Journal(tmp_path / "out")
+    watcher = Watcher(tmp_path / "log", num_workers=2, stream=io.StringIO())
+    schedule = Schedule(
+        jobs, output=tmp_path / "out", journal=journal, workers=FakeWorkers(), watcher=watcher
+    )
+    one, two = schedule.clips
+    one.num_frames, one.row = 30, {"status": "quarantined"}
+    two.num_frames, two.segment_frames, two.rendered = 30, [10, 20], {0: {}}
+    watcher.stage_done("render", 10.0)
+    text = watcher.describe(schedule.clips, frames_done=80, seconds=10.0)
+    assert text == "clips 1/2  frames 40/60  4.0 fps  00:05 left  1 failed  render 50%"
+    journal.close()
+    watcher.close()
+
+
+def test_clock():
+    assert [clock(s) for s in (5, 65, 3725)] == ["00:05", "01:05", "1:02:05"]

@@ -1,0 +1,215 @@
+"""Reports from file to file: a deliberate fault is found, clips that do not belong are refused."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+import vidinv
+from pipelines import demo
+from tests.packs.tiny import write_tiny_pack
+from tests.report.faults import write_faulty_clip
+from tests.video.clips import images_of, write_clip
+from vidinv.api import write_report
+from vidinv.cli import main
+from vidinv.errors import UsageError
+from vidinv.faces import dlib_backend, find_faces
+from vidinv.packs import load_pack
+from vidinv.video import write_image
+
+FRAMES, SIZE_PX = 48, 256
+SWAPPED, FLICKERS = range(14, 24), (32, 36, 40)
+
+
+@pytest.fixture(scope="module")
+def pack():
+    return load_pack()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("report")
+
+
+@pytest.fixture(scope="module")
+def source(pack, folder):
+    return make_person(pack, folder / "source.mp4", seed=0, truncation=demo.TRUNCATION)
+
+
+@pytest.fixture(scope="module")
+def edited(pack, source, folder):
+    output = folder / "edited.mp4"
+    vidinv.edit(source, output, attributes={"smile": 1}, pack=pack)
+    return output
+
+
+@pytest.fixture(scope="module")
+def faulty(pack, source, edited, folder):
+    """The edit with another person in ten frames and three that jump."""
+    person = embedding_of(images_of(source, limit=1)[0])
+    others = {
+        seed: make_person(pack, folder / f"{seed}.mp4", seed=seed, truncation=0.7, seconds=0.04)
+        for seed in (2, 4, 5)
+    }
+    distances = {seed: far(person, images_of(clip)[0]) for seed, clip in others.items()}
+    seed = max(distances, key=distances.__getitem__)
+    stranger = make_person(pack, folder / "stranger.mp4", seed=seed, truncation=0.7)
+    return write_faulty_clip(
+        folder / "faulty.mp4", edited, stranger, swapped=SWAPPED, flickers=FLICKERS
+    )
+
+
+def make_person(pack, path, *, seed, truncation, seconds=FRAMES / demo.RATE):
+    """A made clip of a person who may be farther from the mean than the demo's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "TRUNCATION", truncation)
+        return demo.make_clip(pack, path, seconds=seconds, size_px=SIZE_PX, seed=seed, tone=False)
+
+
+def embedding_of(picture):
+    """Embedding of the face in a picture, or None."""
+    faces = find_faces(picture, dlib_backend())
+    return dlib_backend().embedder.embed(picture, faces[0].landmarks) if faces else None
+
+
+def far(person, picture) -> float:
+    """Distance of a picture's face to a person; 0 where no face is found."""
+    other = embedding_of(picture)
+    return 0.0 if other is None else float(np.linalg.norm(other - person))
+
+
+@pytest.fixture(scope="module")
+def report(pack, source, faulty, folder):
+    return write_report(source, faulty, folder / "faulty.html", pack=pack, edit={"smile": 1.0})
+
+
+def test_exactly_the_faulty_frames_are_on_top(report):
+    found = {item.frame: item.reasons for item in report.standing_out}
+    assert set(found) == {*SWAPPED, *FLICKERS}
+    assert all(found[frame][0] == "identity" for frame in SWAPPED)
+    assert all(found[frame][0] in ("flicker", "border") for frame in FLICKERS)
+
+
+def test_figures_say_what_the_fault_did(report):
+    s = report.summary
+    assert s.ic_output < s.ic_source - 0.05
+    assert s.tg_id < 0.95
+    assert s.flicker_output > s.flicker_source
+    assert s.attributes["mouth_width"][1] > s.attributes["mouth_width"][0]
+    assert report.recognition.network.startswith("dlib")
+    assert report.recognition.mean_centred
+
+
+def test_the_files_agree_with_the_result(report, folder):
+    data = json.loads((folder / "faulty.json").read_text())
+    assert data == json.loads(json.dumps(report.as_dict()))
+    assert len(data["rows"]) == FRAMES
+    assert (folder / "faulty.csv").read_text().count("\n") == FRAMES + 1
+    assert (folder / "faulty.html").read_text().count("data:image/jpeg") > 2 * len(SWAPPED)
+
+
+def test_a_sparse_look_still_finds_the_whole_fault(pack, source, faulty, folder):
+    report = write_report(source, faulty, folder / "sparse.html", pack=pack, every=5)
+    known = report.recognition
+    assert known.refined > 0
+    assert known.looked_at < FRAMES
+    swapped = {item.frame for item in report.standing_out if item.reasons[0] == "identity"}
+    assert swapped == set(SWAPPED)
+
+
+def test_a_plain_edit_has_no_faults(pack, source, edited, folder):
+    report = write_report(source, edited, folder / "plain.html", pack=pack, every=4)
+    assert report.standing_out == ()
+    assert [track.changed for track in report.tracks] == [True]
+    assert abs(report.summary.tl_id - 1) < 0.1
+
+
+@pytest.fixture(scope="module")
+def short(source, folder):
+    return write_clip(folder / "short.mp4", images_of(source, limit=6))
+
+
+@pytest.fixture(scope="module")
+def short_edit(edited, folder):
+    return write_clip(folder / "short_edit.mp4", images_of(edited, limit=6))
+
+
+def test_clips_of_another_length_are_refused(pack, short, edited, tmp_path):
+    four = write_clip(tmp_path / "four.mp4", images_of(edited, limit=4))
+    with pytest.raises(UsageError, match=r"short.mp4 has 6 frames and .*four.mp4 4"):
+        write_report(short, four, tmp_path / "a.html", pack=pack)
+    with pytest.raises(UsageError, match=r"four.mp4 has 4 frames and .*short.mp4 6"):
+        write_report(four, short, tmp_path / "a.html", pack=pack)
+    assert not (tmp_path / "a.html").exists()
+
+
+def test_clips_of_another_size_are_refused(pack, short, tmp_path):
+    small = write_clip(tmp_path / "small.mp4", [i[:128, :128] for i in images_of(short)])
+    with pytest.raises(UsageError, match="128x128"):
+        write_report(short, small, tmp_path / "a.html", pack=pack)
+
+
+def test_the_inversion_is_measured_where_asked(short, tmp_path):
+    tiny = write_tiny_pack(tmp_path / "tiny")
+    report = write_report(short, short, tmp_path / "a.html", pack=tiny, inversion=True, every=2)
+    s = report.summary
+    assert s.psnr_inversion < 40
+    assert 0 < s.ssim_inversion < 1
+    assert s.ic_inversion is not None
+    assert any("LPIPS is absent" in note for note in report.notes) == (s.lpips_inversion is None)
+    assert any("no face differs" in note for note in report.notes)
+    assert not report.recognition.mean_centred  # the tiny pack has no mean embedding
+
+
+def test_two_pictures_are_compared(pack, source, edited, tmp_path):
+    for name, clip in (("a.png", source), ("b.png", edited)):
+        write_image(tmp_path / name, images_of(clip, limit=1)[0])
+    report = write_report(tmp_path / "a.png", tmp_path / "b.png", tmp_path / "a.html", pack=pack)
+    assert len(report.rows) == 1
+    assert report.summary.ic_output is None
+    assert report.summary.distance_median > 0
+
+
+def test_clips_without_a_face_give_a_report_that_says_so(pack, tmp_path):
+    clip = write_clip(tmp_path / "grey.mp4", [np.full((64, 64, 3), 90, np.uint8)] * 3)
+    report = write_report(clip, clip, tmp_path / "a.html", pack=pack)
+    assert report.frames_without_face == 3
+    assert "No face was found" in (tmp_path / "a.html").read_text()
+
+
+def test_the_command_writes_a_report(capsys, short, short_edit, tmp_path):
+    page = tmp_path / "a.html"
+    command = ["report", str(short), str(short_edit), "-o", str(page), "--every", "3"]
+    assert main([*command, "--json", "--quiet"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["summary"] == json.loads(page.with_suffix(".json").read_text())["summary"]
+    assert main(command) == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_edit_writes_a_report_of_itself(capsys, short, tmp_path):
+    page = tmp_path / "a.html"
+    command = ["edit", str(short), "-o", str(tmp_path / "o.mp4"), "--attr", "smile"]
+    assert main([*command, "--report", str(tmp_path / "a.txt")]) == 2
+    assert not (tmp_path / "o.mp4").exists()
+    assert main([*command, "--report", str(page), "--quiet"]) == 0
+    edit = json.loads(page.with_suffix(".json").read_text())["edit"]
+    assert edit == {"smile": 1.0, "method": "fse"}
+    capsys.readouterr()
+
+
+def test_wrong_requests_are_refused(pack, source, tmp_path):
+    with pytest.raises(UsageError, match=r"ends in \.html"):
+        write_report(source, source, tmp_path / "a.pdf", pack=pack)
+    with pytest.raises(UsageError, match="every must be 1 or more"):
+        write_report(source, source, tmp_path / "a.html", pack=pack, every=0)
+    with pytest.raises(UsageError, match="two clips or two pictures"):
+        write_report(source, tmp_path / "a.png", tmp_path / "a.html", pack=pack)
+
+
+def test_json_has_no_numbers_that_json_does_not_know(report):
+    text = json.dumps(report.as_dict(), allow_nan=False)
+    assert math.isfinite(json.loads(text)["summary"]["distance_median"])

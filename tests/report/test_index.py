@@ -1,0 +1,58 @@
+"""The page of a data set: worst first, links that work from where it lies."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.report.made_up import HOSTILE, make_report
+from tests.report.test_page import parse
+from vidinv.errors import UsageError
+from vidinv.report import IndexRow, read_index_row, write_index, write_report
+
+
+def test_failed_clips_come_first_then_the_worst(tmp_path):
+    rows = [
+        IndexRow("fine.mp4", "reports/fine.html", badness=1.0, distance_median=0.2),
+        IndexRow("bad.mp4", "reports/bad.html", standing_out=13, badness=51.0),
+        IndexRow("far.mp4", "reports/far.html", badness=1.0, distance_median=0.6),
+        IndexRow("broken.mp4", status="quarantined", cause="decode: truncated"),
+    ]
+    write_index(rows, tmp_path / "index.html")
+    page = (tmp_path / "index.html").read_text()
+    order = [page.index(name) for name in ("broken.mp4", "bad.mp4", "far.mp4", "fine.mp4")]
+    assert order == sorted(order)
+    words = " ".join(parse(page).texts)
+    assert "decode: truncated" in words
+    assert "3 of 4 clips done, 1 with frames that stand out" in words
+
+
+def test_a_row_comes_from_a_report_and_links_to_it(tmp_path):
+    (tmp_path / "deep").mkdir()
+    report = make_report()
+    write_report(report, tmp_path / "deep" / "a b.html")
+    row = read_index_row(tmp_path / "deep" / "a b.json")
+    assert (row.clip, row.standing_out, row.network) == ("output.mp4", 10, "dlib_test_net")
+    assert row.ic_output == report.summary.ic_output
+    write_index([row], tmp_path / "index.html")
+    links = [
+        a["href"] for tag, a in parse((tmp_path / "index.html").read_text()).elements if tag == "a"
+    ]
+    assert links == ["deep/a%20b.html"]
+
+
+def test_another_schema_is_refused(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"schema": "vidinv-report", "schema_version": 99}))
+    with pytest.raises(UsageError, match="is not a report of schema"):
+        read_index_row(path)
+
+
+def test_names_are_only_text(tmp_path):
+    rows = [IndexRow(HOSTILE, HOSTILE), IndexRow(HOSTILE, status=HOSTILE, cause=HOSTILE)]
+    write_index(rows, tmp_path / "index.html")
+    page = (tmp_path / "index.html").read_text()
+    checker = parse(page)
+    assert not any(tag == "img" for tag, _ in checker.elements)
+    assert "http" not in page.replace("http-equiv", "")

@@ -1,0 +1,133 @@
+"""The page: whole HTML, nothing fetched, names harmless, figures those of the JSON."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from tests.report.made_up import FRAMES, HOSTILE, SWAPPED, make_report, thumbnails_of
+from vidinv.report import ClipFacts, write_report
+from vidinv.report.charts import Box, nice_ticks
+from vidinv.report.page import render, runs
+
+VOID = {"meta", "img", "line", "rect", "polyline", "br"}
+
+
+class Checker(HTMLParser):
+    """Collects elements and complains about tags that do not close."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def parse(page: str) -> Checker:
+    checker = Checker()
+    checker.feed(page)
+    checker.close()
+    assert checker.open == []
+    return checker
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "clip.html"
+    report = make_report()
+    write_report(report, path, thumbnails=thumbnails_of(report))
+    return path
+
+
+def test_the_page_is_whole_and_fetches_nothing(written):
+    page = written.read_text()
+    checker = parse(page)
+    assert "http" not in re.sub(r"http-equiv", "", page)
+    assert not {tag for tag, _ in checker.elements} & {"link", "iframe", "object", "base"}
+    sources = [attributes["src"] for _, attributes in checker.elements if "src" in attributes]
+    assert sources
+    assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
+
+
+def test_names_from_outside_are_only_text(tmp_path):
+    clip = ClipFacts(f"/x/{HOSTILE}", FRAMES, 64, 48, 1.0)
+    report = make_report(source=clip, output=clip, pack=HOSTILE, edit={HOSTILE: HOSTILE})
+    report = dataclasses.replace(report, notes=(HOSTILE,))
+    checker = parse(render(report, name=HOSTILE))
+    assert [tag for tag, _ in checker.elements].count("script") == 2
+    assert not any(tag == "img" or "onerror" in found for tag, found in checker.elements)
+    assert any(HOSTILE.split("/")[-1] in text for text in checker.texts)
+
+
+def test_figures_are_those_of_the_json(written):
+    data = json.loads(written.with_suffix(".json").read_text())
+    assert (data["schema"], data["schema_version"]) == ("vidinv-report", 1)
+    page = written.read_text()
+    for name in ("ic_source", "ic_output", "distance_median"):
+        assert f'<data value="{data["summary"][name]}">' in page
+    held = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
+    for row, line in zip(data["rows"], held["rows"], strict=True):
+        assert dict(zip(held["columns"], line, strict=True)).items() <= row.items()
+
+
+def test_csv_has_one_line_a_frame_and_track(written):
+    lines = list(csv.DictReader(written.with_suffix(".csv").read_text().splitlines()))
+    data = json.loads(written.with_suffix(".json").read_text())
+    assert len(lines) == len(data["rows"]) == FRAMES
+    for line, row in zip(lines, data["rows"], strict=True):
+        assert line["distance"] == str(row["distance"])
+    assert lines[0]["flicker_output"] == ""
+    assert lines[SWAPPED[0]]["reasons"] == "identity"
+
+
+def test_the_page_says_network_baselines_and_where_to_look(written):
+    words = " ".join(parse(written.read_text()).texts)
+    for part in (
+        "dlib_test_net",
+        "0.25",
+        "0.68",
+        "10 of 40 frames stand out",
+        "Cuts at frames: 25",
+    ):
+        assert part in words
+    assert "frames 10–19" in words
+
+
+def test_neighbouring_frames_are_said_as_one():
+    assert runs(make_report()) == [(10, 19, 0, "identity")]
+
+
+def test_a_report_without_faces_says_so():
+    report = make_report(rows=(), tracks=(), standing_out=(), shots=((0, 39),))
+    assert "No face was found" in render(report)
+
+
+def test_ticks_enclose_the_values():
+    assert nice_ticks([0.13, 0.87]) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert nice_ticks([])[0] < nice_ticks([])[-1]
+    assert nice_ticks([3.0, 3.0])[0] < 3 < nice_ticks([3.0, 3.0])[-1]
+
+
+def test_whiskers_leave_outliers_outside():
+    box = Box.of([1, 2, 3, 4, 5, 100])
+    assert (box.low, box.high) == (1, 5)
+    assert box.median == 3.5

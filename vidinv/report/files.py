@@ -1,0 +1,47 @@
+"""Writing a report: the page, and JSON and CSV beside it under the same name."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from vidinv.report.model import Report
+from vidinv.report.page import render
+from vidinv.report.thumbnails import Thumbnail
+
+
+def write_report(
+    report: Report, page: str | os.PathLike[str], *, thumbnails: Sequence[Thumbnail] = ()
+) -> None:
+    """Write ``page``, and ``.json`` and ``.csv`` beside it; existing files are replaced."""
+    path = Path(page)
+    data = json.dumps(report.as_dict(), indent=1, allow_nan=False)
+    write_text(path.with_suffix(".json"), data + "\n")
+    write_text(path.with_suffix(".csv"), as_csv(report))
+    write_text(path, render(report, thumbnails=thumbnails, name=path.stem))
+
+
+def as_csv(report: Report) -> str:
+    """One line per frame and track, after a line of names; empty where not measured."""
+    lines = io.StringIO()
+    rows = [row.flat() for row in report.rows]
+    writer = csv.DictWriter(lines, fieldnames=list(rows[0]) if rows else ["frame", "track"])
+    writer.writeheader()
+    writer.writerows(row | {"reasons": " ".join(row["reasons"])} for row in rows)
+    return lines.getvalue()
+
+
+def write_text(path: Path, text: str) -> None:
+    """All or nothing: under a temporary name first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,243 @@
+"""What a report says, as plain data: one row a frame and track, and figures over the clip.
+
+The JSON beside the page is ``Report.as_dict``; its layout is versioned by ``SCHEMA_VERSION``. A
+figure that could not be measured is None everywhere, never 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+SCHEMA = "vidinv-report"
+SCHEMA_VERSION = 1
+
+# Distances of the bundled dlib net on the project's own faces (CLI.md, "Identity figures").
+DLIB_BASELINE = {"same_person_median": 0.25, "strangers_p5": 0.68}
+
+ATTRIBUTES = {
+    "mouth_corners": "smile: lift of the mouth's corners",
+    "mouth_width": "smile: width of the mouth",
+    "mouth_open": "mouth open",
+    "eyes_open": "eyes open",
+    "yaw": "head turn, nose to the right",
+    "pitch": "head tilt, nose up",
+}
+
+
+@dataclass
+class FrameRow:
+    """One face in one frame. Levels are of 0..255; distances are of the recognition network.
+
+    Attributes:
+        seen: False where the track was filled in between sightings.
+        face_px: side of the aligned crop in frame pixels.
+        change, change_beside: mean absolute difference of output and source inside the face, and
+            well beside it, levels.
+        distance, similarity: output against source: Euclidean, and mean-centred cosine.
+        departure: distance of the output's embedding to the median embedding of its track, less
+            the same of the source: how much of a stranger to itself the output is here.
+        first_source, first_output, first_inversion: similarity to the first looked-at frame of the
+            same track and clip: what IC averages.
+        distance_inversion, similarity_inversion: inversion against source.
+        psnr_inversion, ssim_inversion, lpips_inversion: of the aligned crop at the pack's size.
+        flicker_source, flicker_output: flow-warped difference to the frame before, inside the face.
+        border_source, border_output: the same where the mask fades out.
+        pop_face, pop_border: how far output - source departs from its running median, levels.
+        source_attributes, output_attributes: keys of ``ATTRIBUTES``.
+        badness: the largest of the robust z-scores; 0 and below is ordinary.
+        reasons: why the frame stands out, the foremost first; empty where it does not.
+    """
+
+    frame: int
+    seconds: float
+    track: int
+    shot: int
+    seen: bool
+    face_px: float
+    change: float | None = None
+    change_beside: float | None = None
+    distance: float | None = None
+    similarity: float | None = None
+    departure: float | None = None
+    first_source: float | None = None
+    first_output: float | None = None
+    first_inversion: float | None = None
+    distance_inversion: float | None = None
+    similarity_inversion: float | None = None
+    psnr_inversion: float | None = None
+    ssim_inversion: float | None = None
+    lpips_inversion: float | None = None
+    flicker_source: float | None = None
+    flicker_output: float | None = None
+    border_source: float | None = None
+    border_output: float | None = None
+    pop_face: float | None = None
+    pop_border: float | None = None
+    source_attributes: dict[str, float] = field(default_factory=dict)
+    output_attributes: dict[str, float] = field(default_factory=dict)
+    badness: float = 0.0
+    reasons: tuple[str, ...] = ()
+
+    def flat(self) -> dict[str, Any]:
+        """One level of names to plain values, as the CSV has them."""
+        nested = ("source_attributes", "output_attributes")
+        row = {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name not in nested}
+        for clip, values in (
+            ("source", self.source_attributes),
+            ("output", self.output_attributes),
+        ):
+            row |= {f"{clip}_{name}": plain(values.get(name)) for name in ATTRIBUTES}
+        return row
+
+
+@dataclass(frozen=True)
+class ClipFacts:
+    """A file that was compared."""
+
+    path: str
+    frames: int
+    width: int
+    height: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrackFacts:
+    """One face track of the source; ``changed``: its face differs in the output."""
+
+    id: int
+    shot: int
+    first: int
+    last: int
+    frames: int
+    filled_in: int
+    changed: bool
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """Which network told identities apart, how, and what its distances mean.
+
+    Attributes:
+        network: the embedder's name.
+        mean_centred: cosines are taken after subtracting the pack's mean embedding.
+        every: every n-th frame of a track was looked at.
+        looked_at: rows with an embedding, of which ``refined`` lie next to a suspicious one.
+        baseline: distances of the same person (neutral against smiling) and of strangers, or None
+            for a network that was not calibrated.
+    """
+
+    network: str
+    mean_centred: bool
+    every: int
+    looked_at: int
+    refined: int
+    baseline: Mapping[str, float] | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Figures over the changed tracks; means are over tracks, medians over frames.
+
+    Attributes:
+        ic_source, ic_output, ic_inversion: identity consistency (Feature-Style, eq. 9).
+        tl_id, tg_id: steadiness of identity relative to the source (STIT), 1 is as steady.
+        distance_median, distance_p95, similarity_median, similarity_min: output against source.
+        like_strangers: looked-at frames at the strangers' 5th percentile of distance or beyond.
+        flicker_source, flicker_output, border_source, border_output: means over frames, levels.
+        attributes: name -> (median in source, median in output).
+        psnr_inversion, ssim_inversion, lpips_inversion: means over frames.
+    """
+
+    ic_source: float | None = None
+    ic_output: float | None = None
+    ic_inversion: float | None = None
+    tl_id: float | None = None
+    tg_id: float | None = None
+    distance_median: float | None = None
+    distance_p95: float | None = None
+    similarity_median: float | None = None
+    similarity_min: float | None = None
+    like_strangers: int | None = None
+    flicker_source: float | None = None
+    flicker_output: float | None = None
+    border_source: float | None = None
+    border_output: float | None = None
+    attributes: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    similarity_inversion_median: float | None = None
+    psnr_inversion: float | None = None
+    ssim_inversion: float | None = None
+    lpips_inversion: float | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A frame that stands out."""
+
+    frame: int
+    seconds: float
+    track: int
+    badness: float
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that the page, the JSON and the CSV show."""
+
+    source: ClipFacts
+    output: ClipFacts
+    pack: str
+    edit: Mapping[str, Any]
+    recognition: Recognition
+    shots: tuple[tuple[int, int], ...]
+    frames_without_face: int
+    tracks: tuple[TrackFacts, ...]
+    summary: Summary
+    standing_out: tuple[Finding, ...]
+    rows: tuple[FrameRow, ...]
+    has_inversion: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        """First frame of every shot but the first."""
+        return tuple(first for first, _ in self.shots[1:])
+
+    def headline(self) -> str:
+        """One sentence: how many frames stand out."""
+        if not self.rows:
+            return "no face was found in the source"
+        frames = len({item.frame for item in self.standing_out})
+        if not frames:
+            return "no frame stands out from the others"
+        return f"{frames} of {self.source.frames} frames stand{'s' if frames == 1 else ''} out"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain types only, NaN-free, ready for ``json.dumps``."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "rows"}
+        plain_values = {key: plain(_as_plain_object(value)) for key, value in values.items()}
+        head = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION}
+        return {**head, **plain_values, "rows": [row.flat() for row in self.rows]}
+
+
+def _as_plain_object(value: Any) -> Any:
+    if hasattr(value, "__dataclass_fields__"):
+        return asdict(value)
+    if isinstance(value, tuple):
+        return [_as_plain_object(item) for item in value]
+    return value
+
+
+def plain(value: Any) -> Any:
+    """``value`` in JSON's types: floats rounded to 5 places, None for what is not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return round(float(value), 5) if math.isfinite(value) else None
+    return value

@@ -1,0 +1,163 @@
+"""The report's charts: every measure over time, its spread, and the panel that reads a frame."""
+
+from __future__ import annotations
+
+from vidinv.report.charts import Level, Line, TimeAxis, box_plot, line_chart
+from vidinv.report.markup import section
+from vidinv.report.model import ATTRIBUTES, Report
+
+# Columns that the panel beside the charts shows for the frame under the cursor.
+_PANEL = {
+    "distance": "distance",
+    "similarity": "similarity",
+    "departure": "departure",
+    "first_source": "source to its first",
+    "first_output": "output to its first",
+    "flicker_source": "flicker, source",
+    "flicker_output": "flicker, output",
+    "border_source": "border, source",
+    "border_output": "border, output",
+    "badness": "badness",
+}
+
+
+def _axis(report: Report) -> TimeAxis:
+    marks = [(first, last, reason) for first, last, _, reason in runs(report)]
+    every = report.recognition.every
+    return TimeAxis(report.source.frames, max(1, every), marks, report.cuts)
+
+
+def runs(report: Report) -> list[tuple[int, int, int, str]]:
+    """Neighbouring frames that stand out for the same foremost reason: first, last, track, why."""
+    found: list[tuple[int, int, int, str]] = []
+    for item in sorted(report.standing_out, key=lambda f: (f.track, f.frame)):
+        reason = item.reasons[0]
+        if found and found[-1][1:] == (item.frame - 1, item.track, reason):
+            found[-1] = (found[-1][0], item.frame, item.track, reason)
+        else:
+            found.append((item.frame, item.frame, item.track, reason))
+    return found
+
+
+def over_time(report: Report) -> str:
+    """All charts over frames, with the panel beside them."""
+    if not report.rows:
+        return ""
+    axis = _axis(report)
+    charts = [*_identity_charts(report, axis), *_flicker_charts(report, axis)]
+    charts += _attribute_charts(report, axis)
+    panel = (
+        '<aside class="panel" id="panel" hidden><div class="images"></div><p class="where"></p>'
+        "<dl></dl></aside>"
+    )
+    note = (
+        "Move over a chart to read a frame, click to hold it, ← and → step. "
+        "Tinted columns are frames that stand out; dashed lines are cuts."
+    )
+    content = f'<div class="time"><div class="charts">{"".join(charts)}</div>{panel}</div>'
+    return section("Over time", content, note=note)
+
+
+def _identity_charts(report: Report, axis: TimeAxis) -> list[str]:
+    baseline = report.recognition.baseline or {}
+    words = {"same_person_median": "same person, smiling", "strangers_p5": "likest strangers"}
+    levels = [Level(at, f"{words[name]} {at:g}") for name, at in baseline.items()]
+    inverted = ["inversion"] if report.has_inversion else []
+    against = {"output": "", **{name: f"_{name}" for name in inverted}}
+    distance = _lines(report, {name: f"distance{end}" for name, end in against.items()})
+    cosine = _lines(report, {name: f"similarity{end}" for name, end in against.items()})
+    first = _lines(report, {name: f"first_{name}" for name in ("source", *inverted, "output")})
+    return [
+        line_chart(
+            "Distance to the source",
+            distance,
+            axis,
+            unit="Euclidean",
+            levels=levels,
+            at_least=(0.0, 0.3),
+        ),
+        line_chart("Similarity to the source", cosine, axis, unit="cosine", at_least=(0.8, 1.0)),
+        line_chart(
+            "Similarity to the first frame",
+            first,
+            axis,
+            unit="cosine; its mean is IC",
+            at_least=(0.8, 1.0),
+        ),
+    ]
+
+
+def _flicker_charts(report: Report, axis: TimeAxis) -> list[str]:
+    face = _lines(report, {"source": "flicker_source", "output": "flicker_output"})
+    border = _lines(report, {"source": "border_source", "output": "border_output"})
+    pops = _lines(report, {"face": "pop_face", "border": "pop_border"})
+    unit = "levels of 255, motion taken out"
+    return [
+        line_chart("Flicker inside the face", face, axis, unit=unit, at_least=(0.0, 2.0)),
+        line_chart("Flicker at the mask's border", border, axis, unit=unit, at_least=(0.0, 2.0)),
+        line_chart(
+            "Sudden change of the edit",
+            pops,
+            axis,
+            unit="levels from its running median",
+            at_least=(0.0, 2.0),
+        ),
+    ]
+
+
+def _attribute_charts(report: Report, axis: TimeAxis) -> list[str]:
+    charts = []
+    for name, words in ATTRIBUTES.items():
+        lines = _lines(report, {clip: f"{clip}_{name}" for clip in ("source", "output")})
+        charts.append(line_chart(words[0].upper() + words[1:], lines, axis))
+    return [f'<div class="halves">{"".join(charts)}</div>']
+
+
+def _lines(report: Report, columns: dict[str, str]) -> list[Line]:
+    """Curves of columns: caption (and colour) -> column; a track after the other."""
+    rows = sorted((row.flat() for row in report.rows), key=lambda r: (r["track"], r["frame"]))
+    return [
+        Line(name, name, [(row["frame"], row[column]) for row in rows])
+        for name, column in columns.items()
+    ]
+
+
+def spread(report: Report) -> str:
+    """Box plots over frames."""
+    inverted = ["inversion"] if report.has_inversion else []
+    first = {
+        name: (name, _values(report, f"first_{name}")) for name in ("source", *inverted, "output")
+    }
+    against = {"output": "distance", **{name: f"distance_{name}" for name in inverted}}
+    distances = {name: (name, _values(report, column)) for name, column in against.items()}
+    if not distances["output"][1]:
+        return ""
+    levels = [
+        Level(at, f"{at:g} {'same person' if name == 'same_person_median' else 'strangers'}")
+        for name, at in (report.recognition.baseline or {}).items()
+    ]
+    plots = [
+        box_plot("Similarity to the first frame", first, unit="cosine"),
+        box_plot("Distance to the source", distances, unit="Euclidean", levels=levels),
+    ]
+    note = "Boxes: quartiles and median; whiskers: 1.5 boxes; diamond: mean (for the left one IC)."
+    return section("Spread over frames", f'<div class="two">{"".join(plots)}</div>', note=note)
+
+
+def _values(report: Report, column: str) -> list[float]:
+    values = [getattr(row, column) for row in report.rows]
+    return [value for value in values if value is not None]
+
+
+def panel_data(report: Report) -> dict[str, object]:
+    """What the script needs: one line of ``_PANEL`` and place a row."""
+    columns = ["frame", "track", "seconds", "reasons", *_PANEL]
+    rows = [[row[name] for name in columns] for row in (r.flat() for r in report.rows)]
+    many = len(report.tracks) > 1
+    return {
+        "frames": report.source.frames,
+        "columns": columns,
+        "labels": _PANEL,
+        "rows": rows,
+        "many": many,
+    }

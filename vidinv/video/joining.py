@@ -1,0 +1,97 @@
+"""Joining encoded segments of one clip without re-encoding; runs in the encoding child process.
+
+Every segment is a closed group of pictures that was encoded with the same parameters, so packets
+follow each other as they are. Their order of display gives them the clip's own times again, and
+their decode times are those that one encoder would have written for the whole clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from fractions import Fraction
+from typing import Any
+
+import av
+
+from vidinv.video.info import VideoInfo
+from vidinv.video.packets import PacketCopier, Refused, muxer_options
+
+Times = Sequence[Sequence[int]]
+
+
+def join(request: dict[str, Any]) -> list[str]:
+    """Write ``output`` from ``segments`` and the other streams of ``source``; the warnings."""
+    info = VideoInfo.from_json(request["info"])
+    with ExitStack() as stack:
+        segments = [stack.enter_context(av.open(path)) for path in request["segments"]]
+        packets = [_packets(segment) for segment in segments]
+        _check(segments, packets, request["times"])
+        options = muxer_options(request["format"], info, request["source"])
+        output: Any = stack.enter_context(
+            av.open(request["output"], "w", format=request["format"], container_options=options)
+        )
+        stream = output.add_stream_from_template(segments[0].streams.video[0], opaque=True)
+        stream.time_base = info.time_base
+        _tag(stream.codec_context, info)
+        copier = PacketCopier.open(request["source"], output, stack)
+        output.start_encoding()
+        for packet in _timed(packets, request["times"]):
+            packet.stream, packet.time_base = stream, info.time_base
+            copier.copy_until(packet.dts * info.time_base)
+            output.mux(packet)
+        copier.copy_until(None)
+    return copier.warnings
+
+
+def _tag(context: Any, info: VideoInfo) -> None:
+    """What the container states and the segments' own format may not hold."""
+    context.framerate = info.average_rate or Fraction(25)
+    context.colorspace, context.color_range = info.color_matrix or 1, info.color_range
+    context.color_primaries, context.color_trc = info.color_primaries, info.color_transfer
+    if info.sample_aspect_ratio:
+        context.sample_aspect_ratio = info.sample_aspect_ratio
+
+
+def _packets(segment: Any) -> list[Any]:
+    return [packet for packet in segment.demux(segment.streams.video[0]) if packet.size]
+
+
+def _check(segments: Sequence[Any], packets: Sequence[list[Any]], times: Times) -> None:
+    headers = {bytes(s.streams.video[0].codec_context.extradata or b"") for s in segments}
+    if len(headers) != 1:
+        raise Refused("its segments were encoded with different parameters; render them again")
+    count = sum(len(part) for part in packets)
+    if count != len(times):
+        raise Refused(f"its segments hold {count} frames of {len(times)}; render them again")
+
+
+def _timed(segments: Sequence[list[Any]], times: Times) -> Iterator[Any]:
+    """Packets in decode order with the times of the clip.
+
+    A frame is decoded at the time at which the frame ``delay`` places before it in the order of
+    display is shown; the first ones at times before the start, at the same distance.
+    """
+    delay = max(_reordering(packets) for packets in segments)
+    start = times[0][0]
+    lead = times[min(delay, len(times) - 1)][0] - start
+    number = 0
+    for packets in segments:
+        first = number
+        for packet, rank in zip(packets, _ranks(packets), strict=True):
+            packet.pts, packet.duration = times[first + rank]
+            ahead = number - delay
+            packet.dts = times[ahead][0] if ahead >= 0 else times[number][0] - lead
+            number += 1
+            yield packet
+
+
+def _ranks(packets: Sequence[Any]) -> list[int]:
+    """Place of each packet in the order of display."""
+    place = {pts: rank for rank, pts in enumerate(sorted(packet.pts for packet in packets))}
+    return [place[packet.pts] for packet in packets]
+
+
+def _reordering(packets: Sequence[Any]) -> int:
+    """How many places at most a frame is displayed before it is decoded."""
+    return max(number - rank for number, rank in enumerate(_ranks(packets)))
