@@ -61,8 +61,8 @@ POSITIVE = {
 MAX_SHIFT = {"smile": 2.3}
 MAX_SHIFT_OF_OTHERS = 3.0
 # Share of the feature code in edits; calibration presumes 0. F holds lips and eyes in place under
-# an edit, and detail transfer brings the detail anyway: twenty strangers at smile=1.5 rise by 0.62
-# standard deviations without F and by 0.28 with it (docs/LOG.md).
+# an edit, and detail transfer brings the detail anyway: twenty strangers at smile=1.5 rise by 0.89
+# standard deviations without F and by 0.58 with 0.6 of it (docs/LOG.md).
 EDIT_FEATURE_SCALE = 0.0
 RANGES = dict.fromkeys(ATTRIBUTES, (-2.0, 2.0))  # looked at on strangers (docs/LOG.md)
 

@@ -188,7 +188,7 @@ class Inversion:
         """The same with F' = (1 - scale) G^K(w) + scale F: less of the source, more of the edit."""
         if self.features_NCHW is None or scale == 1.0:
             return self
-        return Inversion(self.latents_NLD, self.features_NCHW * scale)
+        return Inversion(self.latents_NLD, self.features_NCHW * scale if scale else None)
 
 
 @dataclass(frozen=True, slots=True)
