@@ -11,7 +11,7 @@ import torch
 
 from training.config import from_mapping
 from training.data import ATTRIBUTES, FaceArrays, attribute_targets
-from training.directions import conditional_directions
+from training.directions import conditional_directions, photographic_conditions
 from training.encoders import EditDirections, EncoderConfig, FeatureStyleTask
 from training.gan import GanConfig, GanTask
 from training.loop import FLIP_68, Loop, LoopConfig, learning_rate_factor, make_batch
@@ -249,6 +249,29 @@ def test_conditional_directions_find_the_truth_in_spite_of_correlation(correlate
     np.testing.assert_allclose(
         conditional_directions(w, targets, np.empty((len(w), 0))), truth, atol=0.05
     )
+
+
+def test_conditions_are_held_fixed(correlated):
+    """Light that goes with an attribute must not come along with its direction."""
+    w, targets, truth = correlated
+    rng = np.random.default_rng(2)
+    light = targets @ np.array([[0.8], [0.3]]) + 0.5 * rng.standard_normal((len(targets), 1))
+    lit = w + light @ rng.standard_normal((1, 12))
+    np.testing.assert_allclose(conditional_directions(lit, targets, light), truth, atol=0.05)
+    ignored = conditional_directions(lit, targets, np.empty((len(lit), 0)))
+    assert np.abs(ignored - truth).max() > 0.3
+
+
+def test_photographic_conditions_see_brightness_and_are_standardised(faces):
+    weights = np.full((640, 32, 32), 64, np.uint8)
+    weights[:, 8:24, 8:24] = 150  # the face
+    light, appearance = photographic_conditions(replace(faces, weights_M=weights), np.arange(200))
+    for table in (light, appearance):
+        np.testing.assert_allclose(table.mean(axis=0), 0, atol=1e-4)
+        np.testing.assert_allclose(table.std(axis=0), 1, atol=1e-3)
+    brightness = faces.images_M3RR[:200].mean(axis=(1, 2, 3))
+    best = max(abs(np.corrcoef(column, brightness)[0, 1]) for column in light.T)
+    assert best > 0.5
 
 
 def test_unknown_targets_do_not_lose_faces(correlated):
