@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import numpy as np
+import psutil
 from av.video.reformatter import Interpolation
 
 from vidinv.types import Image
@@ -187,3 +188,16 @@ def _add_tone(output: Any, stream: Any, *, seconds: float) -> None:
     for resampled in av.AudioResampler("fltp", "stereo", rate, 1024).resample(frame):
         output.mux(stream.encode(resampled))
     output.mux(stream.encode(None))
+
+
+def media_workers() -> list[str]:
+    """Command lines of this process's decoding and encoding children (a Ray cluster is none)."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            command = " ".join(process.cmdline())
+        except psutil.Error:  # it has ended meanwhile
+            continue
+        if "_worker" in command and "ray::" not in command and "/ray/" not in command:
+            found.append(command)
+    return found

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.video.clips import make_clip, pattern, plain_times, psnr, with_rotation
+from tests.video.clips import make_clip, media_workers, pattern, plain_times, psnr, with_rotation
 from vidinv.errors import DecodeError
 from vidinv.video import open_reader, probe
 
@@ -37,8 +37,8 @@ GOOD_CLIPS = [
 ]
 
 
-def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+def children() -> list[str]:
+    return media_workers()
 
 
 @pytest.mark.parametrize(("name", "num_frames", "size"), GOOD_CLIPS)
