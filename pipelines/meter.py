@@ -54,13 +54,14 @@ class MemoryMeter:
 
 
 class Progress:
-    """A bar on stderr for each pass: frames, frames per second, time left; silent when asked."""
+    """A bar for each pass on a terminal: frames, frames per second, time left; silent when asked."""
 
     def __init__(self, *, quiet: bool = True) -> None:
         self.quiet = quiet
 
     def track(self, items: Iterable[T], *, label: str, total: int | None) -> Iterator[T]:
         """Yield ``items``, counting them."""
-        bar = tqdm(items, desc=label, total=total, unit="frame", disable=self.quiet, leave=False)
+        off = True if self.quiet else None  # None: off where stderr is no terminal
+        bar = tqdm(items, desc=label, total=total, unit="frame", disable=off, leave=False)
         with contextlib.closing(bar):
             yield from bar
