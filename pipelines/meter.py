@@ -54,7 +54,7 @@ class MemoryMeter:
 
 
 class Progress:
-    """A bar for each pass on a terminal: frames, frames per second, time left; silent when asked."""
+    """A bar for each pass on a terminal: frames, frames per second, time left."""
 
     def __init__(self, *, quiet: bool = True) -> None:
         self.quiet = quiet
