@@ -81,7 +81,8 @@ def modulated_conv2d(
     weight: Tensor,
     styles: Tensor,
     *,
-    demodulate: bool = True,
+    offset: Tensor,
+    gain: float = 1.0,
     up_kernel: Tensor | None = None,
     weight_residual: Tensor | None = None,
 ) -> Tensor:
@@ -93,29 +94,27 @@ def modulated_conv2d(
     sample has its own weights and the batch runs as one grouped convolution.
 
     Args:
+        offset: added to the output; broadcasts to it.
+        gain: of the demodulated output, before ``offset``. Demodulation, gain and offset are one
+            pass over the activations: at these sizes passes cost as much as the convolution.
         up_kernel: FIR kernel; when given the output has twice the size.
     """
     if weight_residual is not None:
-        return _modulated_conv2d_grouped(
-            x, weight + weight_residual, styles, demodulate=demodulate, up_kernel=up_kernel
-        )
+        y = _modulated_conv2d_grouped(x, weight + weight_residual, styles, up_kernel=up_kernel)
+        return torch.add(offset.to(y.dtype), y, alpha=gain)
     y = _convolve(x * styles.to(x.dtype)[:, :, None, None], weight.to(x.dtype), up_kernel, groups=1)
-    if demodulate:
-        energy = weight.square().sum(dim=(2, 3))  # [O, I]
-        scale = torch.rsqrt(F.linear(styles.square(), energy) + DEMODULATION_EPS)  # [N, O]
-        y = y * scale.to(y.dtype)[:, :, None, None]
-    return y
+    energy = weight.square().sum(dim=(2, 3))  # [O, I]
+    scale = torch.rsqrt(F.linear(styles.square(), energy) + DEMODULATION_EPS) * gain  # [N, O]
+    return torch.addcmul(offset.to(y.dtype), y, scale.to(y.dtype)[:, :, None, None])
 
 
 def _modulated_conv2d_grouped(
-    x: Tensor, weights: Tensor, styles: Tensor, *, demodulate: bool, up_kernel: Tensor | None
+    x: Tensor, weights: Tensor, styles: Tensor, *, up_kernel: Tensor | None
 ) -> Tensor:
     batch, out_channels, in_channels, size, _ = weights.shape
     weights = weights * styles[:, None, :, None, None]
-    if demodulate:
-        norm = torch.rsqrt(weights.square().sum(dim=(2, 3, 4), keepdim=True) + DEMODULATION_EPS)
-        weights = weights * norm
-    flat = weights.reshape(batch * out_channels, in_channels, size, size).to(x.dtype)
+    norm = torch.rsqrt(weights.square().sum(dim=(2, 3, 4), keepdim=True) + DEMODULATION_EPS)
+    flat = (weights * norm).reshape(batch * out_channels, in_channels, size, size).to(x.dtype)
     y = _convolve(x.reshape(1, -1, *x.shape[2:]), flat, up_kernel, groups=batch)
     return y.reshape(batch, out_channels, *y.shape[2:])
 

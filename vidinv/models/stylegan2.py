@@ -17,9 +17,17 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vidinv.models.layers import Linear, fir_kernel, lrelu, modulated_conv2d, upsample_fir
+from vidinv.models.layers import (
+    LRELU_GAIN,
+    LRELU_SLOPE,
+    Linear,
+    fir_kernel,
+    modulated_conv2d,
+    upsample_fir,
+)
 
 NoiseMode = Literal["const", "none", "random"]
 
@@ -99,16 +107,27 @@ class SynthesisLayer(nn.Module):
     def forward(
         self, x: Tensor, w_ND: Tensor, *, noise_mode: NoiseMode, weight_residual: Tensor | None
     ) -> Tensor:
-        kernel = self.resample_filter if self.up else None
         x = modulated_conv2d(
-            x, self.weight, self.affine(w_ND), up_kernel=kernel, weight_residual=weight_residual
+            x,
+            self.weight,
+            self.affine(w_ND),
+            offset=self._offset(len(x), noise_mode),
+            gain=LRELU_GAIN,
+            up_kernel=self.resample_filter if self.up else None,
+            weight_residual=weight_residual,
         )
+        return F.leaky_relu(x, LRELU_SLOPE, inplace=True)
+
+    def _offset(self, batch: int, noise_mode: NoiseMode) -> Tensor:
+        """Noise and bias times the gain of the leaky ReLU, which is linear on either side."""
+        bias = self.bias * LRELU_GAIN
+        if noise_mode == "none":
+            return bias[:, None, None]
+        noise = self.noise_const
         if noise_mode == "random":
-            noise = torch.randn(x.shape[0], 1, *x.shape[2:], device=x.device)
-            x = x + (noise * self.noise_strength).to(x.dtype)
-        elif noise_mode == "const":
-            x = x + (self.noise_const * self.noise_strength).to(x.dtype)
-        return lrelu(x + self.bias.to(x.dtype)[:, None, None])
+            noise = torch.randn(batch, *noise.shape, device=noise.device)
+        # Channels last, as the activations are.
+        return (noise[..., None] * (self.noise_strength * LRELU_GAIN) + bias).movedim(-1, -3)
 
 
 class ToRGB(nn.Module):
@@ -122,11 +141,12 @@ class ToRGB(nn.Module):
         self.weight_gain = 1.0 / math.sqrt(in_channels)
 
     def forward(self, x: Tensor, w_ND: Tensor, *, weight_residual: Tensor | None) -> Tensor:
+        weight = self.weight if weight_residual is None else self.weight + weight_residual
         styles = self.affine(w_ND) * self.weight_gain
-        y = modulated_conv2d(
-            x, self.weight, styles, demodulate=False, weight_residual=weight_residual
-        )
-        return y + self.bias.to(y.dtype)[:, None, None]
+        # Three channels are so few that weights of each sample's own beat scaling the input.
+        weights_N3I = (weight.flatten(-3) * styles[:, None]).to(x.dtype)
+        y = torch.baddbmm(self.bias.to(x.dtype)[:, None], weights_N3I, x.flatten(2))
+        return y.unflatten(2, x.shape[2:])
 
 
 class SynthesisBlock(nn.Module):
