@@ -74,8 +74,10 @@ class FullPassInverter:
         """Nothing."""
 
     @torch.inference_mode()
-    def encode(self, faces_N3RR: torch.Tensor, state: None = None) -> Inversion:
-        inversion = self.inverter.encode(faces_N3RR)
+    def encode(
+        self, faces_N3RR: torch.Tensor, state: None = None, *, features: bool = True
+    ) -> Inversion:
+        inversion = self.inverter.encode(faces_N3RR)  # public code always computes F
         self.inverter.synthesis(inversion.latents_NLD)  # G^K(w) from a full pass
         return inversion
 
@@ -140,13 +142,12 @@ def _baseline(pack: Pack, source: Path, output: Path) -> tuple[dict[str, float],
     assert isinstance(inverter, FeatureStyleInverter)
     editor = FaceEditor(
         FullPassInverter(inverter),
+        pack=pack,
         directions=pack.directions(),
         spec=SPEC,
         tracks=tracks,
-        resolution=pack.resolution,
-        feature_scale=pack.edit_feature_scale,
     )
-    composer = FrameComposer(detail=True)
+    composer = FrameComposer(detail=True, shots=analysis.shots)
     with open_reader(source) as reader, open_writer(output, source=reader.info) as writer:
         while True:
             with clock.stage("decode"):

@@ -1,7 +1,8 @@
 """One clip or picture in this process: analyse, then invert, edit, compose and encode in one go.
 
 The stages overlap in threads; decoding and encoding run in child processes of their own. Memory is
-bounded by a few chunks of frames whatever the length of the clip.
+bounded by a few chunks of frames whatever the length of the clip (and a segment of inversions where
+they are kept).
 """
 
 from __future__ import annotations
@@ -11,27 +12,30 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pipelines.identity import IdentitySampler
+from pipelines.analysis import plan_clip
+from pipelines.identity import FaceSample, IdentitySampler
+from pipelines.latents import SavedClip, key_of
 from pipelines.meter import MemoryMeter, Progress
 from pipelines.parallel import Prefetch
+from pipelines.segments import SEGMENT_FRAMES, ClipPlan, composed_frames
 from pipelines.tuning import tune_process
 from vidinv.editing.directions import Directions
 from vidinv.errors import MissingDependencyError, UsageError
-from vidinv.faces import Backend, analyse, dlib_backend, named_alignment, select_tracks
+from vidinv.faces import Backend, dlib_backend
+from vidinv.inversion import Inverter
 from vidinv.packs import Pack
-from vidinv.stages import FaceEditor, FrameComposer, chunked, frames_without
-from vidinv.types import Analysis, ClipResult, EditSpec, FaceTrack, Frame, Image, TrackSummary
+from vidinv.stages import FaceEditor, FrameComposer, frames_without
+from vidinv.types import ClipResult, EditSpec, Frame, Image, TrackSummary
 from vidinv.video import (
     EncodeOptions,
-    ShotDetector,
     VideoInfo,
     copy_media,
     is_image_path,
@@ -53,6 +57,9 @@ class EditRequest:
         invert_only: paste back what the inversion gives, without edit and detail transfer.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         identity: look at a few frames with the recognition net (about 1.5 s a run).
+        latents: folder of this clip (``pipelines.latents.clip_folder``) where its analysis and
+            inversions are kept, and taken from.
+        segment_frames: wished length of what one file of them holds.
     """
 
     input: Path
@@ -64,6 +71,8 @@ class EditRequest:
     encode: EncodeOptions = field(default_factory=EncodeOptions)
     overwrite: bool = False
     identity: bool = True
+    latents: Path | None = None
+    segment_frames: int = SEGMENT_FRAMES
 
 
 def run(request: EditRequest, *, progress: Progress | None = None) -> ClipResult:
@@ -75,10 +84,36 @@ def run(request: EditRequest, *, progress: Progress | None = None) -> ClipResult
             left at the output.
     """
     check_paths(request)
-    run = _Run(request, progress or Progress())
+    run = _Run(request, progress or Progress(), _load_networks(request))
     with MemoryMeter() as meter:
         outcome = run.image() if is_image_path(request.input) else run.clip()
     return outcome.result(request, peak_rss_mb=meter.peak_mb, warnings=run.warnings)
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What a run computes with; ``directions`` is None where only the inversion is pasted."""
+
+    inverter: Inverter
+    directions: Directions | None
+    backend: Backend
+
+
+def edit_picture(
+    request: EditRequest, networks: Networks
+) -> tuple[ClipPlan, list[FaceSample], list[str]]:
+    """Edit a still picture as ``run`` does, with networks that are loaded already.
+
+    Returns:
+        Its faces, those that were compared with the output, and warnings.
+
+    Raises:
+        UsageError, MediaError: as ``run``.
+    """
+    check_paths(request)
+    run = _Run(request, Progress(quiet=True), networks)
+    outcome = run.image()
+    return outcome.plan, outcome.sampler.samples(), run.warnings
 
 
 def check_paths(request: EditRequest) -> None:
@@ -105,23 +140,22 @@ def choose_device(name: str) -> torch.device:
 
 @dataclass
 class _Outcome:
-    analysis: Analysis
-    tracks: tuple[FaceTrack, ...]
+    plan: ClipPlan
     sampler: IdentitySampler
     seconds: float
 
     def result(
         self, request: EditRequest, *, peak_rss_mb: float, warnings: Sequence[str]
     ) -> ClipResult:
-        frames = self.analysis.num_frames
+        frames, tracks = self.plan.analysis.num_frames, self.plan.analysis.tracks
         attributes = {} if request.invert_only else request.spec.attributes
         return ClipResult(
             input=str(request.input),
             output=str(request.output),
             frames=frames,
-            faces_edited=sum(track.num_frames for track in self.tracks),
-            frames_without_face=frames_without(self.analysis, self.tracks),
-            tracks=tuple(TrackSummary(t.id, t.first, t.last, t.num_frames) for t in self.tracks),
+            faces_edited=sum(track.num_frames for track in tracks),
+            frames_without_face=frames_without(self.plan.analysis, tracks),
+            tracks=tuple(TrackSummary(t.id, t.first, t.last, t.num_frames) for t in tracks),
             method=request.spec.method,
             pack=request.pack.name,
             attributes={name: _plain_strength(keys) for name, keys in attributes.items()},
@@ -134,154 +168,159 @@ class _Outcome:
 
 
 class _Run:
-    """One run: loads what it needs, then times the work."""
+    """One run; the work is timed, the loading of networks is not."""
 
-    def __init__(self, request: EditRequest, progress: Progress) -> None:
+    def __init__(self, request: EditRequest, progress: Progress, networks: Networks) -> None:
         self.request, self.progress = request, progress
         self.warnings: list[str] = []
-        tune_process()
-        self.inverter = request.pack.inverter(
-            request.spec.method, device=choose_device(request.device)
-        )
-        self.directions: Directions | None = None
-        if not request.invert_only:
-            self.directions = request.pack.directions()
+        self.inverter, self.directions = networks.inverter, networks.directions
+        self.backend = networks.backend
+        if self.directions is not None:
             for name, keyframes in request.spec.attributes.items():
                 extremes = {min(s for _, s in keyframes), max(s for _, s in keyframes)}
                 for strength in sorted(extremes):
                     self.warnings += self.directions.warnings({name: strength})
-        self.backend: Backend = dlib_backend()
         self.sampler = IdentitySampler(self.backend, request.pack.mean_embedding())
+        self.saved = None if request.latents is None else self._saved_clip(request.latents)
 
     def clip(self) -> _Outcome:
         """Edit a video."""
-        request = self.request
         started = time.monotonic()
-        with open_reader(request.input) as reader:
-            info = reader.info
-            first = _FirstFrame()
-            frames = self.progress.track(
-                first.watch(reader), label="analyse", total=info.num_frames
-            )
-            with Prefetch(frames, depth=4, name="decode") as decoded:
-                analysis = self._analyse(decoded)
-        tracks = self._select(analysis)
-        if tracks:
-            self._render_clip(info, analysis, tracks, start_seconds=first.seconds)
+        plan = self._recalled() or self._plan_of_clip()
+        if plan.analysis.tracks:
+            self._render_clip(plan)
         else:
-            self._say_unchanged(analysis)
-            self.warnings += copy_media(request.input, request.output)
-        return self._outcome(analysis, tracks, started)
+            self._say_unchanged(plan)
+            self.warnings += copy_media(self.request.input, self.request.output)
+        return self._outcome(plan, started)
 
     def image(self) -> _Outcome:
         """Edit a still picture."""
-        request = self.request
         started = time.monotonic()
-        frame = Frame(index=0, pts=0, time_base=_ONE_SECOND, image=read_image(request.input))
-        analysis = self._analyse(iter([frame]))
-        tracks = self._select(analysis)
-        if tracks:
-            ((_, picture),) = self._composed(iter([frame]), analysis, tracks, start_seconds=0.0)
-            write_image(request.output, picture)
+        image = read_image(self.request.input)
+        frame = Frame(index=0, pts=0, time_base=_ONE_SECOND, image=image)
+        plan = self._recalled() or self._plan_of_image(frame)
+        if plan.analysis.tracks:
+            ((_, picture),) = self._composed([frame], plan)
+            write_image(self.request.output, picture)
         else:
-            self._say_unchanged(analysis)
-            _copy_or_convert(request.input, request.output, frame.image)
-        return self._outcome(analysis, tracks, started)
+            self._say_unchanged(plan)
+            _copy_or_convert(self.request.input, self.request.output, image)
+        return self._outcome(plan, started)
 
-    def _outcome(
-        self, analysis: Analysis, tracks: tuple[FaceTrack, ...], started: float
-    ) -> _Outcome:
+    def _outcome(self, plan: ClipPlan, started: float) -> _Outcome:
         self.sampler.summary()
-        return _Outcome(analysis, tracks, self.sampler, time.monotonic() - started)
+        self.warnings += self.saved.notes if self.saved else []
+        return _Outcome(plan, self.sampler, time.monotonic() - started)
 
-    def _analyse(self, frames: Iterator[Frame]) -> Analysis:
-        return analyse(
+    @property
+    def _unchanged(self) -> bool:
+        return self.directions is not None and _all_zero(self.request.spec)
+
+    def _saved_clip(self, folder: Path) -> SavedClip:
+        request = self.request
+        key = key_of(
+            request.input,
+            pack=request.pack,
+            spec=request.spec,
+            segment_frames=request.segment_frames,
+        )
+        return SavedClip(folder, key)
+
+    def _recalled(self) -> ClipPlan | None:
+        """The plan of an earlier run."""
+        plan = None if self.saved is None else self.saved.plan(self.request.input)
+        return plan.unedited() if plan is not None and self._unchanged else plan
+
+    def _plan_of_clip(self) -> ClipPlan:
+        with open_reader(self.request.input) as reader:
+            info = reader.info
+            frames = self.progress.track(reader, label="analyse", total=info.num_frames)
+            with Prefetch(frames, depth=4, name="decode") as decoded:
+                plan = self._plan(decoded, info)
+            return self._kept(replace(plan, exact_times=reader.exact_times))
+
+    def _plan_of_image(self, frame: Frame) -> ClipPlan:
+        height, width = frame.image.shape[:2]
+        info = VideoInfo.from_scratch(width=width, height=height, rate=1)
+        return self._kept(self._plan([frame], info))
+
+    def _plan(self, frames: Iterable[Frame], info: VideoInfo) -> ClipPlan:
+        return plan_clip(
             frames,
-            is_new_shot=ShotDetector().update,
-            alignment=named_alignment(self.request.pack.alignment),
+            info,
+            pack=self.request.pack,
             backend=self.backend,
+            face=None if self._unchanged else self.request.spec.face,
+            segment_frames=self.request.segment_frames,
+            key=self.saved.key if self.saved else None,
         )
 
-    def _select(self, analysis: Analysis) -> tuple[FaceTrack, ...]:
-        if self.directions is not None and _all_zero(self.request.spec):
-            return ()
-        return select_tracks(
-            analysis, self.request.spec.face, backend=self.backend, load_image=read_image
-        )
+    def _kept(self, plan: ClipPlan) -> ClipPlan:
+        # Nobody was chosen for strength 0: that is no plan for other strengths.
+        if self.saved is not None and not self._unchanged:
+            self.saved.keep(plan)
+        return plan
 
-    def _say_unchanged(self, analysis: Analysis) -> None:
-        if analysis.tracks:
+    def _say_unchanged(self, plan: ClipPlan) -> None:
+        if plan.num_tracks:
             self.warnings.append("every strength is 0: the input was copied unchanged")
         else:
             self.warnings.append(f"no face found in {self.request.input}: copied unchanged")
 
-    def _render_clip(
-        self,
-        info: VideoInfo,
-        analysis: Analysis,
-        tracks: tuple[FaceTrack, ...],
-        *,
-        start_seconds: float,
-    ) -> None:
+    def _render_clip(self, plan: ClipPlan) -> None:
         request = self.request
         with contextlib.ExitStack() as stack:
             writer = stack.enter_context(
-                open_writer(request.output, source=info, options=request.encode)
+                open_writer(request.output, source=plan.info, options=request.encode)
             )
             reader = stack.enter_context(open_reader(request.input))
-            composed = self._composed(iter(reader), analysis, tracks, start_seconds=start_seconds)
+            composed = self._composed(reader, plan)
             stack.callback(composed.close)
-            counted = self.progress.track(composed, label="edit", total=analysis.num_frames)
-            for frame, picture in counted:
+            total = plan.analysis.num_frames
+            for frame, picture in self.progress.track(composed, label="edit", total=total):
                 writer.write(
                     Frame(frame.index, frame.pts, frame.time_base, picture, frame.duration)
                 )
         self.warnings += writer.warnings
 
     def _composed(
-        self,
-        frames: Iterator[Frame],
-        analysis: Analysis,
-        tracks: tuple[FaceTrack, ...],
-        *,
-        start_seconds: float,
+        self, frames: Iterable[Frame], plan: ClipPlan
     ) -> Generator[tuple[Frame, Image], None, None]:
         """Source frames with their composed pictures; each stage runs in a thread of its own."""
         request = self.request
         editor = FaceEditor(
             self.inverter,
+            pack=request.pack,
             directions=self.directions,
             spec=request.spec,
-            tracks=tracks,
-            resolution=request.pack.resolution,
-            feature_scale=request.pack.edit_feature_scale,
-            start_seconds=start_seconds,
+            tracks=plan.analysis.tracks,
+            start_seconds=plan.start_seconds,
+            saved=self.saved.inversions(plan) if self.saved else None,
         )
-        composer = FrameComposer(detail=request.spec.detail and not request.invert_only)
+        composer = (
+            FrameComposer(detail=False)
+            if request.invert_only
+            else FrameComposer(detail=request.spec.detail, shots=plan.analysis.shots)
+        )
         if request.identity:
-            self.sampler.plan(tracks)
-        with contextlib.ExitStack() as stack:
-            chunks = stack.enter_context(Prefetch(chunked(frames, analysis.shots), name="decode"))
-            edited = stack.enter_context(Prefetch(editor.process(chunks), name="edit"))
-            composed = stack.enter_context(
-                Prefetch(composer.process(edited), depth=4, name="compose")
-            )
+            self.sampler.plan(plan.analysis.tracks)
+        composed = composed_frames(
+            frames, plan=plan, segment=plan.whole, editor=editor, composer=composer
+        )
+        with contextlib.closing(composed):
             for frame, picture in composed:
                 self.sampler.observe(frame, picture)
                 yield frame, picture
 
 
-class _FirstFrame:
-    """Remembers when the clip starts while its frames go by."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def watch(self, frames: Iterator[Frame]) -> Iterator[Frame]:
-        for frame in frames:
-            if frame.index == 0:
-                self.seconds = frame.time_seconds
-            yield frame
+def _load_networks(request: EditRequest) -> Networks:
+    tune_process()
+    return Networks(
+        request.pack.inverter(request.spec.method, device=choose_device(request.device)),
+        None if request.invert_only else request.pack.directions(),
+        dlib_backend(),
+    )
 
 
 def _all_zero(spec: EditSpec) -> bool:

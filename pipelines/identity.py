@@ -38,6 +38,7 @@ class IdentitySampler:
         self._mean = mean_embedding
         self._wanted: dict[int, list[FaceTrack]] = {}
         self._chips: list[tuple[int, Image, Image, Points]] = []
+        self._samples: list[FaceSample] | None = None
         self._summary: IdentitySummary | None = None
 
     def plan(self, tracks: Sequence[FaceTrack]) -> None:
@@ -66,11 +67,13 @@ class IdentitySampler:
         return self._summary
 
     def samples(self) -> list[FaceSample]:
-        """The embeddings of the faces that were kept, in the order of the frames."""
-        return [
-            FaceSample(track, self._embed(source, points), self._embed(output, points))
-            for track, source, output, points in self._chips
-        ]
+        """The embeddings of the faces that were kept, in the order of the frames; computed once."""
+        if self._samples is None:
+            self._samples = [
+                FaceSample(track, self._embed(source, points), self._embed(output, points))
+                for track, source, output, points in self._chips
+            ]
+        return self._samples
 
     def _embed(self, chip: Image, points: Points) -> Embedding:
         return self._backend.embedder.embed(chip, points)

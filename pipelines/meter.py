@@ -45,12 +45,17 @@ class MemoryMeter:
             self._sample()
 
     def _sample(self) -> None:
-        own = psutil.Process()
-        total = 0
-        for process in [own, *own.children(recursive=True)]:
-            with contextlib.suppress(psutil.Error):  # a child may end between the two calls
-                total += process.memory_info().rss
-        self.peak_mb = max(self.peak_mb, total / 2**20)
+        self.peak_mb = max(self.peak_mb, resident_mb())
+
+
+def resident_mb() -> float:
+    """Resident memory of this process and its children now, in MiB."""
+    own = psutil.Process()
+    total = 0
+    for process in [own, *own.children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):  # a child may end between the two calls
+            total += process.memory_info().rss
+    return total / 2**20
 
 
 class Progress:

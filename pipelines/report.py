@@ -1,41 +1,39 @@
 """Compare an edited clip with its source: identity, flicker, attributes, frame by frame.
 
-Three passes: faces are found in the source; both clips are measured in step along the same tracks;
-recognition looks at the chosen frames. Memory does not grow with the pictures of the clip.
+Three passes: faces are found in the source; source, output and inversion are measured in step along
+the same tracks; recognition looks at the chosen frames. Memory does not grow with the pictures of
+the clip.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-import tempfile
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from pipelines.edit import EditRequest
-from pipelines.edit import run as run_edit
+from pipelines.edit import choose_device
 from pipelines.meter import Progress
 from pipelines.parallel import Prefetch
+from pipelines.report_clips import Clips, Invert
 from pipelines.report_faces import ChipStore, TrackMeter
-from pipelines.report_identity import Recognised, Recogniser
-from pipelines.report_inversion import InversionMeter
+from pipelines.report_identity import MAX_EMBEDDINGS, Recognised, Recogniser
+from pipelines.report_inversion import InversionMeter, inverted
+from pipelines.report_summary import changed_tracks, mean_over_tracks, summarise, track_facts
 from pipelines.tuning import tune_process
 from vidinv.errors import UsageError
 from vidinv.faces import analyse, dlib_backend, named_alignment
+from vidinv.inversion import Inverter
 from vidinv.packs import Pack
 from vidinv.report import (
-    ATTRIBUTES,
     DLIB_BASELINE,
+    MAX_REGULAR,
     ClipFacts,
     FrameRow,
     Recognition,
     Report,
-    Summary,
     Thumbnail,
     TrackFacts,
     choose_thumbnails,
@@ -43,13 +41,8 @@ from vidinv.report import (
     write_report,
 )
 from vidinv.stages import frames_without
-from vidinv.types import Analysis, EditSpec, FaceTrack, Frame
-from vidinv.video import EncodeOptions, ShotDetector, is_image_path, open_reader, read_image
-
-# A face counts as changed where it differs by this many levels more than its surroundings do. Set
-# by judgement between re-encoding and a weak edit; not measured over many clips.
-_CHANGED_LEVELS = 1.5
-_NEARLY_LOSSLESS_CRF = 10  # the inversion is measured, not its encoding
+from vidinv.types import Analysis
+from vidinv.video import ShotDetector, is_image_path
 
 
 @dataclass(frozen=True)
@@ -58,9 +51,16 @@ class ReportRequest:
 
     Attributes:
         page: the HTML file; JSON and CSV go beside it under the same name.
-        every: look at every n-th frame's identity; None chooses so that it takes about 40 s.
+        every: look at every n-th frame's identity; None chooses by ``max_embeddings``.
+        max_embeddings: how often the recognition network may look, at 64 ms a time on a CPU;
+            half as often again beside suspicious frames.
+        ordinary_frames: how many frames that do not stand out are shown.
         inversion: invert the source, too, and measure what the inversion alone loses.
+        inverter: the networks of ``method`` where they are loaded already.
         edit: what the output was made with, shown as given.
+        analysis: shots and tracks of the source where they are known; only those tracks are
+            measured.
+        source_name: what the page calls the source; None is its path.
     """
 
     source: Path
@@ -68,10 +68,15 @@ class ReportRequest:
     page: Path
     pack: Pack
     every: int | None = None
-    inversion: bool = False
+    max_embeddings: int = MAX_EMBEDDINGS
+    ordinary_frames: int = MAX_REGULAR
+    inversion: bool = True
     method: str = "fse"
     device: str = "auto"
+    inverter: Inverter | None = None
     edit: Mapping[str, Any] = field(default_factory=dict)
+    analysis: Analysis | None = None
+    source_name: str | None = None
     overwrite: bool = False
 
 
@@ -84,13 +89,10 @@ def run(request: ReportRequest, *, progress: Progress | None = None) -> Report:
     """
     check_request(request)
     tune_process()
-    progress = progress or Progress()
-    with contextlib.ExitStack() as stack:
-        store = stack.enter_context(ChipStore())
-        inverted = _invert(request, stack, progress) if request.inversion else None
-        measuring = _Measuring(request, store, inverted, progress)
+    with ChipStore() as store:
+        measuring = _Measuring(request, store, progress or Progress())
         report = measuring.report()
-        write_report(report, request.page, thumbnails=_thumbnails(report, store))
+        write_report(report, request.page, thumbnails=_thumbnails(request, report, store))
     return report
 
 
@@ -113,52 +115,39 @@ def check_page(page: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{page} exists: give another page, or --overwrite to replace it")
 
 
-def _invert(request: ReportRequest, stack: contextlib.ExitStack, progress: Progress) -> Path:
-    """The inversion of the source in a temporary file that lives as long as ``stack``."""
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="vidinv-report-"))
-    suffix = ".png" if is_image_path(request.source) else ".mkv"
-    inverted = Path(folder) / f"inversion{suffix}"
-    edit = EditRequest(
-        input=request.source,
-        output=inverted,
-        pack=request.pack,
-        spec=EditSpec(method=request.method, face="all", detail=False),
-        invert_only=True,
-        device=request.device,
-        encode=EncodeOptions(crf=_NEARLY_LOSSLESS_CRF),
-    )
-    run_edit(edit, progress=progress)
-    return inverted
-
-
 class _Measuring:
     """The three passes of one report."""
 
-    def __init__(
-        self, request: ReportRequest, store: ChipStore, inverted: Path | None, progress: Progress
-    ) -> None:
+    def __init__(self, request: ReportRequest, store: ChipStore, progress: Progress) -> None:
         self.request, self.store, self.progress = request, store, progress
-        self.clips = {"source": request.source, "output": request.output}
+        self.clips = Clips(request.source, request.output)
+        self.every = request.every
         self.notes: list[str] = []
+        self.backend = dlib_backend()
         self.inversion: InversionMeter | None = None
-        if inverted is not None:
-            self.clips["inversion"] = inverted
+        if request.inversion:
+            self.inverter = request.inverter or request.pack.inverter(
+                request.method, device=choose_device(request.device)
+            )
             self.inversion = InversionMeter(request.pack.resolution)
             self.notes += self.inversion.notes
-        self.backend = dlib_backend()
-        self.sizes: dict[str, tuple[int, int]] = {}
-        self.last_seconds: dict[str, float] = dict.fromkeys(self.clips, 0.0)
 
     def report(self) -> Report:
         """Measure everything."""
         analysis = self._analyse()
+        if self.request.analysis is not None and self.every is None:
+            # All of these faces were edited: the raster is known before they are measured.
+            self.every = self._recogniser().choose_every(sum(t.num_frames for t in analysis.tracks))
         rows = self._measure(analysis)
-        changed = _changed_tracks(rows)
+        changed = changed_tracks(rows)
         if rows and not changed:
             self.notes.append("no face differs from the source: figures are over all faces")
         looked = [row for row in rows if not changed or row.track in changed]
-        recogniser, known = self._recognise(looked)
+        recogniser = self._recogniser()
+        known = recogniser.look(looked, self.every)
         standing_out = rank(rows)
+        steadiness = recogniser.steadiness(known)
+        over_tracks = mean_over_tracks(steadiness, {row.track for row in looked})
         return Report(
             source=self._facts("source", analysis),
             output=self._facts("output", analysis),
@@ -167,17 +156,21 @@ class _Measuring:
             recognition=self._recognition(known),
             shots=analysis.shots,
             frames_without_face=frames_without(analysis, analysis.tracks),
-            tracks=tuple(_track_facts(track, changed) for track in analysis.tracks),
-            summary=summarise(looked, recogniser.steadiness(known), self._strangers()),
+            tracks=self._tracks(analysis, rows, changed, steadiness),
+            summary=summarise(looked, over_tracks, self._strangers()),
             standing_out=standing_out,
             rows=tuple(sorted(rows, key=lambda row: (row.frame, row.track))),
             has_inversion=self.inversion is not None,
+            edited_only=self.request.analysis is not None,
             notes=tuple(self.notes),
         )
 
     def _analyse(self) -> Analysis:
+        if self.request.analysis is not None:
+            return self.request.analysis
+        self.clips.check_lengths()
         with contextlib.ExitStack() as stack:
-            frames = _open(self.request.source, stack)
+            frames = self.clips.source_frames(stack)
             counted = self.progress.track(frames, label="faces", total=None)
             decoded = stack.enter_context(Prefetch(counted, depth=4, name="decode"))
             return analyse(
@@ -188,79 +181,49 @@ class _Measuring:
             )
 
     def _measure(self, analysis: Analysis) -> list[FrameRow]:
+        smile = self.request.pack.smile_measure()
         meters = {
-            track.id: TrackMeter(track, self.backend, self.store) for track in analysis.tracks
+            track.id: TrackMeter(track, self.backend, self.store, smile)
+            for track in analysis.tracks
         }
-        steps = self._in_step()
+        steps = self.clips.in_step(self._invert(analysis))
         counted = self.progress.track(steps, label="measure", total=analysis.num_frames)
         first_seconds: float | None = None
         with contextlib.closing(steps):
-            for frames in counted:
-                frame = frames["source"]
+            for step in counted:
+                frame = step.frame
                 first_seconds = frame.time_seconds if first_seconds is None else first_seconds
-                pictures = {name: other.image for name, other in frames.items()}
                 for track in analysis.tracks_at(frame.index):
                     seconds = frame.time_seconds - first_seconds
-                    row = meters[track.id].observe(frame, seconds, pictures)
-                    if self.inversion is not None:
-                        self.inversion.measure(row, track.crop(frame.index), pictures)
+                    row = meters[track.id].observe(frame, seconds, step.pictures)
+                    if self.inversion is not None and track.id in step.faces:
+                        self.inversion.measure(row, step.faces[track.id])
         return [row for meter in meters.values() for row in meter.finish()]
 
-    def _in_step(self) -> Generator[dict[str, Frame], None, None]:
-        """The same frame of every clip, by name; UsageError where one ends before the others."""
-        with contextlib.ExitStack() as stack:
-            streams = [
-                stack.enter_context(Prefetch(_open(path, stack), depth=4, name=f"decode {name}"))
-                for name, path in self.clips.items()
-            ]
-            for number, frames in enumerate(itertools.zip_longest(*streams)):
-                step = dict(zip(self.clips, frames, strict=True))
-                missing = [name for name, frame in step.items() if frame is None]
-                if missing:
-                    raise self._length_error(missing, number, streams)
-                self._check_size(step)
-                yield step
+    def _invert(self, analysis: Analysis) -> Invert | None:
+        if self.inversion is None:
+            return None
+        pack = self.request.pack
+        every = self.every or 1
+        return partial(inverted, analysis=analysis, inverter=self.inverter, pack=pack, every=every)
 
-    def _length_error(
-        self, missing: Sequence[str], number: int, streams: Sequence[Iterator[Frame]]
-    ) -> UsageError:
-        """Counts the longer clip to its end, to say both lengths."""
-        longer = number + 1 + max(sum(1 for _ in stream) for stream in streams)
-        lengths = {name: number if name in missing else longer for name in self.clips}
-        source, output = self.request.source, self.request.output
-        return UsageError(
-            f"{source} has {lengths['source']} frames and {output} {lengths['output']}: "
-            "give an output together with the very clip that it was made from"
-        )
-
-    def _check_size(self, step: dict[str, Frame]) -> None:
-        sizes = {name: frame.image.shape[1::-1] for name, frame in step.items()}
-        if len(set(sizes.values())) > 1:
-            (w, h), (ow, oh) = sizes["source"], sizes["output"]
-            raise UsageError(
-                f"{self.request.source} is {w}x{h} and {self.request.output} {ow}x{oh}: "
-                "a report compares clips of the same size"
-            )
-        self.sizes = sizes
-        self.last_seconds = {name: frame.time_seconds for name, frame in step.items()}
-
-    def _recognise(self, rows: Sequence[FrameRow]) -> tuple[Recogniser, Recognised]:
+    def _recogniser(self) -> Recogniser:
         mean = self.request.pack.mean_embedding()
-        recogniser = Recogniser(
+        return Recogniser(
             self.store,
             self.backend.embedder,
             mean=0.0 if mean is None else mean.numpy(),
-            clips=tuple(self.clips),
+            clips=_clip_names(self.inversion is not None),
             counted=lambda items, label: self.progress.track(items, label=label, total=len(items)),
+            max_embeddings=self.request.max_embeddings,
         )
-        return recogniser, recogniser.look(rows, self.request.every)
 
     def _recognition(self, known: Recognised) -> Recognition:
         return Recognition(
             network=self.backend.embedder.name,
             mean_centred=self.request.pack.mean_embedding() is not None,
             every=known.every,
-            looked_at=len(known.embeddings) // len(known.clips),
+            looked_at=known.num_rows,
             refined=known.refined,
             baseline=self._baseline(),
         )
@@ -274,86 +237,44 @@ class _Measuring:
         return None if baseline is None else baseline["strangers_p5"]
 
     def _facts(self, name: str, analysis: Analysis) -> ClipFacts:
-        width, height = self.sizes[name]
-        seconds = round(self.last_seconds[name], 3)
-        return ClipFacts(str(self.clips[name]), analysis.num_frames, width, height, seconds)
+        source = self.request.source_name or str(self.clips.source)
+        path = source if name == "source" else str(self.clips.output)
+        width, height = self.clips.sizes[name]
+        seconds = round(self.clips.last_seconds[name], 3)
+        return ClipFacts(path, analysis.num_frames, width, height, seconds)
+
+    def _tracks(
+        self,
+        analysis: Analysis,
+        rows: Sequence[FrameRow],
+        changed: set[int],
+        steadiness: Mapping[int, Mapping[str, float]],
+    ) -> tuple[TrackFacts, ...]:
+        facts = []
+        for track in analysis.tracks:
+            own = [row for row in rows if row.track == track.id]
+            summary = summarise(own, steadiness.get(track.id, {}), self._strangers())
+            badness = max((row.badness for row in own), default=0.0)
+            facts.append(
+                track_facts(track, changed=track.id in changed, summary=summary, badness=badness)
+            )
+        return tuple(facts)
 
 
-def summarise(
-    rows: Sequence[FrameRow], steadiness: Mapping[str, float | None], strangers: float | None
-) -> Summary:
-    """Figures over rows; ``strangers`` is the distance from which a frame counts as a stranger."""
-    distances = _known(rows, "distance")
-    similarities = _known(rows, "similarity")
-    beyond = None if strangers is None else int((distances >= strangers).sum())
-    columns = ("flicker_source", "flicker_output", "border_source", "border_output")
-    quality = ("psnr_inversion", "ssim_inversion", "lpips_inversion")
-    means = {name: _mean(_known(rows, name)) for name in (*columns, *quality)}
-    return Summary(
-        **steadiness,
-        **means,
-        distance_median=_quantile(distances, 0.5),
-        distance_p95=_quantile(distances, 0.95),
-        similarity_median=_quantile(similarities, 0.5),
-        similarity_min=_quantile(similarities, 0.0),
-        like_strangers=beyond if len(distances) else None,
-        similarity_inversion_median=_quantile(_known(rows, "similarity_inversion"), 0.5),
-        attributes={name: _attribute(rows, name) for name in ATTRIBUTES} if rows else {},
-    )
+def _clip_names(has_inversion: bool) -> tuple[str, ...]:
+    return ("source", "output", "inversion") if has_inversion else ("source", "output")
 
 
-def _attribute(rows: Sequence[FrameRow], name: str) -> tuple[float | None, float | None]:
-    clips = ([r.source_attributes[name] for r in rows], [r.output_attributes[name] for r in rows])
-    source, output = (_quantile(np.array(values), 0.5) for values in clips)
-    return source, output
-
-
-def _known(rows: Sequence[FrameRow], column: str) -> np.ndarray:
-    values = [getattr(row, column) for row in rows]
-    return np.array([value for value in values if value is not None and np.isfinite(value)])
-
-
-def _mean(values: np.ndarray) -> float | None:
-    return float(values.mean()) if len(values) else None
-
-
-def _quantile(values: np.ndarray, share: float) -> float | None:
-    return float(np.quantile(values, share)) if len(values) else None
-
-
-def _changed_tracks(rows: Sequence[FrameRow]) -> set[int]:
-    return {
-        r.track
-        for r in rows
-        if r.change is not None
-        and r.change_beside is not None
-        and r.change - r.change_beside > _CHANGED_LEVELS
-    }
-
-
-def _track_facts(track: FaceTrack, changed: set[int]) -> TrackFacts:
-    filled_in = int((~track.measured_T).sum())
-    return TrackFacts(
-        track.id,
-        track.shot,
-        track.first,
-        track.last,
-        track.num_frames,
-        filled_in,
-        track.id in changed,
-    )
-
-
-def _thumbnails(report: Report, store: ChipStore) -> list[Thumbnail]:
-    names = ("source", "output", "inversion") if report.has_inversion else ("source", "output")
+def _thumbnails(request: ReportRequest, report: Report, store: ChipStore) -> list[Thumbnail]:
+    names = _clip_names(report.has_inversion)
     return [
-        Thumbnail.of(row, {name: store.chip(row.track, row.frame, name) for name in names})
-        for row in choose_thumbnails(report)
+        Thumbnail.of(
+            row,
+            {
+                name: store.chip(row.track, row.frame, name)
+                for name in names
+                if store.has(row.track, row.frame, name)
+            },
+        )
+        for row in choose_thumbnails(report, regular=request.ordinary_frames)
     ]
-
-
-def _open(path: Path, stack: contextlib.ExitStack) -> Iterator[Frame]:
-    """Frames of a clip or the one of a picture; the reader lives as long as ``stack``."""
-    if is_image_path(path):
-        return iter([Frame(index=0, pts=0, time_base=Fraction(1), image=read_image(path))])
-    return iter(stack.enter_context(open_reader(path)))

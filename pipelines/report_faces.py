@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import IO
 
@@ -20,18 +21,16 @@ from vidinv.faces import FaceRegion, extract_crop, face_mask, named_alignment
 from vidinv.faces.chips import refine_landmarks
 from vidinv.faces.crops import as_uint8
 from vidinv.faces.protocols import Backend, Points
-from vidinv.metrics.attributes import geometry, normalised_landmarks
+from vidinv.metrics.attributes import SmileMeasure, geometry, normalised_landmarks
 from vidinv.metrics.temporal import NeighbourDifference
 from vidinv.report.model import FrameRow
+from vidinv.report.ranking import REACH
 from vidinv.types import Crop, FaceTrack, Frame, Image
 
 CHIP_PX = 256  # the recognition net looks at 150 px of about 230 in it
 _JPEG_QUALITY = 95
 _FLOW_PX = 160  # flow of a face costs 2 ms here
 _POP_PX = 48
-# Frames on either side of a running median: half a second, so that a fault of up to 12 frames in
-# 25 is still the exception.
-POP_REACH = 12
 _ON_FACE, _OFF_FACE = 0.98, 0.02  # of the mask; between them lies the border
 
 Picture = npt.NDArray[np.uint8]
@@ -72,6 +71,10 @@ class ChipStore:
         self._file.seek(end)
         return as_uint8(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1])
 
+    def has(self, track: int, frame: int, name: str) -> bool:
+        """Whether there is such a chip; the inversion's are made for some frames only."""
+        return (track, frame, name) in self._places
+
     def points(self, track: int, frame: int) -> Points:
         """``[68, 2]`` landmarks of the source in chip pixels."""
         return self._points[track, frame]
@@ -88,16 +91,27 @@ class _Change:
 
 
 class TrackMeter:
-    """Measures one track; ``observe`` in frame order, then ``finish``."""
+    """Measures one track; ``observe`` in frame order, then ``finish``.
 
-    def __init__(self, track: FaceTrack, backend: Backend, store: ChipStore) -> None:
+    Args:
+        smile: the pack's; None measures no smile but the mouth's geometry.
+    """
+
+    def __init__(
+        self,
+        track: FaceTrack,
+        backend: Backend,
+        store: ChipStore,
+        smile: SmileMeasure | None = None,
+    ) -> None:
         self.track, self._backend, self._store = track, backend, store
+        self._smile = smile
         self._differ = NeighbourDifference()
-        self._window: deque[_Change] = deque(maxlen=2 * POP_REACH + 1)
+        self._window: deque[_Change] = deque(maxlen=2 * REACH + 1)
         self._waiting: deque[_Change] = deque()
         self.rows: list[FrameRow] = []
 
-    def observe(self, frame: Frame, seconds: float, pictures: dict[str, Image]) -> FrameRow:
+    def observe(self, frame: Frame, seconds: float, pictures: Mapping[str, Image]) -> FrameRow:
         """Measure the face in ``pictures`` (source, output and, if made, inversion)."""
         landmarks, crop = self.track.landmarks(frame.index), self.track.crop(frame.index)
         square = named_alignment("ffhq").crop(landmarks)
@@ -148,7 +162,10 @@ class TrackMeter:
         gray = as_uint8(cv2.cvtColor(chip, cv2.COLOR_RGB2GRAY))
         side_px = named_alignment("tight").crop(points).side_px
         found = refine_landmarks(gray, points, side_px, self._backend)[None]
-        return {name: float(values[0]) for name, values in measure_shape(found).items()}
+        shape = measure_shape(found)
+        if self._smile is not None:
+            shape["smile"] = self._smile(found)
+        return {name: float(values[0]) for name, values in shape.items()}
 
     def _pop(self, row: FrameRow, chips: dict[str, Picture], mask: Mask) -> None:
         source, output = (_resized(chips[name], _POP_PX) for name in ("source", "output"))
@@ -157,14 +174,14 @@ class TrackMeter:
         entry = _Change(row, change, small >= _ON_FACE, _border(small))
         self._window.append(entry)
         self._waiting.append(entry)
-        if len(self._waiting) > POP_REACH:
+        if len(self._waiting) > REACH:
             self._settle(self._waiting.popleft())
 
     def _settle(self, entry: _Change) -> None:
         near = [
             other.difference
             for other in self._window
-            if abs(other.row.frame - entry.row.frame) <= POP_REACH
+            if abs(other.row.frame - entry.row.frame) <= REACH
         ]
         usual = np.median(near, axis=0)
         departure = np.abs(entry.difference - usual).mean(2)

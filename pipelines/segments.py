@@ -9,24 +9,20 @@ saved, and a segment needs the plan and the source file only. Segments begin whe
 from __future__ import annotations
 
 import contextlib
-import json
 import math
-import os
-import secrets
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from pipelines.parallel import Prefetch
+from vidinv.arrays import read_arrays, write_arrays
 from vidinv.compose import Composer
 from vidinv.errors import DecodeError
-from vidinv.stages import FaceEditor, FrameComposer, chunk_length, chunked
+from vidinv.stages import FaceEditor, FrameComposer, chunked
 from vidinv.types import Analysis, FaceTrack, Frame, Image
 from vidinv.video import Part, VideoInfo
 
@@ -60,6 +56,7 @@ class ClipPlan:
         times_T2: ``[T, 2]`` int64: pts and duration of each frame, in the clip's time base.
         exact_times: the file gives every frame its time, so that it can be sought.
         num_tracks: face tracks found, chosen or not.
+        key: what decided it (``pipelines.latents``), kept with it on disk.
     """
 
     info: VideoInfo
@@ -68,34 +65,25 @@ class ClipPlan:
     exact_times: bool
     num_tracks: int
     segments: tuple[Segment, ...]
+    key: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def start_seconds(self) -> float:
         return float(int(self.times_T2[0, 0]) * self.info.time_base)
 
+    @property
+    def whole(self) -> Segment:
+        """The clip as one segment."""
+        return Segment(0, 0, 0, self.analysis.num_frames - 1)
+
+    def unedited(self) -> ClipPlan:
+        """The same clip with nothing to edit."""
+        return replace(self, analysis=replace(self.analysis, tracks=()), segments=())
+
     def part(self, segment: Segment) -> Part:
         """What to read for a segment."""
         pts = int(self.times_T2[segment.lead, 0]) if self.exact_times else None
         return Part(segment.lead, segment.last - segment.lead + 1, pts)
-
-
-class FrameTimes:
-    """Remembers time and chunk length of the frames that go by."""
-
-    def __init__(self) -> None:
-        self.chunk_frames = 1
-        self._times: list[tuple[int, int]] = []
-
-    def watch(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        for frame in frames:
-            if not self._times:
-                self.chunk_frames = chunk_length(frame)
-            self._times.append((frame.pts, frame.duration))
-            yield frame
-
-    def array(self) -> npt.NDArray[np.int64]:
-        """``[T, 2]``: pts and duration."""
-        return np.array(self._times, np.int64).reshape(-1, 2)
 
 
 def plan_segments(
@@ -167,7 +155,7 @@ def _checked(frames: Iterable[Frame], plan: ClipPlan, segment: Segment) -> Itera
     if expected != segment.last + 1:
         raise DecodeError(
             f"{plan.info.path}: frame {expected} is not what it was at the analysis; "
-            "the file was changed during the run"
+            "the file was changed since"
         )
 
 
@@ -177,7 +165,7 @@ def save_plan(path: Path, plan: ClipPlan) -> None:
     for track in plan.analysis.tracks:
         for name in _TRACK_ARRAYS:
             if (value := getattr(track, name)) is not None:
-                arrays[f"{track.id}.{name}"] = np.ascontiguousarray(value)
+                arrays[f"{track.id}.{name}"] = value
     facts = {
         "info": plan.info.to_json(),
         "exact_times": plan.exact_times,
@@ -185,20 +173,19 @@ def save_plan(path: Path, plan: ClipPlan) -> None:
         "shots": plan.analysis.shots,
         "tracks": [[track.id, track.shot, track.first] for track in plan.analysis.tracks],
         "segments": [asdict(segment) for segment in plan.segments],
+        "key": plan.key,
     }
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        save_file(arrays, temporary, metadata={"plan": json.dumps(facts)})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_arrays(path, arrays, facts)
 
 
 def load_plan(path: Path) -> ClipPlan:
-    """The inverse of ``save_plan``."""
-    with safe_open(path, framework="np") as file:
-        facts = json.loads(file.metadata()["plan"])
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    """The inverse of ``save_plan``.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DecodeError: it is not as it was written.
+    """
+    arrays, facts = read_arrays(path)
     tracks = tuple(_track(arrays, *ids) for ids in facts["tracks"])
     shots = tuple((first, last) for first, last in facts["shots"])
     times = arrays["times_T2"]
@@ -209,6 +196,7 @@ def load_plan(path: Path) -> ClipPlan:
         exact_times=facts["exact_times"],
         num_tracks=facts["num_tracks"],
         segments=tuple(Segment(**segment) for segment in facts["segments"]),
+        key=facts["key"],
     )
 
 

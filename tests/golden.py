@@ -25,6 +25,12 @@ RULES: dict[str, Any] = {
 }
 
 
+def _fill(item: dict[str, Any], x: np.ndarray) -> np.ndarray:
+    if item["rule"] == "fan_in_he":
+        return x / np.float32(np.sqrt(item["fan_in"] / 2))
+    return RULES[item["rule"]](x)
+
+
 class GoldenCase:
     """One case: its weights, inputs and outputs, by name."""
 
@@ -42,7 +48,7 @@ class GoldenCase:
                 value = self.arrays[f"keep/{network}/{key}"]
             else:
                 salted = self.salt + entry["seed_prefix"] + key
-                value = RULES[item["rule"]](_normal(salted, item["shape"]))
+                value = _fill(item, _normal(salted, item["shape"]))
             state[key] = torch.from_numpy(np.array(value))
         return state
 

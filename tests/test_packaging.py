@@ -41,7 +41,8 @@ def modules() -> list[str]:
 
 
 def test_public_names():
-    assert vidinv.__all__ == ["ClipResult", "__version__", "edit", "invert", "load_pack"]
+    names = ["ClipResult", "__version__", "batch", "edit", "invert", "load_latents", "load_pack"]
+    assert vidinv.__all__ == names
     for name in vidinv.__all__:
         assert getattr(vidinv, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'edti'"):

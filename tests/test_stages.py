@@ -23,8 +23,6 @@ from vidinv.stages import (
 )
 from vidinv.types import Analysis, EditSpec, FaceTrack, Frame
 
-SIDE = 32
-
 
 def frames(count: int, *, size: int = 64, dtype=np.uint8) -> list[Frame]:
     rng = np.random.default_rng(0)
@@ -52,15 +50,15 @@ def pack(tmp_path_factory):
     return load_pack(write_tiny_pack(tmp_path_factory.mktemp("packs") / "tiny"))
 
 
-def make_editor(pack, tracks, *, attributes=None, detail=True, feature_scale=1.0) -> FaceEditor:
+def make_editor(pack, tracks, *, attributes=None, detail=True, saved=None) -> FaceEditor:
     attributes = {"smile": ((0.0, 1.0),)} if attributes is None else attributes
     return FaceEditor(
         pack.inverter(),
+        pack=pack,
         directions=pack.directions() if attributes else None,
         spec=EditSpec(attributes=attributes, detail=detail),
         tracks=tracks,
-        resolution=SIDE,
-        feature_scale=feature_scale,
+        saved=saved,
     )
 
 
@@ -88,6 +86,26 @@ def test_a_face_is_edited_in_just_the_frames_of_its_track(pack):
     composed = list(FrameComposer(detail=False).process(iter(chunks)))
     changed = [not np.array_equal(a.image, b) for a, b in composed]
     assert changed == edited
+
+
+def test_a_face_that_goes_inside_its_shot_fades_and_one_at_a_cut_does_not(pack):
+    """No jump where a track ends; the first frame of the shot has all of the edit."""
+    shots, source = [(0, 39)], frames(40)
+    chunks = list(make_editor(pack, [track(0, 29)]).process(chunked(source, shots)))
+    whole = [image for _, image in FrameComposer(detail=False).process(chunks)]
+    faded = [image for _, image in FrameComposer(detail=False, shots=shots).process(chunks)]
+    change = [
+        [
+            np.abs(image.astype(int) - f.image).mean()
+            for image, f in zip(images, source, strict=True)
+        ]
+        for images in (whole, faded)
+    ]
+    shares = np.array(change[1][:30]) / np.array(change[0][:30])
+    assert np.allclose(shares[:22], 1.0)
+    assert np.all(np.diff(shares[21:]) < 0)
+    assert shares[29] < 0.1
+    assert change[1][30:] == [0.0] * 10
 
 
 def test_the_same_faces_come_out_whatever_is_read_before(pack):
@@ -128,16 +146,17 @@ def test_without_directions_the_inversion_itself_is_shown(pack):
         assert np.abs(face.rendered - face.source_crop).mean() > 1
 
 
-def test_only_detail_edits_take_the_packs_share_of_the_feature_code(pack):
+def test_only_detail_edits_take_the_packs_share_of_the_feature_code(tmp_path):
     smile = {"smile": ((0.0, 1.0),)}
     rendered = {}
     for scale in (1.0, 0.5):
+        pack = load_pack(write_tiny_pack(tmp_path / str(scale), edit_feature_scale=scale))
         for name, how in {
             "invert": {"attributes": {}},
             "paste": {"attributes": smile, "detail": False},
             "detail": {"attributes": smile},
         }.items():
-            editor = make_editor(pack, [track(0, 0)], feature_scale=scale, **how)
+            editor = make_editor(pack, [track(0, 0)], **how)
             (chunk,) = editor.process(chunked(frames(1), [(0, 0)]))
             rendered[name, scale] = chunk.faces[0][0].rendered
     assert np.array_equal(rendered["invert", 1.0], rendered["invert", 0.5])

@@ -15,6 +15,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -209,6 +210,16 @@ def calibrate(
     return scaled, effects
 
 
+def smile_tensors(
+    measure: SmileMeasure, landmarks_M682: npt.NDArray[np.floating]
+) -> dict[str, Tensor]:
+    """``SmileMeasure`` as a pack stores it: float16 weights, the mean score kept by the bias."""
+    weights = torch.from_numpy(measure.weights).half()
+    rounded = SmileMeasure(weights.double().numpy(), 0.0)
+    bias = (measure(landmarks_M682) - rounded(landmarks_M682)).mean()
+    return {"smile_weights": weights, "smile_bias": torch.tensor([bias])}
+
+
 def reconstruction(
     inverter: FeatureStyleInverter, data: FaceArrays, indices: np.ndarray
 ) -> dict[str, float]:
@@ -256,7 +267,10 @@ def build(job: Job) -> dict[str, Any]:
         "generator.safetensors": models.generator.state_dict(),
         "fse.safetensors": models.encoder.state_dict(),
         "directions.safetensors": scaled,
-        "identity.safetensors": {"mean_embedding": torch.from_numpy(embeddings.mean(0))},
+        "identity.safetensors": {
+            "mean_embedding": torch.from_numpy(embeddings.mean(0)),
+            **smile_tensors(meter.smile, data.landmarks_M[train]),
+        },
     }
     write_pack(job.out, describe(settings.name, config, models.images_seen, metrics), tensors)
     return metrics

@@ -106,11 +106,10 @@ def edit(
     for stranger in strangers:
         editor = FaceEditor(
             inverter,
+            pack=pack,
             directions=pack.directions() if strengths else None,
             spec=spec,
             tracks=[stranger.track],
-            resolution=pack.resolution,
-            feature_scale=pack.edit_feature_scale,
         )
         chunks = list(editor.process([[stranger.frame]]))
         ((_, picture),) = FrameComposer(detail=detail).process(chunks)

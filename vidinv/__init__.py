@@ -13,14 +13,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vidinv.api import edit, invert
+    from vidinv.api import batch, edit, invert
+    from vidinv.latents import load_latents
     from vidinv.packs import load_pack
     from vidinv.types import ClipResult
 
 __version__ = "0.1.0"
-__all__ = ["ClipResult", "__version__", "edit", "invert", "load_pack"]
+__all__ = ["ClipResult", "__version__", "batch", "edit", "invert", "load_latents", "load_pack"]
 
-_HOMES = {"edit": "api", "invert": "api", "load_pack": "packs", "ClipResult": "types"}
+_HOMES = {
+    "batch": "api",
+    "edit": "api",
+    "invert": "api",
+    "load_latents": "latents",
+    "load_pack": "packs",
+    "ClipResult": "types",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The user's door from Python: ``edit``, ``invert`` and ``write_report``.
+"""The user's door from Python: ``edit``, ``invert``, ``batch`` and ``write_report``.
 
 This file and cli.py are the only ones in vidinv that may reach pipelines and training, lazily.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vidinv.editing.schedules import check_keyframes
 from vidinv.errors import UsageError
@@ -17,6 +17,7 @@ from vidinv.types import ClipResult, EditSpec
 from vidinv.video import EncodeOptions
 
 if TYPE_CHECKING:
+    from pipelines.batch.result import BatchResult
     from pipelines.meter import Progress
     from vidinv.report import Report
 
@@ -37,6 +38,7 @@ def edit(
     seed: int = 0,
     encode: EncodeOptions | None = None,
     overwrite: bool = False,
+    latents: PathLike | None = None,
     progress: Progress | None = None,
 ) -> ClipResult:
     """Edit the faces of a clip or still picture and write the result to ``output``.
@@ -52,6 +54,8 @@ def edit(
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         encode: encoder, preset and quality; defaults suit the container that ``output`` names.
         overwrite: replace an existing output.
+        latents: folder where analysis and inversion of the clip are kept, so that another edit of
+            it needs neither (docs/LATENTS.md).
         progress: ``pipelines.meter.Progress(quiet=False)`` draws bars on stderr.
 
     Returns:
@@ -70,7 +74,7 @@ def edit(
         detail=detail,
         seed=seed,
     )
-    return _run(input, output, pack, spec, False, device, encode, overwrite, progress)
+    return _run(input, output, pack, spec, False, device, encode, overwrite, latents, progress)
 
 
 def invert(
@@ -84,11 +88,47 @@ def invert(
     seed: int = 0,
     encode: EncodeOptions | None = None,
     overwrite: bool = False,
+    latents: PathLike | None = None,
     progress: Progress | None = None,
 ) -> ClipResult:
     """Paste back what the inversion alone gives: no edit, no detail transfer; else as ``edit``."""
     spec = EditSpec(method=method, face=str(face), detail=False, seed=seed)
-    return _run(input, output, pack, spec, True, device, encode, overwrite, progress)
+    return _run(input, output, pack, spec, True, device, encode, overwrite, latents, progress)
+
+
+def batch(
+    inputs: PathLike | Sequence[PathLike],
+    output: PathLike,
+    *,
+    attributes: Mapping[str, Strength] | None = None,
+    **options: Any,
+) -> BatchResult:
+    """Edit many clips and pictures on Ray and write the results below the folder ``output``.
+
+    Args:
+        inputs: files, folders, globs, manifests, or URLs of them (docs/CLUSTER.md).
+        attributes: as for ``edit``; for clips whose manifest row gives none.
+        options: further fields of ``pipelines.batch.run.BatchRequest``, for instance ``address``,
+            ``resume``, ``num_workers``, ``latents``, ``report``, ``quiet`` (True here).
+
+    Returns:
+        A row for each clip, failed ones included, and timings. A Ray that this process has started
+        or joined before is used, and left running.
+
+    Raises:
+        UsageError: inputs or options that cannot be meant, an earlier run in the way.
+        VidinvError: a run that cannot go on; ``resume=True`` continues it.
+    """
+    from pipelines.batch.run import BatchRequest, run
+
+    names = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
+    request = BatchRequest(
+        [str(name) for name in names],
+        Path(output),
+        {name: _keyframes(name, value) for name, value in (attributes or {}).items()},
+        **options,
+    )
+    return run(request)
 
 
 def write_report(
@@ -98,7 +138,7 @@ def write_report(
     *,
     pack: str | Path | Pack = DEFAULT_PACK,
     every: int | None = None,
-    inversion: bool = False,
+    inversion: bool = True,
     method: str = "fse",
     device: str = "auto",
     edit: Mapping[str, object] | None = None,
@@ -109,7 +149,7 @@ def write_report(
 
     Args:
         page: the HTML file; ``.json`` and ``.csv`` of the same name go beside it.
-        pack: names the face crop, and holds the mean embedding that cosines are centred on.
+        pack: names the face crop, inverts, and holds what identity and smile are measured with.
         every: look at the identity of every n-th frame; None: so that it takes about 40 s.
         inversion: also invert the source, and measure what the inversion alone loses.
         method: inversion method of ``inversion``.
@@ -146,9 +186,11 @@ def _run(
     device: str,
     encode: EncodeOptions | None,
     overwrite: bool,
+    latents: PathLike | None,
     progress: Progress | None,
 ) -> ClipResult:
     from pipelines.edit import EditRequest, run
+    from pipelines.latents import clip_folder
 
     request = EditRequest(
         input=Path(input),
@@ -159,6 +201,7 @@ def _run(
         device=device,
         encode=encode or EncodeOptions(),
         overwrite=overwrite,
+        latents=None if latents is None else clip_folder(Path(latents), Path(input).name),
     )
     return run(request, progress=progress)
 

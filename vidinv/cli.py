@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -112,13 +113,25 @@ def _add_batch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="clips, folders, globs, or CSV/JSONL manifests with input, attributes, strength, face",
+        help="clips, pictures, folders, globs, or CSV/JSONL manifests (input, output, attributes, "
+        "strength, face); paths or URLs: s3://, gs://, https://, zip://a.mp4::file:///x.zip",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
     _add_attributes(parser)
     _add_model_options(parser)
     parser.add_argument("--address", default=None, metavar="auto|HOST:PORT", help="Ray cluster")
     parser.add_argument("--workers", type=int, default=None, help="processes (default: one a CPU)")
+    parser.add_argument(
+        "--gpu-workers", type=int, default=None, help="processes with a GPU (default: one a GPU)"
+    )
+    parser.add_argument(
+        "--worker-cpus", type=float, default=None, help="CPUs that a worker reserves (default: 0.5)"
+    )
+    parser.add_argument(
+        "--dashboard", action="store_true", help="start Ray's dashboard and print its address"
+    )
+    parser.add_argument("--report", action="store_true", help="compare each clip with its source")
+    _add_inversion(parser)
     parser.add_argument("--resume", action="store_true", help="do what an earlier run left")
     parser.add_argument("--restart", action="store_true", help="do all of it again")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
@@ -152,14 +165,21 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         metavar="N",
         help="look at the identity of every Nth frame (default: so that it takes about 40 s)",
     )
-    parser.add_argument(
-        "--inversion", action="store_true", help="also measure what the inversion alone loses"
-    )
-    parser.add_argument("--method", default="fse", help="of --inversion (default: fse)")
+    _add_inversion(parser)
+    parser.add_argument("--method", default="fse", help="of the inversion (default: fse)")
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing page")
+
+
+def _add_inversion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--inversion",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="in the report, also invert the source and measure what the inversion alone loses",
+    )
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -176,6 +196,13 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--encoder", default=None, help="video encoder (default: by container)")
     parser.add_argument("--preset", default=None, help="the encoder's speed preset")
     parser.add_argument("--crf", type=int, default=None, help="constant quality, lower is better")
+    parser.add_argument(
+        "--latents",
+        type=Path,
+        default=None,
+        metavar="FOLDER",
+        help="keep analysis and inversions there; the next edit of the same clips starts from them",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
 
@@ -244,7 +271,7 @@ def edit(options: argparse.Namespace) -> None:
         detail=not options.no_detail,
         **_run_arguments(options),
     )
-    _report_run(options, result)
+    _report_run(options, result, inversion=True)
     _print_result(options, result)
 
 
@@ -254,7 +281,7 @@ def invert(options: argparse.Namespace) -> None:
     from vidinv import api
 
     result = api.invert(options.input, options.output, **_run_arguments(options))
-    _report_run(options, result)
+    _report_run(options, result, inversion=False)  # it is the output itself
     _print_result(options, result)
 
 
@@ -290,7 +317,7 @@ def _check_report(options: argparse.Namespace) -> None:
         check_page(options.report, overwrite=options.overwrite)
 
 
-def _report_run(options: argparse.Namespace, result: ClipResult) -> None:
+def _report_run(options: argparse.Namespace, result: ClipResult, *, inversion: bool) -> None:
     """The report of a run that has just ended."""
     if options.report is None:
         return
@@ -303,6 +330,9 @@ def _report_run(options: argparse.Namespace, result: ClipResult) -> None:
         options.output,
         options.report,
         pack=options.pack or DEFAULT_PACK,
+        inversion=inversion,
+        method=result.method,
+        device=options.device,
         edit={**result.attributes, "method": result.method},
         overwrite=options.overwrite,
         progress=Progress(quiet=options.quiet),
@@ -319,16 +349,12 @@ def batch(options: argparse.Namespace) -> int:
     if options.dry_run:
         print("\n".join(plan(request)))
         return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended in order, as by Ctrl-C
     try:
         result = run(request)
     except KeyboardInterrupt:
         print("vidinv: interrupted; --resume does what is missing", file=sys.stderr)
         return EXIT_INTERRUPTED
-    if not options.quiet:
-        for row in result.quarantined:
-            print(f"vidinv: {row['input']}: {row['stage']}: {row['cause']}", file=sys.stderr)
-        done, count = len(result.rows) - len(result.quarantined), len(result.rows)
-        print(f"{result.manifest}: {done} of {count} clips done", file=sys.stderr)
     if options.json:
         print(json.dumps(result.as_dict()))
     return EXIT_QUARANTINED if result.quarantined else 0
@@ -340,7 +366,7 @@ def _batch_request(options: argparse.Namespace) -> BatchRequest:
     from vidinv.packs import DEFAULT_PACK
     from vidinv.video import EncodeOptions
 
-    optional = ("segment_frames", "stall_seconds")
+    optional = ("segment_frames", "stall_seconds", "worker_cpus")
     return BatchRequest(
         inputs=options.inputs,
         output=options.output,
@@ -353,9 +379,14 @@ def _batch_request(options: argparse.Namespace) -> BatchRequest:
         device=options.device,
         encode=EncodeOptions(encoder=options.encoder, preset=options.preset, crf=options.crf),
         address=options.address,
+        report=options.report,
+        inversion=options.inversion,
         resume=options.resume,
         restart=options.restart,
+        latents=options.latents,
         num_workers=options.workers,
+        num_gpu_workers=options.gpu_workers,
+        dashboard=options.dashboard,
         quiet=options.quiet,
         **{name: value for name in optional if (value := getattr(options, name)) is not None},
     )
@@ -392,6 +423,7 @@ def _run_arguments(options: argparse.Namespace) -> dict:  # type: ignore[type-ar
         "seed": options.seed,
         "encode": EncodeOptions(encoder=options.encoder, preset=options.preset, crf=options.crf),
         "overwrite": options.overwrite,
+        "latents": options.latents,
         "progress": Progress(quiet=options.quiet),
     }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +20,12 @@ from vidinv.editing.directions import Directions
 from vidinv.editing.schedules import strength_at
 from vidinv.faces import extract_crop, face_mask
 from vidinv.inversion import Inverter
+from vidinv.packs import Pack
 from vidinv.types import Analysis, Crop, EditSpec, FaceTrack, Frame, Image, Inversion
 
 MAX_CHUNK_FRAMES = 8
 MAX_CHUNK_BYTES = 64 * 2**20  # a few chunks are in flight at once
+FADE_FRAMES = 8  # a third of a second
 Float32 = npt.NDArray[np.float32]
 
 
@@ -70,31 +73,49 @@ def chunked(frames: Iterable[Frame], shots: Sequence[tuple[int, int]]) -> Iterat
         yield chunk
 
 
+class SavedInversions(Protocol):
+    """Where inversions of an earlier run are found, and those of this one are kept.
+
+    ``frames`` are the consecutive frames of a chunk; ``features`` says whether feature codes are
+    wanted: an inversion that was made without them does not serve where they are.
+    """
+
+    def get(self, track: int, frames: range, *, features: bool) -> Inversion | None:
+        """What was kept; None where it is to be computed."""
+
+    def put(self, track: int, frames: range, inversion: Inversion, *, features: bool) -> None:
+        """Keep what was computed; frames come in order."""
+
+
 class FaceEditor:
     """Second stage: crops, inversion and rendering of the selected tracks, chunk by chunk.
 
+    Pictures whose difference detail transfer carries over take the pack's share of the feature code
+    (``edit_feature_scale``), pictures that are pasted all of it.
+
     Args:
+        pack: whose networks ``inverter`` runs.
         directions: None inverts only: the edited picture is the rendered one, pasted as it is.
-        feature_scale: share of the feature code in the pictures whose difference detail transfer
-            carries over (a pack's property); pictures that are pasted take all of it.
         start_seconds: time of the clip's first frame; keyframes count from there.
+        saved: None computes every inversion and keeps none.
     """
 
     def __init__(
         self,
         inverter: Inverter,
         *,
+        pack: Pack,
         directions: Directions | None,
         spec: EditSpec,
         tracks: Sequence[FaceTrack],
-        resolution: int,
-        feature_scale: float = 1.0,
         start_seconds: float = 0.0,
+        saved: SavedInversions | None = None,
     ) -> None:
         self.inverter, self.directions, self.spec = inverter, directions, spec
-        self.feature_scale = feature_scale if directions is not None and spec.detail else 1.0
-        self.tracks, self.resolution = tracks, resolution
-        self.start_seconds = start_seconds
+        carried = directions is not None and spec.detail
+        self.feature_scale = pack.edit_feature_scale if carried else 1.0
+        self.tracks, self.resolution = tracks, pack.resolution
+        self.start_seconds, self.saved = start_seconds, saved
 
     def process(self, chunks: Iterable[list[Frame]]) -> Iterator[Chunk]:
         """Edit the faces of every chunk; frames without a selected face pass through."""
@@ -115,12 +136,24 @@ class FaceEditor:
             for frame, crop in zip(frames, crops, strict=True)
         ]
         landmarks = [track.landmarks(frame.index) for frame in frames]
-        rendered, edited = self._render(np.stack(sources), frames)
+        inversion = self._invert(track, np.stack(sources), frames)
+        rendered, edited = self._render(inversion, frames)
         rows = zip(crops, landmarks, sources, rendered, edited, strict=True)
         return [FaceEdit(track, *row) for row in rows]
 
-    def _render(self, sources_NRR3: Float32, frames: list[Frame]) -> tuple[Float32, Float32]:
-        inversion = self.inverter.encode(to_tensor(sources_NRR3), None)
+    def _invert(self, track: FaceTrack, sources_NRR3: Float32, frames: list[Frame]) -> Inversion:
+        indices = range(frames[0].index, frames[-1].index + 1)
+        features = self.feature_scale != 0
+        if self.saved is not None:
+            inversion = self.saved.get(track.id, indices, features=features)
+            if inversion is not None:
+                return inversion
+        inversion = self.inverter.encode(to_tensor(sources_NRR3), None, features=features)
+        if self.saved is not None:
+            self.saved.put(track.id, indices, inversion, features=features)
+        return inversion
+
+    def _render(self, inversion: Inversion, frames: list[Frame]) -> tuple[Float32, Float32]:
         inversion = inversion.with_feature_scale(self.feature_scale)
         rendered = to_array(self.inverter.render(inversion, inversion.latents_NLD, None))
         if self.directions is None:
@@ -142,19 +175,25 @@ class FaceEditor:
 
 
 class FrameComposer:
-    """Third stage: paste the edited faces of each frame; one ``Composer`` per track."""
+    """Third stage: paste the edited faces of each frame; one ``Composer`` per track.
 
-    def __init__(self, *, detail: bool) -> None:
-        self.detail = detail
+    Args:
+        shots: a face that comes or goes inside its shot fades over ``FADE_FRAMES`` instead of
+            jumping; None paints every face in full.
+    """
+
+    def __init__(self, *, detail: bool, shots: Sequence[tuple[int, int]] | None = None) -> None:
+        self.detail, self.shots = detail, shots
         self._composers: dict[int, Composer] = {}
 
     def process(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Frame, Image]]:
         """Source frame and composed picture, frame by frame."""
         for chunk in chunks:
             for frame, faces in zip(chunk.frames, chunk.faces, strict=True):
-                yield frame, self._compose(frame.image, faces)
+                yield frame, self._compose(frame, faces)
 
-    def _compose(self, image: Image, faces: list[FaceEdit]) -> Image:
+    def _compose(self, frame: Frame, faces: list[FaceEdit]) -> Image:
+        image = frame.image
         present = {face.track.id for face in faces}
         # A track has no gaps, so a composer whose face is gone is never needed again.
         self._composers = {k: c for k, c in self._composers.items() if k in present}
@@ -167,8 +206,22 @@ class FrameComposer:
                 rendered=face.rendered,
                 edited=face.edited,
                 mask=face_mask(face.landmarks, crop=face.crop, size_px=len(face.edited)),
+                share=self._share(face.track, frame.index),
             )
         return image
+
+    def _share(self, track: FaceTrack, index: int) -> float:
+        """1 well inside the track and at the cuts of its shot, less near its other ends."""
+        if self.shots is None:
+            return 1.0
+        first, last = self.shots[track.shot]
+        frames = FADE_FRAMES
+        if track.first > first:
+            frames = min(frames, index - track.first)
+        if track.last < last:
+            frames = min(frames, track.last - index)
+        share = (frames + 1) / (FADE_FRAMES + 1)
+        return share * share * (3.0 - 2.0 * share)
 
 
 def frames_without(analysis: Analysis, tracks: Sequence[FaceTrack]) -> int:

@@ -1,81 +1,118 @@
-"""Which clips a run edits, and where each output goes.
+"""Which clips and pictures a run edits, and where each output goes.
 
-Inputs are files, folders, globs, and manifests (CSV or JSONL with a row for each clip). Outputs
-mirror the tree of the inputs below the output folder; two inputs never share one output, no output
-lies elsewhere, and none replaces an input.
+Inputs are files, folders, globs and manifests, on this machine or as URLs. Outputs mirror the tree
+of the inputs below the output folder; two inputs never share one output, no output lies elsewhere,
+and none replaces an input. What is no file that can be read (a FIFO, a broken link) is taken all
+the same: it ends as a row of the run's manifest, and is not left out.
 """
 
 from __future__ import annotations
 
-import csv
 import glob
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from pipelines.batch.jobs import Job, Keyframes
-from vidinv.editing.schedules import check_keyframes, parse_attributes
+from pipelines.batch import remote
+from pipelines.batch.jobs import Job
+from pipelines.batch.journal import WORK_FOLDER
+from pipelines.batch.manifests import Attributes, Default, check_face, is_manifest, read_manifest
+from pipelines.batch.sources import absolute, file_stamp, is_url, local_path, shown
 from vidinv.errors import UsageError
+from vidinv.video import is_image_path
 from vidinv.video.writer import FORMATS
 
-# Extensions taken from folders and globs; a file that is named by itself may have any.
+# Extensions taken from folders and globs, besides those of pictures; a file that is named by itself
+# may have any.
 CLIP_SUFFIXES = (
     *FORMATS,
     *(".mpg", ".mpeg", ".avi", ".wmv", ".flv", ".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".mxf"),
 )
-MANIFEST_SUFFIXES = (".csv", ".jsonl")
-FIELDS = ("input", "output", "attributes", "strength", "face")
-
-Attributes = Mapping[str, Keyframes]
+# Most file systems allow 255; a name is longer while its file is written.
+MAX_NAME_BYTES = 230
 
 
 def find_jobs(
-    inputs: Sequence[str], *, output: Path, attributes: Attributes, face: str = "largest"
+    inputs: Sequence[str],
+    *,
+    output: Path,
+    attributes: Attributes,
+    face: str = "largest",
+    attribute_names: Collection[str] | None = None,
 ) -> tuple[Job, ...]:
-    """The clips of a run, in order of their outputs.
+    """The clips and pictures of a run, in order of their outputs.
 
     Args:
         inputs: files, folders, globs or manifests, as typed.
-        output: folder of the outputs.
+        output: folder of the outputs; what lies in it is no input.
         attributes, face: for clips whose manifest row gives none.
+        attribute_names: those that there are, to refuse others in manifests with their line.
 
     Raises:
         UsageError: an input that is not there, outputs that collide, or a manifest in error.
+        MissingDependencyError: a URL whose protocol needs a package that is absent.
+        MediaError: a remote folder or manifest that cannot be read.
     """
-    jobs = [job for text in inputs for job in _jobs_of(text, attributes=attributes, face=face)]
+    default = Default(attributes, check_face(face, Path()), attribute_names)
+    default.check_names(attributes)
+    jobs = [job for text in inputs for job in _jobs_of(text, output, default)]
     if not jobs:
-        raise UsageError(f"no clips in {', '.join(inputs)}: expected {' '.join(CLIP_SUFFIXES)}")
+        raise UsageError(
+            f"no clips or pictures in {', '.join(map(shown, inputs))}: expected "
+            f"{' '.join(CLIP_SUFFIXES)} .png .jpg .jpeg .webp"
+        )
     for job in jobs:
         if not job.attributes:
-            raise UsageError(f"nothing to change in {job.input}: give --attr, or in its manifest")
+            raise UsageError(f"nothing to change in {job.shown}: give --attr, or in its manifest")
     _check_outputs(jobs, output)
     return tuple(sorted(jobs, key=lambda job: job.output))
 
 
-def _jobs_of(text: str, *, attributes: Attributes, face: str) -> Iterator[Job]:
-    if "://" in text:
-        raise UsageError(f"{text}: inputs are local or mounted paths; mount or copy it first")
-    path = Path(text)
-    if path.is_dir():
-        yield from _tree(path, path.rglob("*"), attributes, face)
-    elif path.is_file() and path.suffix.lower() in MANIFEST_SUFFIXES:
-        yield from _manifest_jobs(path, attributes, face)
-    elif path.is_file():
-        yield Job(str(path.resolve()), output_name(path.name), attributes, face)
-    elif glob.has_magic(text):
-        found = [Path(name) for name in glob.iglob(text, recursive=True)]
-        yield from _tree(_fixed_part(path), found, attributes, face)
+def _jobs_of(text: str, output: Path, default: Default) -> Iterator[Job]:
+    path = local_path(text)
+    if is_manifest(text) and (is_url(text) or path.is_file()):
+        yield from _manifest_jobs(text, default)
+    elif is_url(text):
+        for found in remote.find(text, _is_wanted):
+            yield _job(found.url, output_name(found.name), default, found.stamp)
+    elif os.path.isdir(path):
+        yield from _tree(path, _files_below(path), output, default)
+    elif os.path.lexists(path):
+        yield _local_job(path, path.name, default)
+    elif glob.has_magic(str(path)):
+        found_here = (Path(name) for name in glob.iglob(str(path), recursive=True))
+        yield from _tree(_fixed_part(path), found_here, output, default)
     else:
         raise UsageError(f"{text}: no such file or folder")
 
 
-def _tree(root: Path, found: Iterable[Path], attributes: Attributes, face: str) -> Iterator[Job]:
+def _tree(root: Path, found: Iterable[Path], output: Path, default: Default) -> Iterator[Job]:
+    """The files among ``found``, less earlier outputs where these lie below the inputs."""
+    outputs = output.resolve()
+    skip = outputs if outputs.is_relative_to(root.resolve()) and outputs != root.resolve() else None
     for path in sorted(found):
-        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-        if path.suffix.lower() in CLIP_SUFFIXES and not hidden and path.is_file():
-            name = path.relative_to(root).as_posix()
-            yield Job(str(path.resolve()), output_name(name), attributes, face)
+        name = path.relative_to(root).as_posix()
+        if not _is_wanted(name) or os.path.isdir(path):
+            continue
+        if skip is None or not absolute(path).is_relative_to(skip):
+            yield _local_job(path, name, default)
+
+
+def _files_below(root: Path) -> Iterator[Path]:
+    """All that is no folder; UsageError for a folder that cannot be listed."""
+
+    def refuse(error: OSError) -> None:
+        raise UsageError(f"{error.filename}: cannot be listed ({error.strerror})")
+
+    for folder, _, names in os.walk(root, onerror=refuse):
+        yield from (Path(folder, name) for name in names)
+
+
+def _is_wanted(name: str) -> bool:
+    """By extension; hidden files and folders are not."""
+    path = PurePosixPath(name)
+    hidden = any(part.startswith(".") and part != ".." for part in path.parts)
+    return not hidden and (path.suffix.lower() in CLIP_SUFFIXES or is_image_path(name))
 
 
 def _fixed_part(pattern: Path) -> Path:
@@ -84,77 +121,33 @@ def _fixed_part(pattern: Path) -> Path:
 
 
 def output_name(name: str) -> str:
-    """Output of an input's relative name: the same, in a container that can be written."""
-    path = PurePosixPath(name)
-    return str(path if path.suffix.lower() in FORMATS else path.with_suffix(".mp4"))
+    """Output of an input's relative name: the same, in a container that can be written.
 
-
-def _manifest_jobs(path: Path, attributes: Attributes, face: str) -> Iterator[Job]:
-    for line, row in _rows(path):
-        where = f"{path}:{line}"
-        unknown = sorted(set(row) - set(FIELDS))
-        if unknown:
-            raise UsageError(
-                f"{where}: no such field {unknown[0]!r}; there are {', '.join(FIELDS)}"
-            )
-        clip = path.parent / str(row.get("input") or "")
-        if not row.get("input") or not clip.is_file():
-            raise UsageError(f"{where}: input {row.get('input')!r} is not a file")
-        given = PurePosixPath(str(row["input"]).replace("\\", "/"))
-        name = row.get("output") or (given.name if given.is_absolute() else str(given))
-        wanted = _attributes(row, where) or attributes
-        yield Job(str(clip.resolve()), output_name(str(name)), wanted, str(row.get("face") or face))
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number and fields of each row; empty fields are left out."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        if path.suffix.lower() == ".csv":
-            reader = csv.DictReader(file)
-            for fields in reader:
-                yield reader.line_num, {k: v for k, v in fields.items() if v not in (None, "")}
-            return
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield number, _object(line, f"{path}:{number}")
-
-
-def _object(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{where}: not JSON ({error.msg})") from None
-    if not isinstance(row, dict):
-        raise UsageError(f"{where}: expected an object with the fields {', '.join(FIELDS)}")
-    return row
-
-
-def _attributes(row: Mapping[str, Any], where: str) -> dict[str, Keyframes]:
-    """``"smile=1 age=-0.5"``, ``["smile", "age=1"]`` or ``{"smile": 1, "age": [[0, 0], [2, 1]]}``.
-
-    ``strength`` is for the attributes that are named without one.
+    Raises:
+        UsageError: it is no name of a file.
     """
-    value, strength = row.get("attributes"), row.get("strength")
-    if value is None:
-        if strength is not None:
-            raise UsageError(f"{where}: strength is given without attributes")
-        return {}
-    try:
-        if isinstance(value, dict):
-            return {
-                name: check_keyframes([(0.0, keys)] if _is_number(keys) else keys, name=name)
-                for name, keys in value.items()
-            }
-        texts = value.replace(";", " ").split() if isinstance(value, str) else list(value)
-        if strength is not None:
-            texts = [text if "=" in text else f"{text}={strength}" for text in texts]
-        return parse_attributes(texts)
-    except (UsageError, TypeError) as error:
-        raise UsageError(f"{where}: {error}") from None
+    path = PurePosixPath(name)
+    if not path.name or "\0" in name:
+        raise UsageError(f"{name!r} is no name of a file: name the output in a manifest")
+    kept = path.suffix.lower() in FORMATS or is_image_path(name)
+    return str(path if kept else path.with_suffix(".mp4"))
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float))
+def _manifest_jobs(text: str, default: Default) -> Iterator[Job]:
+    entries = list(read_manifest(text, default))
+    urls = list(dict.fromkeys(entry.input for entry in entries if is_url(entry.input)))
+    stamps = dict(zip(urls, remote.stamps(urls), strict=True)) if urls else {}
+    for entry in entries:
+        stamp = stamps[entry.input] if entry.input in stamps else file_stamp(Path(entry.input))
+        yield Job(entry.input, output_name(entry.output), entry.attributes, entry.face, stamp)
+
+
+def _local_job(path: Path, name: str, default: Default) -> Job:
+    return _job(str(absolute(path)), output_name(name), default, file_stamp(path))
+
+
+def _job(source: str, output: str, default: Default, stamp: remote.Stamp) -> Job:
+    return Job(source, output, default.attributes, default.face, stamp)
 
 
 def _check_outputs(jobs: Sequence[Job], folder: Path) -> None:
@@ -163,16 +156,24 @@ def _check_outputs(jobs: Sequence[Job], folder: Path) -> None:
     taken: dict[str, Job] = {}
     inputs = {job.input for job in jobs}
     for job in jobs:
+        parts = PurePosixPath(job.output).parts
         # Also through links that exist already below the folder.
         target = (root / job.output).resolve()
-        if ".." in PurePosixPath(job.output).parts or not target.is_relative_to(root):
-            raise UsageError(f"output {job.output} of {job.input} would lie outside {folder}")
+        if ".." in parts or not target.is_relative_to(root):
+            raise UsageError(f"output {job.output} of {job.shown} would lie outside {folder}")
+        if target.is_relative_to(root / WORK_FOLDER):
+            raise UsageError(f"output {job.output} of {job.shown} would lie among vidinv's own")
+        if max(len(os.fsencode(part)) for part in parts) > MAX_NAME_BYTES:
+            raise UsageError(
+                f"the name of {job.shown} is longer than {MAX_NAME_BYTES} bytes: "
+                "name its output in a manifest"
+            )
         if str(target) in inputs:
             raise UsageError(f"output {target} would replace an input: give another folder")
         # Names that differ in case only are one file on many disks.
         other = taken.setdefault(str(target).casefold(), job)
         if other is not job:
             raise UsageError(
-                f"{other.input} and {job.input} would both be written to {job.output}; "
+                f"{other.shown} and {job.shown} would both be written to {job.output}; "
                 "name their outputs in a manifest, or give the folder above both"
             )

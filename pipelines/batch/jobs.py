@@ -7,42 +7,79 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipelines.batch.sources import input_name, is_url, shown
 from pipelines.segments import SEGMENT_FRAMES
 from vidinv.types import EditSpec
-from vidinv.video import EncodeOptions
+from vidinv.video import EncodeOptions, is_image_path
 
 Keyframes = tuple[tuple[float, float], ...]
 
+_PLAIN_SUFFIX = re.compile(r"\.\w{1,8}", re.ASCII)
+
 # The rows that a run is resumed from mean what this version of the stages makes of them.
-STAGES_VERSION = 1
+STAGES_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Job:
-    """One clip to edit.
+    """One clip or picture to edit.
 
     Attributes:
-        input: absolute path of the clip.
+        input: absolute path, or URL.
         output: path below the output folder, with ``/``.
         attributes: name -> keyframes (seconds, strength).
         face: as ``EditSpec.face``.
+        stamp: size, time and the like of the file when it was found.
     """
 
     input: str
     output: str
     attributes: Mapping[str, Keyframes]
     face: str = "largest"
+    stamp: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
         """Name of the clip's work: another one as soon as the file or the wish is another."""
-        file = Path(self.input).stat()
-        return _digest([self.to_json(), file.st_size, file.st_mtime_ns])[:16]
+        return _digest([self.wish(), dict(self.stamp)])[:16]
+
+    @property
+    def shown(self) -> str:
+        """The input as people may see it: without passwords."""
+        return shown(self.input)
+
+    @property
+    def is_remote(self) -> bool:
+        """It is fetched before anything else."""
+        return is_url(self.input)
+
+    @property
+    def is_picture(self) -> bool:
+        """A still picture, not a clip."""
+        return is_image_path(input_name(self.input))
+
+    def fetched(self, folder: Path) -> Path:
+        """Where the file of a remote clip lies, in the folder of its work."""
+        suffix = PurePosixPath(input_name(self.input)).suffix
+        return folder / f"source{suffix if _PLAIN_SUFFIX.fullmatch(suffix) else ''}"
+
+    def local(self, folder: Path) -> Job:
+        """The same for the file that was fetched; a job on this machine as it is."""
+        if not self.is_remote:
+            return self
+        return replace(self, input=str(self.fetched(folder).absolute()))
+
+    def wish(self) -> dict[str, Any]:
+        """What is asked for, as the journal keeps it: whatever state the file is in."""
+        data = {**self.to_json(), "input": self.shown}
+        del data["stamp"]
+        return data
 
     def to_json(self) -> dict[str, Any]:
         attributes = {name: [list(key) for key in keys] for name, keys in self.attributes.items()}
@@ -66,6 +103,7 @@ class Settings:
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``, for rendering.
         encode: one encoder thread a segment, so that the bits do not depend on the machine.
         segment_frames: wished length of a segment.
+        latents: folder where analysis and inversions are kept, and taken from; None keeps none.
     """
 
     pack: str
@@ -77,6 +115,7 @@ class Settings:
     encode: EncodeOptions = field(default_factory=lambda: EncodeOptions(threads=1))
     segment_frames: int = SEGMENT_FRAMES
     version: int = STAGES_VERSION
+    latents: str | None = None
 
     def spec(self, job: Job) -> EditSpec:
         return EditSpec(
@@ -95,8 +134,9 @@ class Settings:
         return cls(**{**data, "encode": EncodeOptions(**data["encode"])})
 
     def deciding(self) -> dict[str, Any]:
-        """The settings that decide the outputs: all but where the pack lies."""
-        return {name: value for name, value in self.to_json().items() if name != "pack"}
+        """The settings that decide the outputs: all but where pack and latents lie."""
+        places = ("pack", "latents")
+        return {name: value for name, value in self.to_json().items() if name not in places}
 
     def digest(self) -> str:
         """Hash of the configuration."""

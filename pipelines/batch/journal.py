@@ -7,6 +7,7 @@ short by a crash is the last one, and is left out.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -20,6 +21,7 @@ from vidinv.errors import UsageError
 
 WORK_FOLDER = ".vidinv-batch"
 JOURNAL_FILE = "journal.jsonl"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Line = dict[str, Any]
 
@@ -38,7 +40,8 @@ class Journal:
         self.folder = output / WORK_FOLDER
         self.folder.mkdir(parents=True, exist_ok=True)
         self.path = self.folder / JOURNAL_FILE
-        self._file = self.path.open("a+b")
+        # Unbuffered: what could not be written must not come back when the file is closed.
+        self._file = self.path.open("a+b", buffering=0)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -48,8 +51,9 @@ class Journal:
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Write a line so that it survives a crash of this machine."""
-        self._file.write(json.dumps(line).encode() + b"\n")
-        self._file.flush()
+        data = json.dumps(line).encode() + b"\n"
+        while data:
+            data = data[self._file.write(data) :]
         os.fsync(self._file.fileno())
 
     def clear(self) -> None:
@@ -99,7 +103,7 @@ def start(
         known = {}
     for job in jobs:
         if known.get(job.output) != _as_read(job):
-            journal.append({"job": job.to_json()})
+            journal.append({"job": job.wish()})
 
 
 def _check_outputs(folder: Path, jobs: Sequence[Job], known: Mapping[str, Line]) -> None:
@@ -125,7 +129,7 @@ def _check_same(old: Line, new: Line, known: Mapping[str, Line], jobs: Sequence[
 
 
 def _as_read(job: Job) -> Line:
-    return _plain(job.to_json())
+    return _plain(job.wish())
 
 
 def _plain(data: Any) -> Any:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from pipelines.batch.pace import Pace, expected_frames, finished_frames
+
 if TYPE_CHECKING:
-    from pipelines.batch.schedule import Clip
+    from pipelines.batch.schedule import Clip, Running, Task
 
 LOG_FILE = "batch.log"
 # A terminal shows every change; a file or a job's output gets a line now and then.
 _TERMINAL_SECONDS, _FILE_SECONDS = 0.5, 30.0
+_CLEAR = "\r\x1b[K"
 
 
 class Watcher:
@@ -28,65 +32,97 @@ class Watcher:
     def __init__(
         self, log: Path, *, num_workers: int, quiet: bool = False, stream: TextIO | None = None
     ) -> None:
-        self._log = log.open("a", encoding="utf-8")
+        self.path = log
+        self._log = log.open("a", encoding="utf-8", errors="backslashreplace")
         self._stream = stream or sys.stderr
-        self._quiet, self._num_workers = quiet, num_workers
-        self._started = self._shown = time.monotonic()
-        self._busy: defaultdict[str, float] = defaultdict(float)
+        self._quiet = quiet
+        self.pace = Pace(num_workers=num_workers)
+        self._looked = self._shown = self._logged = time.monotonic()
 
     def close(self) -> None:
         """End the line on the terminal, and the log."""
         if self._stream.isatty() and not self._quiet:
-            self._stream.write("\r\x1b[K")
-        self._log.close()
+            self._stream.write(_CLEAR)
+        with contextlib.suppress(OSError):  # as in ``log``
+            self._log.close()
 
     def note(self, text: str, row: dict[str, Any] | None = None) -> None:
         """Something that a person should know; a traceback in ``row`` goes to the log only."""
-        self._write_log(text + ("\n" + row["traceback"] if row and row.get("traceback") else ""))
+        self.log(text + ("\n" + row["traceback"] if row and row.get("traceback") else ""))
         if not self._quiet:
-            clear = "\r\x1b[K" if self._stream.isatty() else ""
+            clear = _CLEAR if self._stream.isatty() else ""
             self._stream.write(f"{clear}vidinv: {text}\n")
-
-    def stage_done(self, stage: str, seconds: float) -> None:
-        """A task took this long in a worker."""
-        self._busy[stage] += seconds
-
-    def update(self, clips: Sequence[Clip], *, frames_done: int) -> None:
-        """Show the state of the run if it is time to."""
-        now = time.monotonic()
-        terminal = self._stream.isatty()
-        if now - self._shown < (_TERMINAL_SECONDS if terminal else _FILE_SECONDS):
-            return
-        self._shown = now
-        text = self.describe(clips, frames_done=frames_done, seconds=now - self._started)
-        if not self._quiet:
-            self._stream.write(f"\r\x1b[K{text}" if terminal else f"{text}\n")
             self._stream.flush()
-        if not terminal:
-            self._write_log(text)
 
-    def describe(self, clips: Sequence[Clip], *, frames_done: int, seconds: float) -> str:
-        """Clips and frames done, frames a second, time left, failures, and where the time went."""
+    def start_clock(self) -> None:
+        """What follows is the run; what was before is its start-up."""
+        self._looked = self._shown = self._logged = time.monotonic()
+
+    def task_done(self, task: Task) -> None:
+        """A task ended well."""
+        self.pace.task_done(task)
+
+    def update(self, clips: Sequence[Clip], running: Sequence[Running]) -> None:
+        """Take the time; show the state of the run if it is time to."""
+        now = time.monotonic()
+        self.pace.tick(running, seconds=now - self._looked)
+        self._looked = now
+        terminal = self._stream.isatty()
+        show = now - self._shown >= (_TERMINAL_SECONDS if terminal else _FILE_SECONDS)
+        log = now - self._logged >= _FILE_SECONDS
+        if not (show and not self._quiet) and not log:
+            return
+        parts = self.describe(clips, running)
+        if log:
+            self._logged = now
+            self.log("  ".join(parts))
+        if show and not self._quiet:
+            self._shown = now
+            line = fitting(parts, columns=self._columns())
+            self._stream.write(f"{_CLEAR}{line}" if terminal else "  ".join(parts) + "\n")
+            self._stream.flush()
+
+    def describe(self, clips: Sequence[Clip], running: Sequence[Running]) -> list[str]:
+        """Clips and frames done, frames a second, time left, failures, what the workers do.
+
+        In the order of their weight: a narrow terminal shows the first ones.
+        """
         rows = [clip.row for clip in clips if clip.row is not None]
-        failed = sum(row["status"] != "done" for row in rows)
-        known = [clip for clip in clips if clip.num_frames]
-        frames = sum(_frames_finished(clip) for clip in known)
-        # Clips that were not looked at yet count as long as the others.
-        total = sum(clip.num_frames or 0 for clip in known) / max(1, len(known)) * len(clips)
-        parts = [f"clips {len(rows)}/{len(clips)}", f"frames {frames}/{round(total)}"]
-        if frames_done and known:
-            # Every frame goes through analysis and rendering.
-            rate = frames_done / 2 / seconds
-            left = max(0.0, total - frames) / rate
-            parts += [f"{rate:.1f} fps", f"{clock(left)} left"]
-        parts.append(f"{failed} failed")
-        share = {s: b / max(1e-9, seconds * self._num_workers) for s, b in self._busy.items()}
-        parts += [f"{stage} {value:.0%}" for stage, value in sorted(share.items())]
-        return "  ".join(parts)
+        lengths = expected_frames(clips)
+        frames = finished_frames(clips, running)
+        parts = [f"clips {len(rows)}/{len(clips)}"]
+        if lengths is not None:
+            about = "" if all(clip.num_frames or clip.row for clip in clips) else "~"
+            parts.append(f"frames {frames}/{about}{max(frames, round(sum(lengths)))}")
+        fps, left = self.pace.fps(), self.pace.seconds_left(clips)
+        if fps is not None:
+            parts.append(f"{fps:.1f} fps")
+        if left is not None:
+            parts.append(f"{clock(left)} left")
+        parts.append(f"{sum(row['status'] != 'done' for row in rows)} quarantined")
+        parts.append(f"{self.pace.num_busy}/{self.pace.num_workers} workers busy")
+        return parts + [f"{stage} {self.pace.share(stage):.0%}" for stage in self.pace.busy]
 
-    def _write_log(self, text: str) -> None:
-        self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-        self._log.flush()
+    def _columns(self) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            return os.get_terminal_size(self._stream.fileno()).columns or 80  # 0: it does not say
+        return 80
+
+    def log(self, text: str) -> None:
+        """A line for the log alone."""
+        with contextlib.suppress(OSError):  # a full disk: the journal tells, and ends the run
+            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+            self._log.flush()
+
+
+def fitting(parts: Sequence[str], *, columns: int) -> str:
+    """As many of the first parts as one line holds, the last column left free."""
+    line = parts[0]
+    for part in parts[1:]:
+        if len(line) + 2 + len(part) > columns - 1:
+            break
+        line += f"  {part}"
+    return line[: columns - 1]
 
 
 def clock(seconds: float) -> str:
@@ -94,10 +130,3 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
-
-
-def _frames_finished(clip: Clip) -> int:
-    if clip.row is not None:
-        return clip.num_frames or 0
-    lengths = clip.segment_frames or []
-    return sum(lengths[number] for number in clip.rendered)

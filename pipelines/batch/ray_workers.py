@@ -1,4 +1,4 @@
-"""Workers as Ray actors: started, watched, replaced; the only file that imports ray.
+"""Workers as Ray actors: started, watched, replaced.
 
 Ray core and not Ray Data, for what a batch of untrusted clips needs and Ray Data does not have: it
 replays the task of a dead actor for ever, an exception ends the whole job, and there is no limit
@@ -8,98 +8,25 @@ nothing queues up inside Ray, and no frame goes through its object store.
 
 from __future__ import annotations
 
-import importlib
-import logging
-import os
+import itertools
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
-from pipelines.batch.schedule import Outcome, Row, Task
-from vidinv.errors import MissingDependencyError, UsageError, VidinvError
+from pipelines.batch.cluster import connect, import_ray
+from pipelines.batch.host import Host, Place, Report, WorkerFacts
+from pipelines.batch.pools import Pool, Wish, choose_pools
+from pipelines.batch.schedule import Outcome, Row, Running, Task
+from vidinv.errors import VidinvError
 
 STAGES_CLASS = "pipelines.batch.stages:Stages"
-# An actor with a whole CPU each would leave none for Ray's own tasks: two on two cores hang.
-CPUS_PER_WORKER = 0.5
 # Encoders may hold their frames back for as long as 300 s (vidinv.video.writer).
 STALL_SECONDS = 360.0
 START_SECONDS = 180.0  # imports take 5-8 s on idle cores
 MAX_STARTS = 2
-_OBJECT_STORE_BYTES = 100 * 2**20  # rows only
-_PROGRESS_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Workers of one kind.
-
-    Attributes:
-        stages: what they do.
-        num_workers: how many; each is one process.
-        num_gpus: GPUs of each worker, whole ones: fractions do not keep their memory apart.
-    """
-
-    stages: frozenset[str]
-    num_workers: int
-    num_gpus: int = 0
-    num_cpus: float = CPUS_PER_WORKER
-
-
-def choose_pools(
-    resources: Mapping[str, float], *, num_workers: int | None, device: str
-) -> tuple[Pool, ...]:
-    """One worker a CPU for everything; where there are GPUs, one worker a GPU renders.
-
-    Args:
-        resources: the cluster's, as Ray counts them.
-        num_workers: workers on CPUs; None takes one a CPU.
-
-    Raises:
-        MissingDependencyError: a GPU is asked for and the cluster has none.
-        UsageError: more workers than the cluster's CPUs can hold.
-    """
-    num_cpus, num_gpus = resources.get("CPU", 0.0), int(resources.get("GPU", 0))
-    if device == "cuda" and not num_gpus:
-        raise MissingDependencyError("no GPU in the Ray cluster; use --device cpu")
-    if device == "cpu":
-        num_gpus = 0
-    wanted = max(1, int(num_cpus)) if num_workers is None else num_workers
-    pools: tuple[Pool, ...] = (Pool(frozenset({"analyse", "render", "join"}), wanted),)
-    if num_gpus:
-        pools = (
-            Pool(frozenset({"analyse", "join"}), wanted),
-            Pool(frozenset({"render"}), num_gpus, num_gpus=1),
-        )
-    needed = sum(pool.num_workers * pool.num_cpus for pool in pools)
-    if needed > num_cpus:
-        raise UsageError(
-            f"{sum(pool.num_workers for pool in pools)} workers need {needed:g} CPUs "
-            f"({CPUS_PER_WORKER:g} each) and the Ray cluster has {num_cpus:g}: "
-            f"at most --workers {int((num_cpus - num_gpus * CPUS_PER_WORKER) / CPUS_PER_WORKER)}"
-        )
-    return pools
-
-
-class Host:
-    """What runs inside an actor; a second thread answers how far the task is."""
-
-    def __init__(self, stages_class: str, settings: dict[str, Any]) -> None:
-        module, _, name = stages_class.partition(":")
-        self._stages = getattr(importlib.import_module(module), name)(settings)
-
-    def place(self) -> tuple[str, int]:
-        """Ray's id of this node, and the process id."""
-        import ray
-
-        return ray.get_runtime_context().get_node_id(), os.getpid()
-
-    def run(self, task: Row) -> Row:
-        return self._stages.run(task)  # type: ignore[no-any-return]
-
-    def frames_done(self) -> int:
-        return self._stages.frames_done  # type: ignore[no-any-return]
 
 
 @dataclass
@@ -108,12 +35,15 @@ class _Worker:
     actor: Any
     place_ref: Any
     started: float
+    facts: WorkerFacts
     node: str = ""
     pid: int = 0
     task: Task | None = None
     task_ref: Any = None
-    progress_ref: Any = None
+    report_ref: Any = None
     frames: int = 0
+    beats: int = 0
+    num_expected: int | None = None
     moved: float = field(default_factory=time.monotonic)
 
 
@@ -122,8 +52,9 @@ class RayWorkers:
 
     Args:
         settings: of the stages, as JSON.
+        wish: workers of which kind.
         address: None starts Ray on this machine for the time of the run.
-        num_workers: on CPUs; None takes one a CPU of the cluster.
+        dashboard: start Ray's dashboard too; a cluster has its own.
         stall_seconds: a task that moves no frame for so long is killed.
         stages_class: ``module:class`` of what runs the tasks.
     """
@@ -132,27 +63,34 @@ class RayWorkers:
         self,
         settings: dict[str, Any],
         *,
+        wish: Wish,
         address: str | None = None,
-        num_workers: int | None = None,
-        device: str = "auto",
+        dashboard: bool = False,
         stall_seconds: float = STALL_SECONDS,
         stages_class: str = STAGES_CLASS,
     ) -> None:
-        self._settings, self._address, self._device = settings, address, device
-        self._num_workers, self._stall_seconds = num_workers, stall_seconds
+        self._settings, self._wish, self._address = settings, wish, address
+        self._dashboard, self._stall_seconds = dashboard, stall_seconds
         self._stages_class = stages_class
         self._workers: list[_Worker] = []
+        self._late: set[Pool] = set()
+        self._numbers = itertools.count(1)
+        self._namespace = f"vidinv-{uuid.uuid4().hex[:8]}"
         self._failed_starts = 0
-        self._frames_of_the_dead = 0
         self._owns_ray = False
         self._ray: Any = None
+        self.facts: list[WorkerFacts] = []
+        self.dashboard_url = ""
+        self.tell: Callable[[str], None] = lambda text: None
 
     def __enter__(self) -> RayWorkers:
-        self._ray = _import_ray()
-        self._connect()
+        self._ray = import_ray()
         try:
-            resources = self._ray.cluster_resources()
-            for pool in choose_pools(resources, num_workers=self._num_workers, device=self._device):
+            if not self._ray.is_initialized():
+                self._owns_ray = True
+                self.dashboard_url = connect(self._address, dashboard=self._dashboard)
+            nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+            for pool in choose_pools(nodes, self._wish):
                 self._workers += [self._start_worker(pool) for _ in range(pool.num_workers)]
         except BaseException:
             self._disconnect()
@@ -172,8 +110,16 @@ class RayWorkers:
         return len(self._workers)
 
     @property
-    def frames_done(self) -> int:
-        return self._frames_of_the_dead + sum(worker.frames for worker in self._workers)
+    def running(self) -> list[Running]:
+        """Tasks in the workers."""
+        return [Running(w.task, w.frames, w.num_expected) for w in self._workers if w.task]
+
+    def describe(self) -> str:
+        """``2 workers (all stages) on Ray 2.60.0 at 127.0.0.1:6379``."""
+        names = [worker.pool.name for worker in self._workers]
+        pools = ", ".join(f"{names.count(n)} workers ({n})" for n in dict.fromkeys(names))
+        where = self._address or "this machine"
+        return f"{pools} on Ray {self._ray.__version__} at {where}"
 
     @property
     def process_ids(self) -> list[int]:
@@ -185,7 +131,7 @@ class RayWorkers:
         for worker in self._workers:
             if worker.pid and worker.task is None and task.stage in worker.pool.stages:
                 worker.task, worker.task_ref = task, worker.actor.run.remote(payload)
-                worker.moved = time.monotonic()
+                worker.frames, worker.moved = 0, time.monotonic()
                 return True
         return False
 
@@ -200,7 +146,7 @@ class RayWorkers:
         refs = {ref: worker for ref, worker in refs.items() if ref is not None}
         ready, _ = self._ray.wait(list(refs), timeout=timeout_seconds)
         outcomes = [self._take(refs[ref], ref) for ref in ready]
-        self._look_at_progress()
+        self._ask_for_reports()
         outcomes += [self._kill(w) for w in self._workers if self._is_stalled(w)]
         self._check_starts()
         return [outcome for outcome in outcomes if outcome is not None]
@@ -213,11 +159,21 @@ class RayWorkers:
         except self._ray.exceptions.RayError as error:
             return self._replace(worker, *self._how_it_died(worker, error))
         if task is None:
-            worker.node, worker.pid = value
-            worker.place_ref, self._failed_starts = None, 0
+            self._settle(worker, value)
             return None
+        row, report = value
         worker.task = worker.task_ref = None
-        return Outcome(task, row=value)
+        self._note_report(worker, report)
+        return Outcome(task, row=row)
+
+    def _settle(self, worker: _Worker, place: Place) -> None:
+        """A worker is up."""
+        worker.node, worker.pid = place.node, place.pid
+        worker.place_ref, self._failed_starts = None, 0
+        addresses = {n["NodeID"]: n["NodeManagerAddress"] for n in self._ray.nodes()}
+        worker.facts.node = addresses.get(place.node, "")
+        if worker.pool.num_gpus and not place.device.startswith("cuda"):
+            self.tell(f"{worker.facts.name} has a GPU, but its torch cannot use it: {place.device}")
 
     def _how_it_died(self, worker: _Worker, error: Exception) -> tuple[str, bool]:
         alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
@@ -235,7 +191,6 @@ class RayWorkers:
     def _replace(self, worker: _Worker, death: str, blamed: bool) -> Outcome | None:
         """Start another worker in the place of one that is dead, or not to be trusted."""
         self._ray.kill(worker.actor)
-        self._frames_of_the_dead += worker.frames
         self._workers[self._workers.index(worker)] = self._start_worker(worker.pool)
         if worker.task is not None:
             return Outcome(worker.task, death=death, blamed=blamed)
@@ -249,70 +204,77 @@ class RayWorkers:
         death = f"hung: no frame for {self._stall_seconds:g} s; its worker was killed"
         return self._replace(worker, death, True)
 
-    def _look_at_progress(self) -> None:
+    def _ask_for_reports(self) -> None:
         """Ask busy workers how far they are; a worker that cannot answer does not move."""
-        now = time.monotonic()
         for worker in self._workers:
             if worker.task is None:
                 continue
-            if worker.progress_ref is None:
-                worker.progress_ref = worker.actor.frames_done.remote()
-            ready, _ = self._ray.wait([worker.progress_ref], timeout=0)
+            if worker.report_ref is None:
+                worker.report_ref = worker.actor.report.remote()
+            ready, _ = self._ray.wait([worker.report_ref], timeout=0)
             if ready:
-                ref, worker.progress_ref = worker.progress_ref, None
+                ref, worker.report_ref = worker.report_ref, None
                 try:
-                    frames = self._ray.get(ref)
+                    self._note_report(worker, self._ray.get(ref))
                 except self._ray.exceptions.RayError:
                     continue  # its task tells
-                if frames != worker.frames:
-                    worker.frames, worker.moved = frames, now
+
+    def _note_report(self, worker: _Worker, report: Report) -> None:
+        if (report.frames, report.beats) != (worker.frames, worker.beats):
+            worker.frames, worker.beats = report.frames, report.beats
+            worker.moved = time.monotonic()
+        worker.num_expected = report.num_expected
+        worker.facts.peak_rss_mb = max(worker.facts.peak_rss_mb, report.peak_rss_mb)
 
     def _is_stalled(self, worker: _Worker) -> bool:
         idle = time.monotonic() - worker.moved
         return worker.task is not None and idle > self._stall_seconds
 
     def _check_starts(self) -> None:
-        """Without any worker there is nothing to wait for."""
+        """Without any worker for a stage there is nothing to wait for."""
         now = time.monotonic()
-        if all(not w.pid and now - w.started > START_SECONDS for w in self._workers):
+        for pool in {worker.pool for worker in self._workers}:
+            ups = [
+                w.pid or now - w.started <= START_SECONDS for w in self._workers if w.pool == pool
+            ]
+            if all(ups):
+                self._late.discard(pool)
+                continue
             free = self._ray.available_resources()
-            raise VidinvError(
-                f"no worker could start within {START_SECONDS:g} s: the Ray cluster has "
-                f"{free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs free; end other "
-                "work on it, add nodes, or run with fewer --workers; then --resume"
+            text = (
+                f"of {len(ups)} workers ({pool.name}) {ups.count(False)} could not start within "
+                f"{START_SECONDS:g} s: the Ray cluster has {free.get('CPU', 0):g} CPUs and "
+                f"{free.get('GPU', 0):g} GPUs free"
             )
+            if not any(ups):
+                raise VidinvError(
+                    f"{text}; end other work on it, add nodes, or run with fewer --workers; "
+                    "then --resume"
+                )
+            if pool not in self._late:
+                self._late.add(pool)
+                self.tell(text)
 
     def _start_worker(self, pool: Pool) -> _Worker:
+        facts = WorkerFacts(f"{pool.name} {next(self._numbers)}")
+        # On a machine with a GPU, "auto" would take it without reserving it.
+        device = self._settings["device"] if pool.num_gpus else "cpu"
         # Two threads: the second one tells the progress while the first one works.
         actor = (
             self._ray.remote(Host)
             .options(
+                name=f"vidinv {facts.name}",
+                namespace=self._namespace,
                 num_cpus=pool.num_cpus,
                 num_gpus=pool.num_gpus,
                 max_restarts=0,
                 max_task_retries=0,
                 max_concurrency=2,
             )
-            .remote(self._stages_class, self._settings)
+            .remote(self._stages_class, {**self._settings, "device": device})
         )
-        return _Worker(pool, actor, actor.place.remote(), time.monotonic())
-
-    def _connect(self) -> None:
-        if self._ray.is_initialized():
-            return
-        self._owns_ray = True
-        local = self._address is None
-        try:
-            self._ray.init(
-                address=self._address or "local",
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                **({"object_store_memory": _OBJECT_STORE_BYTES} if local else {}),
-                **({"include_dashboard": False} if local else {}),
-            )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise VidinvError(f"cannot reach Ray at {self._address}: {reason}") from None
+        self.facts.append(facts)
+        return _Worker(pool, actor, actor.place.remote(), time.monotonic(), facts)
 
     def _disconnect(self) -> None:
         for worker in self._workers:
@@ -320,12 +282,3 @@ class RayWorkers:
         self._workers = []
         if self._owns_ray:
             self._ray.shutdown()
-
-
-def _import_ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
-        return importlib.import_module("ray")
-    except ImportError:
-        raise MissingDependencyError("batch needs Ray: pip install 'vidinv[batch]'") from None

@@ -5,23 +5,26 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines.batch.estimate import describe_jobs
 from pipelines.batch.inputs import find_jobs
 from pipelines.batch.jobs import Job, Keyframes, Settings, pack_digest
-from pipelines.batch.journal import Journal, start
+from pipelines.batch.journal import DISK_FULL, Journal, start
+from pipelines.batch.pools import WORKER_CPUS, Wish
 from pipelines.batch.progress import LOG_FILE, Watcher
 from pipelines.batch.ray_workers import STAGES_CLASS, STALL_SECONDS, RayWorkers
+from pipelines.batch.reports import check_pages, write_data_set_page
+from pipelines.batch.result import BatchResult
 from pipelines.batch.schedule import Schedule
 from pipelines.segments import SEGMENT_FRAMES
-from vidinv.errors import DecodeError, UsageError
-from vidinv.packs import DEFAULT_PACK, Pack, load_pack
-from vidinv.video import EncodeOptions, probe, segment_path
+from vidinv.errors import EncodeError, UsageError
+from vidinv.packs import DEFAULT_PACK, load_pack
+from vidinv.video import EncodeOptions, segment_path
 
 MANIFEST_FILE = "manifest.jsonl"
 
@@ -31,13 +34,18 @@ class BatchRequest:
     """Everything that a batch run needs to know.
 
     Attributes:
-        inputs: files, folders, globs and manifests, as typed.
+        inputs: files, folders, globs and manifests, as typed; also URLs of them.
         output: folder of the outputs.
         attributes, face: for clips whose manifest row gives none.
         address: of a Ray cluster; None starts Ray on this machine.
         resume, restart: what to do about an earlier run in the same folder.
-        num_workers: None takes one a CPU.
+        num_workers, num_gpu_workers: None takes one a CPU, and one a GPU that renders.
+        worker_cpus: CPUs that each worker reserves in Ray's books.
+        dashboard: start Ray's too; a cluster at ``address`` has its own.
+        latents: folder where analysis and inversions are kept, and taken from.
         stall_seconds: a task that moves no frame for so long is killed.
+        report: compare every clip with its source, and write a page over all of them.
+        inversion: in the reports, also measure what the inversion alone loses.
         stages_class: ``module:class`` that runs the tasks.
     """
 
@@ -55,41 +63,21 @@ class BatchRequest:
     resume: bool = False
     restart: bool = False
     num_workers: int | None = None
+    num_gpu_workers: int | None = None
+    worker_cpus: float = WORKER_CPUS
+    dashboard: bool = False
     segment_frames: int = SEGMENT_FRAMES
+    latents: Path | None = None
     stall_seconds: float = STALL_SECONDS
+    report: bool = False
+    inversion: bool = True
     quiet: bool = True
     stages_class: str = STAGES_CLASS
 
-
-@dataclass(frozen=True)
-class BatchResult:
-    """What a run did.
-
-    Attributes:
-        rows: the manifest, a row for each clip.
-        seconds: wall time of the run without its start-up.
-        start_seconds: until the first worker could take a task.
-    """
-
-    rows: tuple[dict[str, Any], ...]
-    manifest: Path
-    seconds: float
-    start_seconds: float
-
     @property
-    def quarantined(self) -> tuple[dict[str, Any], ...]:
-        return tuple(row for row in self.rows if row["status"] != "done")
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain types only, ready for ``json.dumps``."""
-        return {
-            "clips": len(self.rows),
-            "quarantined": len(self.quarantined),
-            "frames": sum(row.get("frames", 0) for row in self.rows),
-            "manifest": str(self.manifest),
-            "seconds": round(self.seconds, 3),
-            "start_seconds": round(self.start_seconds, 3),
-        }
+    def wish(self) -> Wish:
+        """What it wants of the cluster; UsageError for values that go with none."""
+        return Wish(self.num_workers, self.num_gpu_workers, self.worker_cpus, self.device)
 
 
 def run(request: BatchRequest) -> BatchResult:
@@ -102,77 +90,80 @@ def run(request: BatchRequest) -> BatchResult:
     jobs, settings = _checked(request)
     started = time.monotonic()
     request.output.mkdir(parents=True, exist_ok=True)
-    with contextlib.closing(Journal(request.output)) as journal:
+    if request.latents is not None:
+        request.latents.mkdir(parents=True, exist_ok=True)
+    output = request.output.absolute()  # workers of a cluster start in folders of their own
+    with _full_disk_told(output), contextlib.closing(Journal(output)) as journal:
+        if request.report:
+            known = {line["job"]["output"] for line in journal.lines if "job" in line}
+            check_pages(request.output, jobs, known)
         start(journal, settings, jobs, resume=request.resume, restart=request.restart)
         with _workers(request, settings) as workers, _watcher(request, journal, workers) as watcher:
             schedule = Schedule(
-                jobs, output=request.output, journal=journal, workers=workers, watcher=watcher
+                jobs,
+                output=output,
+                journal=journal,
+                workers=workers,
+                watcher=watcher,
+                reports={"inversion": request.inversion} if request.report else None,
             )
+            workers.tell = watcher.note
+            watcher.note(_start_line(request, jobs, workers, watcher))
+            recalled = schedule.frames_recalled
             workers.wait_until_up()
             up = time.monotonic()
             rows = schedule.run()
             seconds = time.monotonic() - up
-    manifest = request.output / MANIFEST_FILE
-    write_manifest(manifest, rows)
-    return BatchResult(tuple(rows), manifest, seconds, up - started)
+            result = BatchResult(
+                rows=tuple(rows),
+                manifest=request.output / MANIFEST_FILE,
+                seconds=seconds,
+                start_seconds=up - started,
+                frames_recalled=recalled,
+                stage_seconds=dict(watcher.pace.busy),
+                num_workers=workers.count,
+                workers=tuple(workers.facts),
+                page=write_data_set_page(request.output, rows) if request.report else None,
+            )
+            write_manifest(result.manifest, rows)
+            for line in result.summary():
+                watcher.note(line)
+    return result
+
+
+def _start_line(
+    request: BatchRequest, jobs: Sequence[Job], workers: RayWorkers, watcher: Watcher
+) -> str:
+    at = f"; dashboard at http://{workers.dashboard_url}" if workers.dashboard_url else ""
+    return f"{len(jobs)} clips for {request.output}, log {watcher.path}; {workers.describe()}{at}"
 
 
 def plan(request: BatchRequest) -> list[str]:
-    """The lines of ``--dry-run``: what would be done, and about how long and large it is.
-
-    Time and disk go by the number of frames and pixels; sound and other streams are not counted.
-    """
+    """The lines of ``--dry-run``."""
     jobs, _ = _checked(request)
-    lines, frames, seconds, size = [], 0, 0.0, 0
-    for job in jobs:
-        try:
-            info = probe(job.input)
-        except DecodeError as error:
-            lines.append(f"{job.output}\tcannot be read: {error}")
-            continue
-        count = info.num_frames or 0
-        frames += count
-        seconds += _CLIP_SECONDS + count * _frame_seconds(info.width * info.height)
-        size += round(count * info.width * info.height * _BITS_A_PIXEL / 8)
-        lines.append(f"{job.output}\t{count} frames {info.width}x{info.height}\t{job.input}")
-    workers = request.num_workers or os.cpu_count() or 1
-    free = shutil.disk_usage(_existing(request.output)).free
-    lines.append(
-        f"{len(jobs)} clips, about {frames} frames, {seconds / workers / 60:.1f} min with "
-        f"{workers} workers, {size / 1e6:.0f} MB of {free / 1e9:.0f} GB free"
+    return describe_jobs(
+        jobs, output=request.output, num_workers=request.num_workers, report=request.report
     )
-    return lines
-
-
-# CPU seconds of `vidinv edit` less its imports (4 s) and 24 embeddings (1.6 s), on a machine under
-# load: 0.09 a frame of greenscreen_512.mp4, 0.08 of grid_bbaf2n.mpg (360x288). Order of magnitude.
-_FRAME_SECONDS, _MEGAPIXEL_SECONDS, _CLIP_SECONDS = 0.075, 0.05, 3.0
-# Outputs of the default encoder: 0.29 (grid_bbaf2n.mpg) and 0.16 (greenscreen_512.mp4). Segments of
-# a clip lie beside its output until it is done.
-_BITS_A_PIXEL = 0.3
-
-
-def _frame_seconds(pixels: int) -> float:
-    return _FRAME_SECONDS + _MEGAPIXEL_SECONDS * pixels / 1e6
-
-
-def _existing(path: Path) -> Path:
-    return next(p for p in [path.absolute(), *path.absolute().parents] if p.exists())
 
 
 def _checked(request: BatchRequest) -> tuple[tuple[Job, ...], Settings]:
     """Jobs and settings, after everything that can be wrong about them is checked."""
     if request.resume and request.restart:
         raise UsageError("--resume and --restart exclude each other")
-    if request.num_workers is not None and request.num_workers < 1:
-        raise UsageError(f"--workers {request.num_workers}: give at least 1")
+    if request.dashboard and request.address is not None:
+        raise UsageError("--dashboard starts one with a Ray on this machine; a cluster has its own")
+    request.wish  # noqa: B018 - values that go with no cluster
     if request.segment_frames < 1:
         raise UsageError(f"--segment-frames {request.segment_frames}: give at least 1")
-    jobs = find_jobs(
-        request.inputs, output=request.output, attributes=request.attributes, face=request.face
-    )
     pack = load_pack(request.pack)
-    _check_names(pack, request.method, jobs)
+    pack.inverter(request.method)  # UnknownNameError before any worker starts
+    jobs = find_jobs(
+        request.inputs,
+        output=request.output,
+        attributes=request.attributes,
+        face=request.face,
+        attribute_names=pack.directions().names(),
+    )
     encode = request.encode
     settings = Settings(
         pack=str(pack.folder.absolute()),
@@ -183,26 +174,20 @@ def _checked(request: BatchRequest) -> tuple[tuple[Job, ...], Settings]:
         device=request.device,
         encode=EncodeOptions(encode.encoder, encode.preset, encode.crf, encode.threads or 1),
         segment_frames=request.segment_frames,
+        latents=None if request.latents is None else str(request.latents.absolute()),
     )
     for job in jobs:  # an encoder that does not go with its container
-        segment_path("", output=job.output, options=settings.encode)
+        if not job.is_picture:
+            segment_path("", output=job.output, options=settings.encode)
     return jobs, settings
-
-
-def _check_names(pack: Pack, method: str, jobs: Sequence[Job]) -> None:
-    """UnknownNameError before any worker starts."""
-    pack.inverter(method)
-    directions = pack.directions()
-    for name in {name for job in jobs for name in job.attributes}:
-        directions[name]
 
 
 def _workers(request: BatchRequest, settings: Settings) -> RayWorkers:
     return RayWorkers(
         settings.to_json(),
+        wish=request.wish,
         address=request.address,
-        num_workers=request.num_workers,
-        device=request.device,
+        dashboard=request.dashboard,
         stall_seconds=request.stall_seconds,
         stages_class=request.stages_class,
     )
@@ -213,7 +198,23 @@ def _watcher(request: BatchRequest, journal: Journal, workers: RayWorkers) -> It
     log = journal.folder / LOG_FILE
     watcher = Watcher(log, num_workers=workers.count, quiet=request.quiet)
     with contextlib.closing(watcher):
-        yield watcher
+        try:
+            yield watcher
+        except BaseException as error:
+            watcher.log(f"the run ended: {str(error) or type(error).__name__}")
+            raise
+
+
+@contextlib.contextmanager
+def _full_disk_told(output: Path) -> Iterator[None]:
+    """What the driver itself could not write; what workers cannot write is in their rows."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            message = f"{output}: the disk is full; make room, then run again with --resume"
+            raise EncodeError(message) from None
+        raise
 
 
 def write_manifest(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -14,12 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from pipelines.batch.fetching import remove_copy
 from pipelines.batch.jobs import Job
 from pipelines.batch.journal import Journal
 from pipelines.batch.progress import Watcher
+from pipelines.batch.reports import failure, has_report, page_name
 from vidinv.errors import EncodeError
 
-STAGES = ("join", "render", "analyse")  # first what is nearest to a finished clip
+# First what is nearest to a finished clip; a picture is made in one go.
+STAGES = ("report", "join", "render", "picture", "analyse", "fetch")
 MAX_ATTEMPTS = 2
 MAX_LOSSES = 10  # however innocent it seems, a task that loses so many workers is not tried again
 _POLL_SECONDS = 1.0
@@ -29,15 +32,24 @@ Row = dict[str, Any]
 
 @dataclass
 class Clip:
-    """A clip on its way through the run."""
+    """A clip on its way through the run.
+
+    Attributes:
+        num_frames: counted by its analysis; ``num_expected`` is what its header says before.
+        fetched: the copy of a remote clip lies in its folder.
+        made: what its row says once the output is there, while its report is not.
+    """
 
     job: Job
     id: str
     folder: Path
     num_frames: int | None = None
+    num_expected: int | None = None
     segment_frames: list[int] | None = None
     rendered: dict[int, Row] = field(default_factory=dict)
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    fetched: bool = False
+    made: Row | None = None
     row: Row | None = None
 
 
@@ -52,6 +64,13 @@ class Task:
     @property
     def key(self) -> tuple[str, str, int | None]:
         return self.clip.id, self.stage, self.segment
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that it goes through; 0 before the analysis of its clip."""
+        if self.segment is None:
+            return self.clip.num_frames or 0
+        return (self.clip.segment_frames or [])[self.segment]
 
     @property
     def where(self) -> str:
@@ -73,6 +92,20 @@ class Outcome:
     blamed: bool = True
 
 
+@dataclass(frozen=True)
+class Running:
+    """A task that a worker holds.
+
+    Attributes:
+        frames: done of this task.
+        num_expected: frames of its clip, as its header says.
+    """
+
+    task: Task
+    frames: int
+    num_expected: int | None = None
+
+
 class Workers(Protocol):
     """Processes that run tasks, each one at a time."""
 
@@ -81,8 +114,8 @@ class Workers(Protocol):
         """How many there are."""
 
     @property
-    def frames_done(self) -> int:
-        """Frames through any stage so far."""
+    def running(self) -> Sequence[Running]:
+        """What they do now."""
 
     def start(self, task: Task, payload: Row) -> bool:
         """Hand a task to a free worker for its stage; False when there is none."""
@@ -97,6 +130,7 @@ class Schedule:
     Args:
         output: folder of the outputs.
         journal: started; its earlier lines say what is done already.
+        reports: what the ``report`` stage is told beside the clip; None makes no reports.
     """
 
     def __init__(
@@ -107,25 +141,40 @@ class Schedule:
         journal: Journal,
         workers: Workers,
         watcher: Watcher,
+        reports: Row | None = None,
     ) -> None:
         self.output, self.journal = output, journal
-        self.workers, self.watcher = workers, watcher
+        self.workers, self.watcher, self.reports = workers, watcher, reports
         self.clips = [Clip(job, job.id, journal.folder / "work" / job.id) for job in jobs]
         self._ready: dict[str, deque[Task]] = {stage: deque() for stage in STAGES}
         self._attempts: Counter[tuple[str, str, int | None]] = Counter()
         self._losses: Counter[tuple[str, str, int | None]] = Counter()
         self._recall()
+        # Clips whose copy lies on disk or is on its way, by id.
+        self._copies = {clip.id for clip in self.clips if clip.fetched and clip.row is None}
 
     def run(self) -> list[Row]:
         """Do what is missing; the manifest rows of all clips, in the order of the jobs."""
         for clip in self.clips:
             self._queue(clip)
+        self.watcher.start_clock()
         while any(clip.row is None for clip in self.clips):
             self._start_tasks()
             for outcome in self.workers.wait(timeout_seconds=_POLL_SECONDS):
                 self._take(outcome)
-            self.watcher.update(self.clips, frames_done=self.workers.frames_done)
+            self._watch()
         return [clip.row for clip in self.clips if clip.row is not None]
+
+    @property
+    def frames_recalled(self) -> int:
+        """Frames of the clips that are done, as long as ``run`` has not done more."""
+        return sum((clip.row or clip.made or {}).get("frames", 0) for clip in self.clips)
+
+    def _watch(self) -> None:
+        running = self.workers.running
+        for one in running:
+            one.task.clip.num_expected = one.num_expected or one.task.clip.num_expected
+        self.watcher.update(self.clips, running)
 
     def _recall(self) -> None:
         """Take over from earlier runs what still lies where they left it."""
@@ -134,16 +183,39 @@ class Schedule:
             clip = by_id.get(line.get("clip", ""))
             if clip is None:
                 continue
-            if line["event"] == "analysed" and clip.folder.is_dir():
+            if line["event"] == "fetched":
+                clip.fetched = _num_bytes(clip.job.fetched(clip.folder)) == line["bytes"]
+            elif line["event"] == "analysed" and clip.folder.is_dir():
                 self._note_analysis(clip, line)
             elif line["event"] == "rendered" and (clip.folder / line["file"]).is_file():
                 self._note_segment(clip, line)
+            elif line["event"] == "made" and (self.output / clip.job.output).is_file():
+                self._note_made(clip, line["row"])
             elif line["event"] == "finished" and (self.output / clip.job.output).is_file():
-                clip.num_frames, clip.row = line["row"].get("frames"), line["row"]
+                self._recall_finished(clip, line["row"])
+
+    def _recall_finished(self, clip: Clip, row: Row) -> None:
+        """A clip that is done, but for its report where that is wanted and not there."""
+        clip.num_frames, clip.row = row.get("frames"), row
+        if self.reports is not None and not has_report(self.output, row):
+            clip.seconds.update(row["seconds"])
+            clip.made, clip.row = row, None
 
     def _queue(self, clip: Clip) -> None:
         """The tasks of a clip that can start now."""
         if clip.row is not None:
+            return
+        if clip.made is not None and self.reports is None:
+            self._finish(clip, clip.made)
+            return
+        if clip.job.is_remote and not clip.fetched:
+            self._ready["fetch"].append(Task("fetch", clip))
+            return
+        if clip.made is not None:
+            self._ready["report"].append(Task("report", clip))
+            return
+        if clip.job.is_picture:
+            self._ready["picture"].append(Task("picture", clip))
             return
         if clip.segment_frames is None:
             self._ready["analyse"].append(Task("analyse", clip))
@@ -156,13 +228,20 @@ class Schedule:
     def _start_tasks(self) -> None:
         for stage in STAGES:
             queue = self._ready[stage]
-            # A plan waits on disk, but clips that are far ahead of their rendering help nobody.
-            if stage == "analyse" and len(self._ready["render"]) > 2 * self.workers.count:
-                return
             while queue:
-                if queue[0].clip.row is None and not self._start(queue[0]):
+                if queue[0].clip.row is None and (
+                    self._must_wait(queue[0]) or not self._start(queue[0])
+                ):
                     break
                 queue.popleft()
+
+    def _must_wait(self, task: Task) -> bool:
+        """Clips that are far ahead of their rendering help nobody: plans and copies take disk."""
+        if task.stage == "analyse":
+            return len(self._ready["render"]) > 2 * self.workers.count
+        if task.stage == "fetch":
+            return len(self._copies - {task.clip.id}) > self.workers.count
+        return False
 
     def _start(self, task: Task) -> bool:
         clip = task.clip
@@ -172,12 +251,23 @@ class Schedule:
             "folder": str(clip.folder),
             "segment": task.segment,
         }
-        if task.stage == "join":
+        if task.stage == "fetch":
+            self._copies.add(clip.id)
+        elif task.stage == "picture":
+            payload["output"] = str(self.output / clip.job.output)
+        elif task.stage == "join":
             rows = [clip.rendered[n] for n in sorted(clip.rendered)]
             payload |= {
                 "output": str(self.output / clip.job.output),
                 "files": [row["file"] for row in rows],
                 "samples": [sample for row in rows for sample in row["samples"]],
+            }
+        elif task.stage == "report":
+            payload |= {
+                "output": str(self.output / clip.job.output),
+                "page": page_name(clip.job.output),
+                "root": str(self.output),
+                **(self.reports or {}),
             }
         return self.workers.start(task, payload)
 
@@ -194,16 +284,31 @@ class Schedule:
         self._losses[task.key] += 1
         cause = outcome.death if row is None else row["cause"]
         retry = self._losses[task.key] < MAX_LOSSES and (row is None or row["retry"])
-        self.watcher.note(f"{task.clip.job.input}: {task.where} failed: {cause}", row)
-        if retry and self._attempts[task.key] < MAX_ATTEMPTS:
+        again = retry and self._attempts[task.key] < MAX_ATTEMPTS
+        end = "is tried again" if again else self._end(task)
+        self.watcher.note(f"{task.clip.job.shown}: {task.where} failed, {end}: {cause}", row)
+        if again and task.stage == "fetch":
+            self._ready["fetch"].append(task)  # what is wrong with a network may pass
+        elif again:
             self._ready[task.stage].appendleft(task)
+        elif task.clip.made is not None:  # its output is there all the same
+            self._finish(task.clip, {**task.clip.made, "report": failure(cause)})
         else:
             self._quarantine(task, cause)
 
+    def _end(self, task: Task) -> str:
+        return "quarantined" if task.clip.made is None else "the clip is done without it"
+
     def _done(self, task: Task, row: Row) -> None:
         clip = task.clip
-        self.watcher.stage_done(task.stage, row["seconds"])
-        if task.stage == "analyse":
+        for text in row.pop("notes", ()):
+            self.watcher.note(f"{clip.job.shown}: {text}")
+        if task.stage == "fetch":
+            clip.fetched = True
+            clip.seconds["fetch"] += row["seconds"]
+            self.journal.append({"event": "fetched", "clip": clip.id, **row})
+            self._queue(clip)
+        elif task.stage == "analyse":
             self._note_analysis(clip, row)
             self.journal.append({"event": "analysed", "clip": clip.id, **row})
             self._queue(clip)
@@ -213,9 +318,28 @@ class Schedule:
             self.journal.append(line)
             if len(clip.rendered) == len(clip.segment_frames or ()):
                 self._queue(clip)
+        elif task.stage == "report":
+            clip.seconds["report"] += row["seconds"]
+            self._finish(clip, {**(clip.made or {}), "report": row["report"]})
         else:
-            clip.seconds["join"] += row.pop("seconds")
-            self._finish(clip, {**row, "stage": None, "cause": None})
+            clip.seconds[task.stage] += row.pop("seconds")
+            clip.num_frames = row["frames"]
+            self._output_made(clip, {**row, "stage": None, "cause": None})
+        self.watcher.task_done(task)
+
+    def _output_made(self, clip: Clip, row: Row) -> None:
+        """The output is there: the clip is done, or has its report made."""
+        if self.reports is None:
+            self._finish(clip, row)
+            return
+        seconds = dict(clip.seconds)
+        self.journal.append({"event": "made", "clip": clip.id, "row": {**row, "seconds": seconds}})
+        self._note_made(clip, {**row, "seconds": seconds})
+        self._queue(clip)
+
+    def _note_made(self, clip: Clip, row: Row) -> None:
+        clip.seconds.update(row["seconds"])
+        clip.num_frames, clip.made = row.get("frames"), row
 
     def _note_analysis(self, clip: Clip, row: Row) -> None:
         clip.num_frames, clip.segment_frames = row["num_frames"], row["segment_frames"]
@@ -239,12 +363,11 @@ class Schedule:
                 "attempts": attempts,
             },
         )
-        self.watcher.note(f"{clip.job.input}: quarantined at {task.where} ({attempts} attempts)")
 
     def _finish(self, clip: Clip, row: Row) -> None:
         job = clip.job
         clip.row = {
-            "input": job.input,
+            "input": job.shown,
             "output": job.output,
             "attributes": job.to_json()["attributes"],
             "face": job.face,
@@ -253,5 +376,12 @@ class Schedule:
         }
         event = "finished" if row["status"] == "done" else "quarantined"
         self.journal.append({"event": event, "clip": clip.id, "row": clip.row})
+        self._copies.discard(clip.id)
         if event == "finished":
             shutil.rmtree(clip.folder, ignore_errors=True)
+        elif job.is_remote:  # plan and segments help the next attempt; copies may fill the disk
+            remove_copy(job.fetched(clip.folder))
+
+
+def _num_bytes(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None

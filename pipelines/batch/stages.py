@@ -1,4 +1,4 @@
-"""The stages of a batch run, as one plain object per worker process: analyse, render, join.
+"""The stages of a batch run, as one plain object per worker process, from fetch to report.
 
 A stage takes a task and returns a row, both plain data; a clip that cannot be done is a row too,
 with stage, cause and file. Nothing here knows Ray: the same object runs in this process in tests.
@@ -6,12 +6,11 @@ with stage, cause and file. Nothing here knows Ray: the same object runs in this
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 import traceback
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,39 +18,34 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from pipelines.analysis import plan_clip
+from pipelines.batch.fetching import fetch
 from pipelines.batch.jobs import Job, Settings
-from pipelines.edit import choose_device
+from pipelines.batch.journal import DISK_FULL
+from pipelines.batch.report_stage import report_clip
+from pipelines.batch.sources import check_file, without_secrets
+from pipelines.edit import EditRequest, Networks, choose_device, edit_picture
 from pipelines.identity import FaceSample, IdentitySampler, summarise
-from pipelines.segments import (
-    ClipPlan,
-    FrameTimes,
-    Segment,
-    composed_frames,
-    load_plan,
-    plan_segments,
-    save_plan,
-)
+from pipelines.latents import Key, SavedClip, clip_folder, key_of
+from pipelines.segments import ClipPlan, Segment, composed_frames, load_plan, save_plan
 from pipelines.tuning import tune_process
 from vidinv.editing.directions import Directions
-from vidinv.errors import DecodeError, UsageError
-from vidinv.faces import Backend, analyse, dlib_backend, named_alignment, select_tracks
+from vidinv.errors import DecodeError, UsageError, VidinvError
+from vidinv.faces import Backend, dlib_backend
 from vidinv.inversion import Inverter
+from vidinv.latents import PLAN_FILE
 from vidinv.packs import Pack, load_pack
 from vidinv.stages import FaceEditor, FrameComposer, frames_without
-from vidinv.types import Analysis, Frame
+from vidinv.types import Frame
 from vidinv.video import (
-    ShotDetector,
     VideoReader,
     copy_media,
     join_segments,
     open_reader,
     open_writer,
-    read_image,
     segment_path,
 )
 from vidinv.video.reader import Part
-
-PLAN_FILE = "plan.safetensors"
 
 Row = dict[str, Any]
 T = TypeVar("T")
@@ -62,62 +56,85 @@ class Stages:
 
     A task is ``{"stage", "job", "folder"}``: the folder is the clip's own, for plan and segments.
     ``render`` adds ``"segment"`` (its number), ``join`` adds ``"output"``, ``"files"`` and
-    ``"samples"``. A row has ``"status"`` (``"done"`` or ``"failed"``) and ``"seconds"``; a failed
-    one also ``"cause"``, ``"file"``, and ``"retry"``: whether a second attempt may help.
+    ``"samples"``, ``report`` what ``report_clip`` needs. A row has ``"status"`` (``"done"`` or
+    ``"failed"``) and ``"seconds"``; a failed one also ``"cause"``, ``"file"``, and ``"retry"``:
+    whether a second attempt may help.
 
-    ``frames_done`` counts on while a task runs.
+    ``frames_done`` counts on while a task runs; ``num_expected`` is what the header of a clip in
+    its analysis says that there will be. ``beats`` counts what comes of a file that is fetched:
+    later stages see its copy in the place of a remote clip.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.settings = Settings.from_json(settings)
         self.frames_done = 0
+        self.num_expected: int | None = None
+        self.beats = 0
         tune_process()
 
     def run(self, task: Row) -> Row:
         """Do one task; never raises for a clip."""
         started = time.monotonic()
         job = Job.from_json(task["job"])
+        here = job if task["stage"] == "fetch" else job.local(Path(task["folder"]))
+        self.num_expected = None
         try:
-            row = {"status": "done", **getattr(self, task["stage"])(job, task)}
+            row = {"status": "done", **getattr(self, task["stage"])(here, task)}
         except Exception as error:
             row = _failure(error, job)
+        if job.is_remote:
+            row = _as_shown(row, here.input, job.shown)
         return {**row, "seconds": round(time.monotonic() - started, 3)}
 
+    def fetch(self, job: Job, task: Row) -> Row:
+        """Copy a remote clip into its folder."""
+        folder = Path(task["folder"])
+        folder.mkdir(parents=True, exist_ok=True)
+        size = job.stamp.get("size")
+        return {"bytes": fetch(job.input, job.fetched(folder), size=size, on_chunk=self._beat)}
+
+    def picture(self, job: Job, task: Row) -> Row:
+        """Edit a still picture as ``vidinv edit`` does."""
+        check_file(job.input)
+        output = Path(task["output"])
+        output.parent.mkdir(parents=True, exist_ok=True)
+        request = EditRequest(
+            Path(job.input),
+            output,
+            pack=self.pack,
+            spec=self.settings.spec(job),
+            device=self.settings.device,
+            overwrite=True,
+            latents=self._latents_of(job),
+            segment_frames=self.settings.segment_frames,
+        )
+        networks = Networks(self.inverter, self.directions, self.backend)
+        plan, samples, warnings = edit_picture(request, networks)
+        self.frames_done += 1
+        return self._result(plan, samples, warnings)
+
     def analyse(self, job: Job, task: Row) -> Row:
-        """Find shots and faces of a clip and save its plan."""
-        times = FrameTimes()
-        with self.open(job) as reader:
-            analysis = analyse(
-                self._counted(times.watch(reader)),
-                is_new_shot=ShotDetector().update,
-                alignment=named_alignment(self.pack.alignment),
-                backend=self.backend,
-            )
-            info = reader.info
-            exact_times = reader.exact_times
-        tracks = (
-            ()
-            if _all_zero(job)
-            else select_tracks(analysis, job.face, backend=self.backend, load_image=read_image)
-        )
-        segments = plan_segments(
-            analysis.shots,
-            chunk_frames=times.chunk_frames,
-            target_frames=self.settings.segment_frames,
-        )
-        plan = ClipPlan(
-            info=info,
-            analysis=Analysis(analysis.num_frames, analysis.shots, tracks),
-            times_T2=times.array(),
-            exact_times=exact_times,
-            num_tracks=len(analysis.tracks),
-            segments=segments if tracks else (),
-        )
+        """Save the plan of a clip: its shots and faces, found now or by an earlier run."""
+        check_file(job.input)
+        clip, unchanged = Path(job.input), _all_zero(job)
+        key = self._key(clip, job)
+        saved = self._saved(job, key)
+        plan = saved.plan(clip) if saved else None
+        if plan is None:
+            plan = self._plan(job, key)
+            # Nobody was chosen for strength 0: that is no plan for other strengths.
+            if saved and not unchanged:
+                saved.keep(plan)
+        elif unchanged:
+            plan = plan.unedited()
         folder = Path(task["folder"])
         folder.mkdir(parents=True, exist_ok=True)
         save_plan(folder / PLAN_FILE, plan)
-        frames = [segment.num_frames for segment in plan.segments]
-        return {"num_frames": analysis.num_frames, "segment_frames": frames}
+        return {
+            "num_frames": plan.analysis.num_frames,
+            "segment_frames": [segment.num_frames for segment in plan.segments],
+            "notes": saved.notes if saved else [],
+        }
 
     def render(self, job: Job, task: Row) -> Row:
         """Edit and encode one segment."""
@@ -129,11 +146,13 @@ class Stages:
         )
         sampler = IdentitySampler(self.backend, None)
         sampler.plan(plan.analysis.tracks)
+        saved = self._saved(job, plan.key)
         with (
             open_writer(path, source=plan.info, options=options, segment=True) as writer,
             self.open(job, part=plan.part(segment)) as reader,
         ):
-            for frame, picture in self._counted(self._composed(job, plan, segment, reader)):
+            composed = self._composed(job, plan, segment, reader, saved)
+            for frame, picture in self._counted(composed):
                 sampler.observe(frame, picture)
                 writer.write(
                     Frame(frame.index, frame.pts, frame.time_base, picture, frame.duration)
@@ -142,7 +161,12 @@ class Stages:
             [sample.track, sample.source.tolist(), sample.output.tolist()]
             for sample in sampler.samples()
         ]
-        return {"file": path.name, "samples": samples, "warnings": list(writer.warnings)}
+        return {
+            "file": path.name,
+            "samples": samples,
+            "warnings": list(writer.warnings),
+            "notes": saved.notes if saved else [],
+        }
 
     def join(self, job: Job, task: Row) -> Row:
         """Make the output of a clip from its segments, or copy a clip that is not edited."""
@@ -155,33 +179,90 @@ class Stages:
             warnings += join_segments(files, output, source=plan.info, times=plan.times_T2.tolist())
         else:
             warnings += [_unchanged(plan), *copy_media(job.input, output)]
-        return self._result(plan, task, warnings)
+        samples = [
+            FaceSample(track, np.array(source, np.float32), np.array(output, np.float32))
+            for track, source, output in task["samples"]
+        ]
+        return self._result(plan, samples, warnings)
+
+    def report(self, job: Job, task: Row) -> Row:
+        """Compare an output with its source; a report that is there is replaced."""
+        return {
+            "report": report_clip(
+                job,
+                task,
+                analysis=None if job.is_picture else self._planned(job, task).analysis,
+                pack=self._report_pack,
+                inverter=self._report_inverter,
+                count=self._counted,
+            )
+        }
+
+    def _planned(self, job: Job, task: Row) -> ClipPlan:
+        """The clip's plan; found again where an earlier run made the output, and cleared up."""
+        path = Path(task["folder"]) / PLAN_FILE
+        if not path.is_file():
+            self.analyse(job, task)
+        return load_plan(path)
 
     def open(self, job: Job, *, part: Part | None = None) -> VideoReader:
         """A reader of a clip."""
         return open_reader(job.input, part=part)
 
+    def _key(self, clip: Path, job: Job) -> Key:
+        return key_of(
+            clip,
+            pack=self.pack,
+            spec=self.settings.spec(job),
+            segment_frames=self.settings.segment_frames,
+        )
+
+    def _latents_of(self, job: Job) -> Path | None:
+        latents = self.settings.latents
+        return None if latents is None else clip_folder(Path(latents), job.output)
+
+    def _saved(self, job: Job, key: Key) -> SavedClip | None:
+        folder = self._latents_of(job)
+        return None if folder is None else SavedClip(folder, key)
+
+    def _plan(self, job: Job, key: Key) -> ClipPlan:
+        with self.open(job) as reader:
+            self.num_expected = reader.info.num_frames
+            plan = plan_clip(
+                self._counted(reader),
+                reader.info,
+                pack=self.pack,
+                backend=self.backend,
+                face=None if _all_zero(job) else job.face,
+                segment_frames=self.settings.segment_frames,
+                key=key,
+            )
+            return replace(plan, exact_times=reader.exact_times)
+
     def _composed(
-        self, job: Job, plan: ClipPlan, segment: Segment, frames: Iterable[Frame]
+        self,
+        job: Job,
+        plan: ClipPlan,
+        segment: Segment,
+        frames: Iterable[Frame],
+        saved: SavedClip | None = None,
     ) -> Iterator[tuple[Frame, Any]]:
         editor = FaceEditor(
             self.inverter,
+            pack=self.pack,
             directions=self.directions,
             spec=self.settings.spec(job),
             tracks=plan.analysis.tracks,
-            resolution=self.pack.resolution,
-            feature_scale=self.pack.edit_feature_scale,
             start_seconds=plan.start_seconds,
+            saved=saved.inversions(plan) if saved else None,
         )
-        composer = FrameComposer(detail=self.settings.detail)
+        composer = FrameComposer(detail=self.settings.detail, shots=plan.analysis.shots)
         return composed_frames(frames, plan=plan, segment=segment, editor=editor, composer=composer)
 
-    def _result(self, plan: ClipPlan, task: Row, warnings: list[str]) -> Row:
+    def _result(
+        self, plan: ClipPlan, samples: Sequence[FaceSample], warnings: Sequence[str]
+    ) -> Row:
         tracks = plan.analysis.tracks
-        samples = [
-            FaceSample(track, np.array(source, np.float32), np.array(output, np.float32))
-            for track, source, output in task["samples"]
-        ]
         mean = self.pack.mean_embedding()
         per_track = {
             track.id: summarise([s for s in samples if s.track == track.id], mean)
@@ -217,6 +298,9 @@ class Stages:
             for warning in self.directions.warnings({name: strength})
         ]
 
+    def _beat(self) -> None:
+        self.beats += 1
+
     def _counted(self, items: Iterable[T]) -> Iterator[T]:
         for item in items:
             yield item
@@ -229,6 +313,15 @@ class Stages:
     @cached_property
     def inverter(self) -> Inverter:
         return self.pack.inverter(self.settings.method, device=self.device)
+
+    @cached_property
+    def _report_pack(self) -> Pack:
+        """Opened again: its networks stay on the CPU, whatever renders here."""
+        return load_pack(self.settings.pack)
+
+    @cached_property
+    def _report_inverter(self) -> Inverter:
+        return self._report_pack.inverter(self.settings.method)
 
     @cached_property
     def device(self) -> torch.device:
@@ -246,25 +339,36 @@ class Stages:
 def _failure(error: Exception, job: Job) -> Row:
     """A row for an error; the traceback only of what nobody expected."""
     expected = isinstance(error, (UsageError, DecodeError))
-    known = expected or isinstance(error, OSError)
+    known = isinstance(error, (VidinvError, OSError))
     cause = " ".join(str(error).split()) if known else f"{type(error).__name__}: {error}"
     return {
         "status": "failed",
         "cause": cause,
-        "file": job.input,
+        "file": job.shown,
         "retry": not expected,
         "disk_full": _is_disk_full(error),
         "traceback": "" if known else "".join(traceback.format_exception(error)),
     }
 
 
+def _as_shown(row: Row, copy: str, name: str) -> Row:
+    """What a row says of the copy of a remote clip, said of the clip; without passwords."""
+
+    def say(value: Any) -> Any:
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            return [say(item) for item in value]
+        return without_secrets(value.replace(copy, name)) if isinstance(value, str) else value
+
+    return {
+        key: say(value) if key in ("cause", "traceback", "warnings", "notes") else value
+        for key, value in row.items()
+    }
+
+
 def _is_disk_full(error: Exception) -> bool:
     code = error.errno if isinstance(error, OSError) else None
-    return (
-        code == errno.ENOSPC
-        or os.strerror(errno.ENOSPC) in str(error)
-        or ("the disk is full" in str(error))
-    )
+    said = ("the disk is full", *map(os.strerror, DISK_FULL))  # by encoders; by safetensors
+    return code in DISK_FULL or any(text in str(error) for text in said)
 
 
 def _all_zero(job: Job) -> bool:

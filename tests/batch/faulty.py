@@ -1,4 +1,4 @@
-"""Stages that go wrong on clips with telling names, for tests of the faults of a run."""
+"""Stages for tests of a run: some go wrong on clips with telling names, some tell more."""
 
 from __future__ import annotations
 
@@ -35,3 +35,10 @@ class FaultyStages(Stages):
         if not marker.exists():
             marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class TellingStages(Stages):
+    """As ``Stages``; rows also say which GPUs Ray gave to the worker."""
+
+    def run(self, task: Row) -> Row:
+        return {**super().run(task), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", "")}

@@ -62,6 +62,6 @@ def test_exit_code_3_says_which_clips_were_quarantined(
     out, err = capsys.readouterr()
     facts = json.loads(out)
     assert (facts["clips"], facts["quarantined"], facts["frames"]) == (2, 1, 12)
-    assert "broken.mp4: analyse: " in err
+    assert "broken.mp4: quarantined at analyse: " in err
     assert "1 of 2 clips done" in err
     assert len((tmp_path / "out" / "manifest.jsonl").read_text().splitlines()) == 2

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from pipelines.batch.inputs import find_jobs
-from vidinv.errors import UsageError
+from pipelines.batch.jobs import Job, Settings
+from pipelines.batch.sources import check_file, one_line
+from pipelines.batch.stages import Stages
+from tests.batch.in_process import InProcessWorkers, run_jobs
+from vidinv.errors import DecodeError, UsageError
 
 SMILE = {"smile": ((0.0, 1.0),)}
 
@@ -46,7 +53,7 @@ def test_a_file_named_by_itself_may_have_any_extension(tree):
 
 @pytest.mark.parametrize("what", ["missing.mp4", "none/*.mp4"])
 def test_inputs_that_are_not_there_are_refused(tree, what):
-    with pytest.raises(UsageError, match=r"no such file|no clips in"):
+    with pytest.raises(UsageError, match=r"no such file|no clips or pictures in"):
         jobs_of(tree / what)
 
 
@@ -101,7 +108,27 @@ def test_a_csv_manifest_says_the_same(tree):
     ("row", "message"),
     [
         ({"input": "gone.mp4"}, r"list\.jsonl:1: input 'gone\.mp4' is not a file"),
-        ({}, "input None is not a file"),
+        ({"face": "all"}, r"list\.jsonl:1: the field input is missing"),
+        ({"input": 5}, "input 5 is not a path"),
+        ({"input": "s"}, "input 's' is a folder"),
+        ({"input": "s\\a.mp4"}, r"a Windows path\? write it with /"),
+        ({"input": "C:\\clips\\a.mp4"}, r"a Windows path\? write it with /"),
+        ({"input": "a.mp4", "output": "s\\x.mp4"}, "Windows path: write it with /"),
+        ({"input": "a.mp4", "output": "x.avi"}, "'x.avi': a clip is written as .mp4"),
+        ({"input": "a.mp4", "output": "x.png"}, "'x.png': a clip is written as .mp4"),
+        ({"input": "a.mp4", "output": ".vidinv-batch/x.mp4"}, "among vidinv's own"),
+        ({"input": "a.mp4", "output": "x" * 230 + ".mp4"}, "longer than 230 bytes"),
+        ({"input": "a.mp4", "face": "nobody"}, r":1: face 'nobody' is not largest, all"),
+        ({"input": "a.mp4", "face": -1}, "face -1 is not"),
+        ({"input": "a.mp4", "face": True}, "face True is not"),
+        ({"input": "a.mp4", "attributes": {"smile": float("nan")}}, ":1: .*not finite"),
+        ({"input": "a.mp4", "attributes": {"smile": "much"}}, ":1: .*keyframes are pairs"),
+        ({"input": "a.mp4", "attributes": {"smile": True}}, "keyframes are pairs"),
+        ({"input": "a.mp4", "attributes": "smile", "strength": "nan"}, ":1: .*not finite"),
+        ({"input": "a.mp4", "attributes": "smile", "strength": "much"}, ":1: .*not a number"),
+        ({"input": "a.mp4", "attributes": {"smile": 1}, "strength": 2}, "without one"),
+        ({"input": "a.mp4", "attributes": 3}, "attributes 3: expected text"),
+        ({"input": "a.mp4", "attributes": "smlie"}, ":1: unknown attribute 'smlie'; .* smile"),
         ({"input": "a.mp4", "strenght": 1}, "no such field 'strenght'"),
         ({"input": "a.mp4", "strength": 1}, "strength is given without attributes"),
         ({"input": "a.mp4", "attributes": "age=x"}, r"list\.jsonl:1: .*not a number"),
@@ -112,8 +139,55 @@ def test_a_csv_manifest_says_the_same(tree):
     ],
 )
 def test_manifest_rows_in_error_are_refused_with_their_line(tree, row, message):
-    with pytest.raises(UsageError, match=message):
-        jobs_of(manifest(tree, row))
+    with pytest.raises(UsageError, match=message) as caught:
+        jobs_of(manifest(tree, row), attribute_names=["age", "smile"])
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_with_the_same_output_are_refused_with_both_lines(tree):
+    rows = [{"input": "a.mp4"}, {"input": "s/a.mp4"}, {"input": "a.mp4", "face": "all"}]
+    with pytest.raises(UsageError, match=r"list\.jsonl:3: .*a\.mp4 would be .* as line 1 is"):
+        jobs_of(manifest(tree, *rows))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("l.csv", b"input;face\na.mp4;all\n", "no such field 'input;face'"),
+        ("l.csv", b"input,face\na.mp4,all,3\n", r"l\.csv:2: more values than"),
+        ("l.csv", b"input\n" + b"x" * 200_000, r"l\.csv:2: not CSV"),
+        ("l.jsonl", b'\n{"input": "a.mp4"\n', r"l\.jsonl:2: not JSON"),
+        ("l.jsonl", '{"input": "ä.mp4"}'.encode("latin-1"), r"l\.jsonl: not UTF-8"),
+        ("l.jsonl", '{"input": "a.mp4"}'.encode("utf-16"), r"l\.jsonl: not UTF-8"),
+        ("l.jsonl", b"\n\n", "no clips or pictures"),
+    ],
+)
+def test_files_that_are_no_manifests_are_refused_in_one_line(tree, name, content, message):
+    (tree / name).write_bytes(content)
+    with pytest.raises(UsageError, match=message) as caught:
+        jobs_of(tree / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_byte_order_marks_empty_lines_and_windows_line_ends_are_nothing(tree):
+    csv, lines = tree / "l.csv", tree / "l.jsonl"
+    csv.write_bytes(b"\xef\xbb\xbfinput,face\r\n\r\na.mp4,all\r\n,\r\n")
+    lines.write_bytes(b'\xef\xbb\xbf\r\n{"input": "a.mp4", "face": "all", "output": null}\r\n')
+    for path in (csv, lines):
+        (job,) = jobs_of(path)
+        assert (job.output, job.face) == ("a.mp4", "all")
+
+
+def test_a_face_of_a_row_counts_from_its_folder_and_zero_is_a_face(tree):
+    (tree / "me.png").write_bytes(b"picture")
+    rows = [{"input": "a.mp4", "face": "me.png"}, {"input": "c.mpg", "face": 0}]
+    one, two = jobs_of(manifest(tree, *rows), face="all")
+    assert (one.face, two.face) == (str(tree / "me.png"), "0")
+
+
+def test_a_face_on_the_command_line_that_is_no_picture_is_refused(tree):
+    with pytest.raises(UsageError, match="face 'nobody' is not largest"):
+        jobs_of(tree, face="nobody")
 
 
 def test_a_link_below_the_output_folder_leads_nowhere_else(tree, tmp_path):
@@ -130,6 +204,136 @@ def test_a_clip_without_a_wish_is_refused(tree):
         jobs_of(tree, attributes={})
 
 
-def test_addresses_of_remote_files_are_refused_in_words(tree):
-    with pytest.raises(UsageError, match="mount or copy it first"):
-        jobs_of("s3://bucket/a.mp4")
+def odd_files(folder) -> set[str]:
+    """A FIFO, a socket and two links that lead nowhere, all with the names of clips."""
+    os.mkfifo(folder / "fifo.mp4")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(folder / "socket.mp4"))
+    (folder / "link.mp4").symlink_to("gone.mp4")
+    (folder / "loop.png").symlink_to("loop.png")
+    return {"fifo.mp4", "socket.mp4", "link.mp4", "loop.png"}
+
+
+def test_what_is_no_file_is_taken_and_not_left_out(tmp_path):
+    root = tmp_path / "o"
+    root.mkdir()
+    names = odd_files(root)
+    (root / "folder.mp4").mkdir()
+    assert set(outputs_of(root)) == names
+    assert set(outputs_of(root / "*")) == names
+    for name in names:
+        (job,) = jobs_of(root / name)
+        assert (job.input, job.output) == (str(root / name), name)
+    assert set(outputs_of(manifest(root, *({"input": name} for name in names)))) == names
+
+
+def test_what_is_no_file_is_named_when_it_is_looked_at(tmp_path):
+    odd_files(tmp_path)
+    for name, message in {
+        "fifo.mp4": "a FIFO, not a file",
+        "socket.mp4": "a socket, not a file",
+        "link.mp4": "broken link to gone.mp4",
+        "loop.png": "cannot be opened (Too many levels of symbolic links)",
+        "nothing.mp4": "no such file",
+    }.items():
+        with pytest.raises(DecodeError) as caught:
+            check_file(str(tmp_path / name))
+        assert str(caught.value) == f"{tmp_path / name}: {message}"
+    with pytest.raises(DecodeError, match="a device, not a file"):
+        check_file("/dev/null")
+
+
+def test_odd_files_end_as_rows_and_so_does_a_file_that_vanishes(tmp_path, tiny_pack):
+    root = tmp_path / "o"
+    root.mkdir()
+    names = odd_files(root) | {"vanishing.mp4"}
+    (root / "vanishing.mp4").write_bytes(b"clip")
+    jobs = jobs_of(root)
+    (root / "vanishing.mp4").unlink()
+    stages = Stages(Settings(str(tiny_pack), "1234").to_json())
+    rows = run_jobs(jobs, tmp_path / "out", InProcessWorkers(stages))
+    assert set(rows) == names
+    for name, row in rows.items():
+        stage = "picture" if name.endswith(".png") else "analyse"
+        assert (row["status"], row["stage"], row["attempts"]) == ("quarantined", stage, 1)
+        assert row["cause"].startswith(f"{root / name}: ")
+    assert rows["vanishing.mp4"]["cause"].endswith(": no such file")
+
+
+def test_a_file_without_permission_is_named_when_it_is_looked_at(tree, monkeypatch):
+    def refuse(*args):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)  # these tests may run as root, who may read all
+    with pytest.raises(DecodeError, match=r"a\.mp4: cannot be opened \(Permission denied\)"):
+        check_file(str(tree / "a.mp4"))
+
+
+def test_a_folder_that_cannot_be_listed_is_refused(tree, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("deep"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UsageError, match=r"s/deep: cannot be listed \(Permission denied\)"):
+        jobs_of(tree)
+
+
+NAMES = [
+    "a b.mp4",
+    "-x.mp4",
+    'it\'s "q".mp4',
+    "ünï 日本.mp4",
+    "a\nb\tc.mp4",
+    "[1] *?.mp4",
+    "n" * 200,
+]
+
+
+@pytest.mark.parametrize("name", [*NAMES, os.fsdecode(b"\xff.mp4")])
+def test_names_of_all_kinds_are_mirrored(tmp_path, name):
+    (tmp_path / name).write_bytes(b"clip")
+    expected = name if name.endswith(".mp4") else f"{name}.mp4"
+    (job,) = jobs_of(tmp_path / name)
+    assert (job.input, job.output) == (str(tmp_path / name), expected)
+    assert Job.from_json(json.loads(json.dumps(job.to_json()))) == job
+    assert "/" not in job.id
+    assert one_line(job.shown).isprintable()
+
+
+def test_a_name_that_is_too_long_for_its_output_is_refused(tmp_path):
+    (tmp_path / ("n" * 240)).write_bytes(b"clip")
+    with pytest.raises(UsageError, match="longer than 230 bytes: name its output in a manifest"):
+        jobs_of(tmp_path / ("n" * 240))
+
+
+def test_outputs_of_an_earlier_run_below_the_inputs_are_no_inputs(tree):
+    before = outputs_of(tree, output=tree / "out")
+    (tree / "out" / "s").mkdir(parents=True)
+    for name in before:
+        (tree / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / "out" / name).write_bytes(b"edited")
+    assert outputs_of(tree, output=tree / "out") == before
+    assert outputs_of(tree / "**" / "*.mp4", output=tree / "out") == ["a.mp4", "s/a.mp4"]
+
+
+def test_pictures_keep_their_format(tree):
+    for name in ("p.png", "q.JPG", "s/r.webp"):
+        (tree / name).write_bytes(b"picture")
+    pictures = [job for job in jobs_of(tree) if job.is_picture]
+    assert [job.output for job in pictures] == ["p.png", "q.JPG", "s/r.webp"]
+    (job,) = jobs_of(manifest(tree, {"input": "p.png", "output": "x.jpg"}))
+    assert job.output == "x.jpg"
+    with pytest.raises(UsageError, match=r"'x\.mp4': a picture is written as \.png"):
+        jobs_of(manifest(tree, {"input": "p.png", "output": "x.mp4"}))
+
+
+def test_another_file_of_the_same_name_is_other_work(tree):
+    (before,) = jobs_of(tree / "a.mp4")
+    (tree / "a.mp4").write_bytes(b"other clip")
+    (after,) = jobs_of(tree / "a.mp4")
+    assert before.wish() == after.wish()
+    assert before.id != after.id

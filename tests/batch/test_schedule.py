@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.batch.jobs import Job
 from pipelines.batch.journal import Journal
-from pipelines.batch.progress import Watcher, clock
+from pipelines.batch.progress import Watcher
 from pipelines.batch.schedule import Outcome, Schedule
 from vidinv.errors import EncodeError
 
@@ -21,7 +21,7 @@ class FakeWorkers:
     """Do every task at once, in order; ``fail`` maps (clip, stage, segment) to outcomes."""
 
     count = 2
-    frames_done = 0
+    running = ()
 
     def __init__(self, fail=None):
         self.done, self.fail = [], fail or {}
@@ -175,23 +175,3 @@ def test_few_clips_are_half_done_at_a_time(tmp_path):
             begun.remove(name)
         most = max(most, len(begun))
     assert most <= 4
-
-
-def test_the_progress_line_says_how_far_it_is(jobs, tmp_path):
-    journal = Journal(tmp_path / "out")
-    watcher = Watcher(tmp_path / "log", num_workers=2, stream=io.StringIO())
-    schedule = Schedule(
-        jobs, output=tmp_path / "out", journal=journal, workers=FakeWorkers(), watcher=watcher
-    )
-    one, two = schedule.clips
-    one.num_frames, one.row = 30, {"status": "quarantined"}
-    two.num_frames, two.segment_frames, two.rendered = 30, [10, 20], {0: {}}
-    watcher.stage_done("render", 10.0)
-    text = watcher.describe(schedule.clips, frames_done=80, seconds=10.0)
-    assert text == "clips 1/2  frames 40/60  4.0 fps  00:05 left  1 failed  render 50%"
-    journal.close()
-    watcher.close()
-
-
-def test_clock():
-    assert [clock(s) for s in (5, 65, 3725)] == ["00:05", "01:05", "1:02:05"]

@@ -167,7 +167,7 @@ def test_a_clip_that_changed_after_its_analysis_is_a_row(face_clip, stages, tmp_
     task = {"job": job.to_json(), "folder": str(folder), "segment": 2}
     row = stages.run({"stage": "render", **task})
     assert row["status"] == "failed"
-    assert "changed during the run" in row["cause"]
+    assert "was changed since" in row["cause"]
     assert not list(folder.glob("*.part"))
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import os
 
+import numpy as np
 import pytest
 import torch
 
 from tests.packs.tiny import ENCODER, GENERATOR, write_tiny_pack
 from vidinv.errors import PackError, UnknownNameError
-from vidinv.packs import DEFAULT_PACK, available_packs, load_pack
+from vidinv.packs import DEFAULT_PACK, available_packs, load_pack, write_pack
 
 # CLI.md: "Attributes of the default pack: at least ..."
 ATTRIBUTES = ["age", "eyes_open", "gender", "mouth_open", "pitch", "smile", "yaw"]
@@ -62,6 +64,35 @@ def test_mean_embedding_is_optional(pack):
     assert pack.mean_embedding() is None
 
 
+def test_a_smile_measure_is_optional(pack, tmp_path):
+    assert pack.smile_measure() is None
+    tensors = {name: pack.files.tensors(name) for name in pack.meta["files"]}
+    entry = {"file": "identity.safetensors"}
+    for name in ("without", "with"):
+        identity = {"mean_embedding": torch.zeros(128)}
+        if name == "with":
+            identity |= {"smile_weights": torch.arange(64) / 64, "smile_bias": torch.ones(1) / 4}
+        meta = {**pack.meta, "identity": entry}
+        write_pack(tmp_path / name, meta, {**tensors, "identity.safetensors": identity})
+    assert load_pack(tmp_path / "without").smile_measure() is None
+    smile = load_pack(tmp_path / "with").smile_measure()
+    assert smile.bias == 0.25
+    np.testing.assert_array_equal(smile.weights, np.arange(64) / 64)
+
+
+def test_the_default_pack_measures_smiles(shared_dir):
+    """0 is the mean of the training faces, 1 a standard deviation; labels say the same."""
+    landmarks = np.load(shared_dir / "faces" / "landmarks68.npz")["landmarks"]
+    with (shared_dir / "faces" / "labels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    scores = np.array([float(row["smile_score"]) for row in rows])
+    found = load_pack(DEFAULT_PACK).smile_measure()(landmarks)
+    assert abs(found.mean()) < 0.02
+    assert abs(found.std() - 1) < 0.02
+    held_back = np.array([row["split"] == "val" for row in rows])
+    assert np.corrcoef(found[held_back], scores[held_back])[0, 1] > 0.98
+
+
 def test_a_pack_is_found_by_name_in_the_folders_of_the_environment(tmp_path, monkeypatch):
     write_tiny_pack(tmp_path / "b" / "mine", name="mine")
     folders = [str(tmp_path / "absent"), str(tmp_path / "b")]
@@ -110,6 +141,7 @@ def test_the_default_pack_is_sound_and_complete():
     assert set(ATTRIBUTES) <= set(pack.directions().names())
     assert "fse" in pack.methods
     assert pack.mean_embedding().shape == (128,)
+    assert pack.smile_measure().weights.shape == (64,)
     assert sum(entry["bytes"] for entry in pack.meta["files"].values()) < MAX_DEFAULT_BYTES
     assert "FairFace" in pack.meta["attribution"]
 

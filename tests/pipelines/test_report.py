@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -11,14 +12,14 @@ import pytest
 import vidinv
 from pipelines import demo
 from tests.packs.tiny import write_tiny_pack
-from tests.report.faults import write_faulty_clip
+from tests.report.faults import write_faulty_clip, write_faulty_real_clip
 from tests.video.clips import images_of, write_clip
 from vidinv.api import write_report
 from vidinv.cli import main
 from vidinv.errors import UsageError
 from vidinv.faces import dlib_backend, find_faces
 from vidinv.packs import load_pack
-from vidinv.video import write_image
+from vidinv.video import probe, write_image
 
 FRAMES, SIZE_PX = 48, 256
 SWAPPED, FLICKERS = range(14, 24), (32, 36, 40)
@@ -99,6 +100,10 @@ def test_figures_say_what_the_fault_did(report):
     assert s.tg_id < 0.95
     assert s.flicker_output > s.flicker_source
     assert s.attributes["mouth_width"][1] > s.attributes["mouth_width"][0]
+    assert s.attributes["smile"][1] > s.attributes["smile"][0] + 0.2
+    assert s.psnr_inversion > 20
+    assert 0.5 < s.ssim_inversion < 1
+    assert [track.summary.ic_output for track in report.tracks] == [s.ic_output]
     assert report.recognition.network.startswith("dlib")
     assert report.recognition.mean_centred
 
@@ -112,7 +117,9 @@ def test_the_files_agree_with_the_result(report, folder):
 
 
 def test_a_sparse_look_still_finds_the_whole_fault(pack, source, faulty, folder):
-    report = write_report(source, faulty, folder / "sparse.html", pack=pack, every=5)
+    report = write_report(
+        source, faulty, folder / "sparse.html", pack=pack, every=5, inversion=False
+    )
     known = report.recognition
     assert known.refined > 0
     assert known.looked_at < FRAMES
@@ -121,7 +128,9 @@ def test_a_sparse_look_still_finds_the_whole_fault(pack, source, faulty, folder)
 
 
 def test_a_plain_edit_has_no_faults(pack, source, edited, folder):
-    report = write_report(source, edited, folder / "plain.html", pack=pack, every=4)
+    report = write_report(
+        source, edited, folder / "plain.html", pack=pack, every=4, inversion=False
+    )
     assert report.standing_out == ()
     assert [track.changed for track in report.tracks] == [True]
     assert abs(report.summary.tl_id - 1) < 0.1
@@ -146,22 +155,64 @@ def test_clips_of_another_length_are_refused(pack, short, edited, tmp_path):
     assert not (tmp_path / "a.html").exists()
 
 
+def test_another_length_is_seen_before_anything_is_measured(pack, short, edited, tmp_path):
+    four = write_clip(tmp_path / "four.mp4", images_of(edited, limit=4))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.report.analyse", lambda *_, **__: pytest.fail("too late"))
+        with pytest.raises(UsageError, match=r"short.mp4 has 6 frames and .*four.mp4 4"):
+            write_report(short, four, tmp_path / "a.html", pack=pack)
+
+
+def test_a_header_that_counts_wrongly_is_no_reason_to_refuse(pack, short, short_edit, tmp_path):
+    def wrong(path):
+        info = probe(path)
+        return dataclasses.replace(info, num_frames=99) if path == short else info
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.report_clips.probe", wrong)
+        report = write_report(short, short_edit, tmp_path / "a.html", pack=pack, every=6)
+    assert report.source.frames == 6
+
+
 def test_clips_of_another_size_are_refused(pack, short, tmp_path):
     small = write_clip(tmp_path / "small.mp4", [i[:128, :128] for i in images_of(short)])
     with pytest.raises(UsageError, match="128x128"):
         write_report(short, small, tmp_path / "a.html", pack=pack)
 
 
-def test_the_inversion_is_measured_where_asked(short, tmp_path):
+def test_the_inversion_is_measured(short, tmp_path):
     tiny = write_tiny_pack(tmp_path / "tiny")
-    report = write_report(short, short, tmp_path / "a.html", pack=tiny, inversion=True, every=2)
+    report = write_report(short, short, tmp_path / "a.html", pack=tiny, every=2)
     s = report.summary
-    assert s.psnr_inversion < 40
-    assert 0 < s.ssim_inversion < 1
+    assert 0 < s.psnr_inversion < 20  # the tiny pack knows no faces
+    assert abs(s.ssim_inversion) < 0.5
     assert s.ic_inversion is not None
     assert any("LPIPS is absent" in note for note in report.notes) == (s.lpips_inversion is None)
     assert any("no face differs" in note for note in report.notes)
     assert not report.recognition.mean_centred  # the tiny pack has no mean embedding
+    assert all("smile" not in row.source_attributes for row in report.rows)  # and no smile
+    assert report.summary.attributes["smile"] == (None, None)
+    assert all(row.first_inversion is not None for row in report.rows[::2])
+
+
+def test_the_inversion_is_that_of_invert(pack, source, tmp_path):
+    picture, inverted = tmp_path / "a.png", tmp_path / "b.png"
+    write_image(picture, images_of(source, limit=1)[0])
+    vidinv.invert(picture, inverted, pack=pack)
+    (row,) = write_report(picture, inverted, tmp_path / "a.html", pack=pack).rows
+    assert row.distance > 0
+    assert row.distance == row.distance_inversion
+    assert row.similarity == row.similarity_inversion
+
+
+def test_without_the_inversion_nothing_is_inverted(pack, short, short_edit, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(pack), "inverter", lambda *_, **__: pytest.fail("not asked for"))
+        report = write_report(
+            short, short_edit, tmp_path / "a.html", pack=pack, inversion=False, every=3
+        )
+    assert report.summary.ic_inversion is None
+    assert not report.has_inversion
 
 
 def test_two_pictures_are_compared(pack, source, edited, tmp_path):
@@ -196,8 +247,12 @@ def test_edit_writes_a_report_of_itself(capsys, short, tmp_path):
     assert main([*command, "--report", str(tmp_path / "a.txt")]) == 2
     assert not (tmp_path / "o.mp4").exists()
     assert main([*command, "--report", str(page), "--quiet"]) == 0
-    edit = json.loads(page.with_suffix(".json").read_text())["edit"]
-    assert edit == {"smile": 1.0, "method": "fse"}
+    data = json.loads(page.with_suffix(".json").read_text())
+    assert data["edit"] == {"smile": 1.0, "method": "fse"}
+    assert data["has_inversion"]
+    command = ["invert", str(short), "-o", str(tmp_path / "i.mp4"), "--quiet"]
+    assert main([*command, "--report", str(tmp_path / "i.html")]) == 0
+    assert not json.loads((tmp_path / "i.json").read_text())["has_inversion"]  # it is the output
     capsys.readouterr()
 
 
@@ -213,3 +268,22 @@ def test_wrong_requests_are_refused(pack, source, tmp_path):
 def test_json_has_no_numbers_that_json_does_not_know(report):
     text = json.dumps(report.as_dict(), allow_nan=False)
     assert math.isfinite(json.loads(text)["summary"]["distance_median"])
+
+
+@pytest.mark.slow
+def test_faults_in_a_real_clip_are_on_top(pack, shared_dir, tmp_path):
+    source, stranger = (
+        shared_dir / "clips" / f"{name}.mp4" for name in ("greenscreen_512", "talk_hand_512")
+    )
+    edited = tmp_path / "edited.mp4"
+    vidinv.edit(source, edited, attributes={"smile": 1}, pack=pack)
+    swapped, flickers = range(30, 40), (10, 55, 60)
+    faulty = write_faulty_real_clip(
+        tmp_path / "faulty.mp4", edited, stranger, swapped=swapped, flickers=flickers
+    )
+    report = write_report(source, faulty, tmp_path / "a.html", pack=pack, inversion=False)
+    found = {item.frame: item.reasons[0] for item in report.standing_out}
+    assert set(found) == {*swapped, *flickers}
+    assert all(found[frame] == "identity" for frame in swapped)
+    plain = write_report(source, edited, tmp_path / "b.html", pack=pack, inversion=False)
+    assert plain.standing_out == ()

@@ -9,7 +9,11 @@ import cv2
 import numpy as np
 
 from tests.video.clips import images_of, write_clip
-from vidinv.types import Image
+from vidinv.faces import analyse, dlib_backend, extract_crop, face_mask, named_alignment
+from vidinv.types import FaceTrack, Image
+from vidinv.video import ShotDetector, open_reader
+
+_FACE_PX = 256
 
 
 def write_faulty_clip(
@@ -55,3 +59,49 @@ def paste_face(image: Image, other: Image) -> Image:
     )
     mask = cv2.GaussianBlur(mask, (0, 0), width / 64)[..., None]
     return (image * (1 - mask) + other * mask).round().astype(np.uint8)
+
+
+def write_faulty_real_clip(
+    path: Path,
+    edited: Path,
+    stranger: Path,
+    *,
+    swapped: Collection[int],
+    flickers: Collection[int],
+) -> Path:
+    """The same for real clips: the aligned face of ``stranger`` is laid over that of ``edited``."""
+    own_track, other_track = (largest_track(clip) for clip in (edited, stranger))
+    others = images_of(stranger)
+    pictures = []
+    for number, image in enumerate(images_of(edited)):
+        if number in swapped:
+            there = other_track.first + number % other_track.num_frames
+            face = extract_crop(others[there], other_track.crop(there), _FACE_PX)
+            image = lay_over(image, own_track, number, face)
+        elif number in flickers:
+            face = extract_crop(image, own_track.crop(number), _FACE_PX)
+            image = lay_over(image, own_track, number, jumping(face, number))
+        pictures.append(image)
+    return write_clip(path, pictures)
+
+
+def largest_track(clip: Path) -> FaceTrack:
+    """Of the faces of a clip, the one that is seen for the longest time."""
+    with open_reader(clip) as reader:
+        found = analyse(
+            reader,
+            is_new_shot=ShotDetector().update,
+            alignment=named_alignment("tight"),
+            backend=dlib_backend(),
+        )
+    return max(found.tracks, key=lambda track: track.num_frames)
+
+
+def lay_over(image: Image, track: FaceTrack, number: int, face: Image) -> Image:
+    """``face``, an aligned crop, in the place of the track's face in frame ``number``."""
+    crop = track.crop(number)
+    mask = face_mask(track.landmarks(number), crop=crop, size_px=_FACE_PX)
+    size, matrix = image.shape[1::-1], crop.crop_to_frame(_FACE_PX)
+    there = cv2.warpAffine(face, matrix, size, borderMode=cv2.BORDER_REPLICATE)
+    share = cv2.warpAffine(mask.astype(np.float32), matrix, size)[..., None]
+    return (image * (1 - share) + there * share).round().astype(np.uint8)

@@ -39,7 +39,7 @@ def make_rows(
         row.departure = 0.01 * noise[1] + 0.4 * (frame in swapped)
         row.similarity = 0.8 + 0.02 * noise[2]
         row.first_source, row.first_output = 0.95 + 0.01 * noise[3], 0.9 + 0.01 * noise[4]
-        row.pop_face = 1.0 + 0.1 * noise[5] + 9 * (frame in flickers)
+        row.pop_face = 1.0 + 0.1 * noise[5] + 18 * (frame in flickers)
         row.pop_border = 0.5 + 0.1 * noise[6]
         row.flicker_source, row.flicker_output = (None, None) if frame == 0 else (1.0, 1.5)
         row.border_source, row.border_output = row.flicker_source, row.flicker_output

@@ -86,3 +86,20 @@ def test_nothing_sticks_out_on_a_phone(chromium, tmp_path):
     dom = dump(chromium, page, tmp_path, "--window-size=500,900")
     assert re.search(r'data-note="[^"]* fits"', dom)
     assert "<title>ERROR" not in dom
+
+
+@pytest.mark.parametrize(("scheme", "dark"), [("0", True), ("1", False)])
+def test_the_page_is_readable_in_light_and_dark(chromium, tmp_path, scheme, dark):
+    page = tmp_path / "report.html"
+    read = """<script>
+    var style = getComputedStyle(document.body);
+    document.body.dataset.note = style.backgroundColor + '/' + style.color;
+    </script>"""
+    page.write_text(render(make_report()).replace("</body>", read + "</body>"))
+    found = dump(chromium, page, tmp_path, f"--blink-settings=preferredColorScheme={scheme}")
+    ground, ink = re.search(r'data-note="([^"]*)"', found)[1].split("/")
+    ground_level, ink_level = (
+        sum(map(int, re.findall(r"\d+", text)[:3])) for text in (ground, ink)
+    )
+    assert (ground_level < 120) == dark
+    assert abs(ground_level - ink_level) > 500

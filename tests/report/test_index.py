@@ -42,6 +42,21 @@ def test_a_row_comes_from_a_report_and_links_to_it(tmp_path):
     assert links == ["deep/a%20b.html"]
 
 
+def test_boxes_over_clips_are_those_of_source_inversion_and_output(tmp_path):
+    rows = [
+        IndexRow(f"{n}.mp4", f"{n}.html", ic_source=0.9 + n / 100, ic_inversion=0.7, ic_output=0.8)
+        for n in range(3)
+    ]
+    write_index([*rows, IndexRow("silent.mp4", cause="no net")], tmp_path / "index.html")
+    page = (tmp_path / "index.html").read_text()
+    titles = [a["title"] for _, a in parse(page).elements if "row " in (a.get("class") or "")]
+    assert titles[0].startswith("source: median 0.910")
+    assert titles[1].startswith("inversion: median 0.700")
+    assert titles[2].startswith("output: median 0.800")
+    assert page.index("no net") < page.index("0.html")
+    assert "4 of 4 clips done, 0 with frames that stand out, 1 without a report" in page
+
+
 def test_another_schema_is_refused(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"schema": "vidinv-report", "schema_version": 99}))

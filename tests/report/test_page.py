@@ -11,8 +11,9 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.report.made_up import FRAMES, HOSTILE, SWAPPED, make_report, thumbnails_of
-from vidinv.report import ClipFacts, write_report
+from vidinv.report import ClipFacts, Summary, TrackFacts, write_report
 from vidinv.report.charts import Box, nice_ticks
+from vidinv.report.model import SMILE_UNIT
 from vidinv.report.page import render, runs
 
 VOID = {"meta", "img", "line", "rect", "polyline", "br"}
@@ -118,7 +119,28 @@ def test_neighbouring_frames_are_said_as_one():
 
 def test_a_report_without_faces_says_so():
     report = make_report(rows=(), tracks=(), standing_out=(), shots=((0, 39),))
-    assert "No face was found" in render(report)
+    page = render(report)
+    assert "No face was found" in page
+    assert 'class="card"' not in page
+    assert "No face was edited" in render(dataclasses.replace(report, edited_only=True))
+
+
+def test_smile_is_shown_with_its_unit_where_it_was_measured():
+    report = make_report()
+    assert SMILE_UNIT in render(report)
+    for row in report.rows:
+        del row.source_attributes["smile"], row.output_attributes["smile"]
+    page = render(report)
+    assert f'class="unit">{SMILE_UNIT}' not in page
+    assert "smile, source" not in page
+
+
+def test_tracks_say_their_own_figures():
+    summary = Summary(ic_source=0.71, ic_output=0.61, distance_median=0.41)
+    track = TrackFacts(3, 0, 0, FRAMES - 1, FRAMES, 0, True, 12.5, summary)
+    page = render(make_report(tracks=(track,)))
+    for figure in (0.71, 0.61, 0.41, 12.5):
+        assert f'<data value="{figure}">' in page
 
 
 def test_ticks_enclose_the_values():

@@ -16,8 +16,10 @@ from training.encoders import EditDirections, EncoderConfig, FeatureStyleTask
 from training.gan import GanConfig, GanTask
 from training.loop import FLIP_68, Loop, LoopConfig, learning_rate_factor, make_batch
 from training.mapping import set_gaussian_mapping
+from training.pack import smile_tensors
 from vidinv.errors import UnknownNameError, UsageError
 from vidinv.inversion import FeatureStyleInverter
+from vidinv.metrics.attributes import SmileMeasure
 from vidinv.models.feature_style import FeatureStyleConfig, FeatureStyleEncoder
 from vidinv.models.stylegan2 import Generator, StyleGAN2Config
 
@@ -47,6 +49,20 @@ def faces() -> FaceArrays:
         landmarks_M=rng.uniform(0, 127, (640, 68, 2)).astype(np.float32),
         is_train_M=np.arange(640) < 560,
     )
+
+
+def test_a_pack_keeps_the_smile_measure_but_for_rounding():
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, 127, (68, 2))
+    points[36:48] += np.repeat([[[-60.0, 0.0]], [[60.0, 0.0]]], 6, axis=1).reshape(12, 2)
+    landmarks = points + rng.normal(size=(640, 68, 2))
+    measure = SmileMeasure.fit(landmarks, landmarks[:, 54, 0] - landmarks[:, 48, 0])
+    stored = smile_tensors(measure, landmarks)
+    halved = {name: tensor.half().double().numpy() for name, tensor in stored.items()}
+    again = SmileMeasure(halved["smile_weights"], float(halved["smile_bias"][0]))
+    assert stored["smile_weights"].shape == (64,)
+    scores = measure(landmarks)
+    assert np.abs(again(landmarks) - scores).max() < 0.02 * scores.std()
 
 
 def parameters(loop: Loop) -> torch.Tensor:

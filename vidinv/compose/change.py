@@ -68,6 +68,12 @@ class Change:
     loss_RR: Float32
     add_RR3: Float32
 
+    def scaled(self, share: float) -> Change:
+        """Part of the change: 0 leaves the source, 1 is all of it."""
+        if share == 1.0:
+            return self
+        return Change(*(np.float32(share) * f for f in (self.flow_RR2, self.loss_RR, self.add_RR3)))
+
 
 def generated_change(source: Float32, edited: Float32, mask_RR: Float32) -> Change:
     """The generator's own picture instead of the source, matched in tone at the mask's border.

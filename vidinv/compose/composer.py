@@ -68,6 +68,7 @@ class Composer:
         rendered: Float32,
         edited: Float32,
         mask: npt.NDArray[np.floating],
+        share: float = 1.0,
     ) -> Image:
         """The frame with the face edited.
 
@@ -78,12 +79,13 @@ class Composer:
             rendered: the generator's picture before the edit, ``[R, R, 3]`` float32, 0..255.
             edited: the generator's picture after the edit, the same.
             mask: ``[R, R]`` 0..1 in crop coordinates, where change is allowed.
+            share: how much of the change is painted, 0..1.
 
         Returns:
             A new picture, bit-exact outside the mask; ``image`` itself where nothing changes.
         """
         change = self.observe(source_crop=source_crop, rendered=rendered, edited=edited, mask=mask)
-        return apply_change(image, crop=crop, change=change)
+        return apply_change(image, crop=crop, change=change.scaled(share))
 
     def observe(
         self,

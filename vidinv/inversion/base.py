@@ -23,8 +23,11 @@ class Inverter(Protocol):
     def fit(self, sample_N3RR: Tensor) -> Any:
         """State of one face track, learned from a sample of its frames; None where nothing is."""
 
-    def encode(self, faces_N3RR: Tensor, state: Any) -> Inversion:
-        """Invert a batch of faces."""
+    def encode(self, faces_N3RR: Tensor, state: Any, *, features: bool = True) -> Inversion:
+        """Invert a batch of faces; without ``features``, latents only, and the same ones."""
 
     def render(self, inversion: Inversion, latents_NLD: Tensor, state: Any) -> Tensor:
-        """Pictures ``[N, 3, R, R]`` of the inverted faces with these (edited) latents."""
+        """Pictures ``[N, 3, R, R]`` of the inverted faces with these (edited) latents.
+
+        Inversions come from ``encode`` or from disk: their tensors may lie on any device.
+        """

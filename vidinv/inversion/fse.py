@@ -29,18 +29,19 @@ class FeatureStyleInverter:
         """Nothing: the encoder is trained for all faces."""
 
     @torch.inference_mode()
-    def encode(self, faces_N3RR: Tensor, state: None = None) -> Inversion:
+    def encode(self, faces_N3RR: Tensor, state: None = None, *, features: bool = True) -> Inversion:
         faces = faces_N3RR.to(self.device, memory_format=torch.channels_last)
         latents, seen = self.encoder(faces)
-        if self.encoder.feature_head is None:
+        if not features or self.encoder.feature_head is None:
             return Inversion(latents)
         lower = self.synthesis.run(latents, stop=self.encoder.config.feature_resolution)
         return Inversion(latents, self.encoder.feature_residual(seen, lower.features_NCHW))
 
     @torch.inference_mode()
     def render(self, inversion: Inversion, latents_NLD: Tensor, state: None = None) -> Tensor:
+        latents = latents_NLD.to(self.device)
         if inversion.features_NCHW is None:
-            return self.synthesis(latents_NLD)
-        lower = self.synthesis.run(latents_NLD, stop=self.encoder.config.feature_resolution)
-        features = lower.features_NCHW + inversion.features_NCHW
-        return self.synthesis(latents_NLD, start=lower.replace_features(features))
+            return self.synthesis(latents)
+        lower = self.synthesis.run(latents, stop=self.encoder.config.feature_resolution)
+        features = lower.features_NCHW + inversion.features_NCHW.to(self.device)
+        return self.synthesis(latents, start=lower.replace_features(features))

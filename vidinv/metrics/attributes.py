@@ -49,7 +49,11 @@ def _mean_gap(points: Float64, pairs: list[tuple[int, int]]) -> Float64:
 
 @dataclass(frozen=True, eq=False)
 class SmileMeasure:
-    """Linear smile score of landmarks, in units of ``smile_score`` (0 neutral, high smiling)."""
+    """Linear smile score of landmarks, in units of the scores that it was fitted to.
+
+    Those of a pack are standardised: 0 is the mean of the training faces, 1 a standard deviation
+    more of smile. ``weights`` ``[64]``: x and y of ``SMILE_POINTS``.
+    """
 
     weights: Float64
     bias: float

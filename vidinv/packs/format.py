@@ -2,7 +2,8 @@
 
 pack.json (format 1) has: name, version, description, licence, attribution, generator (kind,
 config, file), alignment (name of the crop), methods (name -> file, config), directions (file,
-entries), identity (file: mean embedding of the training faces), files (name -> sha256, bytes),
+entries), identity (file: ``mean_embedding`` of the training faces and, optionally,
+``smile_weights`` [64] and ``smile_bias`` [1] of ``SmileMeasure``), files (name -> sha256, bytes),
 training, metrics. Weights are stored in float16 and used in float32. Nothing is unpickled.
 """
 

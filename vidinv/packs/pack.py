@@ -10,6 +10,8 @@ Packs are found by path, by name among the embedded ones, or in the folders of `
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -22,6 +24,7 @@ from torch import Tensor, nn
 from vidinv.editing.directions import Direction, Directions
 from vidinv.errors import PackError, UnknownNameError
 from vidinv.inversion import FeatureStyleInverter, Inverter
+from vidinv.metrics.attributes import SmileMeasure
 from vidinv.models.feature_style import FeatureStyleConfig, FeatureStyleEncoder
 from vidinv.models.stylegan2 import Generator, StyleGAN2Config
 from vidinv.packs.format import PackFiles
@@ -68,6 +71,16 @@ class Pack:
     def edit_feature_scale(self) -> float:
         """Share of the feature code that edits are rendered with, 0..1 (``Inversion``)."""
         return float(self.meta.get("edit_feature_scale", 1.0))
+
+    def inversion_digest(self, method: str) -> str:
+        """Hash of what decides an inversion: crop, generator and the method's networks.
+
+        Other directions leave it as it is: latents that were saved stay of use.
+        """
+        entries = [self.meta["generator"], self.meta["methods"][method]]
+        hashes = [self.meta["files"][entry["file"]]["sha256"] for entry in entries]
+        text = json.dumps([self.alignment, entries, hashes], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @cached_property
     def generator_config(self) -> StyleGAN2Config:
@@ -117,6 +130,18 @@ class Pack:
         """Mean recognition embedding of the training faces, which cosines are centred on."""
         entry = self.meta.get("identity")
         return None if entry is None else self.files.tensors(entry["file"])["mean_embedding"]
+
+    def smile_measure(self) -> SmileMeasure | None:
+        """Smile score of landmarks, in standard deviations over the training faces, 0 their mean.
+
+        None for a pack that carries none.
+        """
+        entry = self.meta.get("identity")
+        tensors = {} if entry is None else self.files.tensors(entry["file"])
+        if "smile_weights" not in tensors:
+            return None
+        weights = tensors["smile_weights"].double().numpy()
+        return SmileMeasure(weights, float(tensors["smile_bias"]))
 
     def _rows(self, vector: Tensor) -> Tensor:
         """Directions are stored in W ``[D]`` or W+ ``[L, D]``."""

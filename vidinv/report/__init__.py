@@ -16,11 +16,12 @@ from vidinv.report.model import (
     TrackFacts,
 )
 from vidinv.report.ranking import rank
-from vidinv.report.thumbnails import Thumbnail, choose_thumbnails
+from vidinv.report.thumbnails import MAX_REGULAR, Thumbnail, choose_thumbnails
 
 __all__ = [
     "ATTRIBUTES",
     "DLIB_BASELINE",
+    "MAX_REGULAR",
     "SCHEMA",
     "SCHEMA_VERSION",
     "ClipFacts",

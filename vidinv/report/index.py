@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from vidinv.errors import UsageError
-from vidinv.report.charts import box_plot
+from vidinv.report.charts import Level, box_plot
 from vidinv.report.files import write_text
 from vidinv.report.markup import document, section, table, value
 from vidinv.report.model import DLIB_BASELINE, SCHEMA, SCHEMA_VERSION
@@ -25,7 +25,7 @@ class IndexRow:
         clip: name to show.
         page: its report, absolute or relative to the index; None where there is none.
         status: ``done``, or what became of it instead, e.g. ``quarantined``.
-        cause: why it is not done.
+        cause: why it is not done, or has no report.
         standing_out: frames that stand out.
         badness: of the worst frame.
     """
@@ -66,7 +66,7 @@ def read_index_row(json_path: str | os.PathLike[str]) -> IndexRow:
         page=str(path.with_suffix(".html").absolute()),
         frames=data["output"]["frames"],
         standing_out=len({item["frame"] for item in found}),
-        badness=max((item["badness"] for item in found), default=0.0),
+        badness=max((item["badness"] for item in data["rows"]), default=0.0),
         network=data["recognition"]["network"],
         **known,
     )
@@ -76,21 +76,32 @@ def write_index(rows: Sequence[IndexRow], path: str | os.PathLike[str]) -> None:
     """Write the page of a data set: what failed first, then the clips, worst first."""
     path = Path(path)
     ordered = sorted(rows, key=_worst_first)
-    done = [row for row in ordered if row.status == "done"]
-    body = [_header(ordered, done), _boxes(done)]
     failed = [row for row in ordered if row.status != "done"]
+    silent = [row for row in ordered if row.status == "done" and row.page is None]
+    known = [row for row in ordered if row.status == "done" and row.page is not None]
+    body = [_header(ordered, failed, silent), _boxes(known)]
     if failed:
-        cells = [
-            (
-                _name(row, path),
-                f'<span class="failed">{html.escape(row.status)}</span> {html.escape(row.cause)}',
-            )
-            for row in failed
-        ]
-        body.append(section("Not done", table(("clip", "what happened"), cells, css="index")))
-    if done:
-        body.append(section("Clips, worst first", _table(done, path), note=_note(done)))
+        body.append(section("Not done", _causes(failed)))
+    if silent:
+        body.append(section("Done, but without a report", _causes(silent)))
+    if known:
+        body.append(section("Clips, worst first", _table(known, path), note=_note(known)))
     write_text(path, document("Data set · identity report", "".join(body)))
+
+
+def _causes(rows: Sequence[IndexRow]) -> str:
+    cells = [
+        (
+            html.escape(row.clip),
+            f'<span class="failed">{_label(row)}</span> {html.escape(row.cause)}',
+        )
+        for row in rows
+    ]
+    return table(("clip", "what happened"), cells, css="index")
+
+
+def _label(row: IndexRow) -> str:
+    return "no report" if row.status == "done" else html.escape(row.status)
 
 
 def _worst_first(row: IndexRow) -> tuple[bool, float, float, str]:
@@ -98,14 +109,19 @@ def _worst_first(row: IndexRow) -> tuple[bool, float, float, str]:
     return row.status == "done", -row.badness, -(row.distance_median or 0.0), row.clip
 
 
-def _header(rows: Sequence[IndexRow], done: Sequence[IndexRow]) -> str:
-    flagged = sum(row.standing_out > 0 for row in done)
-    networks = ", ".join(sorted({row.network for row in done if row.network})) or "none"
-    css = "bad" if flagged or len(done) < len(rows) else "good"
-    lead = f"{len(done)} of {len(rows)} clips done, {flagged} with frames that stand out."
+def _header(
+    rows: Sequence[IndexRow], failed: Sequence[IndexRow], silent: Sequence[IndexRow]
+) -> str:
+    flagged = sum(row.standing_out > 0 for row in rows)
+    networks = ", ".join(sorted({row.network for row in rows if row.network})) or "none"
+    css = "bad" if flagged or failed or silent else "good"
+    lead = f"{len(rows) - len(failed)} of {len(rows)} clips done"
+    lead += f", {flagged} with frames that stand out"
+    if silent:
+        lead += f", {len(silent)} without a report"
     return (
         '<header><p class="eyebrow">Identity-consistency report</p><h1>Data set</h1></header>'
-        f'<section class="verdict {css}"><p class="lead">{lead}</p>'
+        f'<section class="verdict {css}"><p class="lead">{lead}.</p>'
         f"<p>Recognition network: <code>{html.escape(networks)}</code></p></section>"
     )
 
@@ -120,17 +136,35 @@ def _note(done: Sequence[IndexRow]) -> str:
     return words
 
 
-def _boxes(done: Sequence[IndexRow]) -> str:
-    """IC over clips, as figure 9 of the Feature-Style paper shows it."""
+def _boxes(rows: Sequence[IndexRow]) -> str:
+    """IC over clips, as figure 9 of the Feature-Style paper (3 of its supplement) shows it."""
     groups = {
-        name: (name, [v for v in (getattr(row, f"ic_{name}") for row in done) if v is not None])
-        for name in ("source", "inversion", "output")
+        name: (name, _known(rows, f"ic_{name}")) for name in ("source", "inversion", "output")
     }
     if not groups["source"][1]:
         return ""
-    plot = box_plot("Identity consistency IC", groups, unit="mean cosine to the first frame")
-    note = "The nearer the output's box lies to the source's, the steadier the identity."
-    return section("Over clips", f'<div class="two">{plot}</div>', note=note)
+    distances = {"output": ("output", _known(rows, "distance_median"))}
+    levels = _baseline(rows)
+    plots = [
+        box_plot("Identity consistency IC", groups, unit="mean cosine to the first frame"),
+        box_plot("Distance to the source", distances, unit="median of a clip", levels=levels),
+    ]
+    note = (
+        "A clip is a point: boxes are quartiles and median, the diamond is the mean. The nearer "
+        "the output's IC lies to the source's, the steadier the identity."
+    )
+    return section("Over clips", f'<div class="two">{"".join(plots)}</div>', note=note)
+
+
+def _baseline(rows: Sequence[IndexRow]) -> list[Level]:
+    if not all(row.network.startswith("dlib") for row in rows):
+        return []
+    words = {"same_person_median": "same person", "strangers_p5": "strangers"}
+    return [Level(DLIB_BASELINE[name], f"{DLIB_BASELINE[name]:g} {w}") for name, w in words.items()]
+
+
+def _known(rows: Sequence[IndexRow], column: str) -> list[float]:
+    return [value for row in rows if (value := getattr(row, column)) is not None]
 
 
 def _table(rows: Sequence[IndexRow], path: Path) -> str:
@@ -165,14 +199,12 @@ def _table(rows: Sequence[IndexRow], path: Path) -> str:
         )
         for row in rows
     ]
-    return table(head, cells)
+    return table(head, cells, css="clips")
 
 
 def _name(row: IndexRow, path: Path) -> str:
     """The clip's name, linked relative to the index, so that the folder can be moved."""
-    if row.page is None:
-        return html.escape(row.clip)
-    page = Path(row.page)
+    page = Path(row.page or "")
     if page.is_absolute():
         page = Path(os.path.relpath(page, path.absolute().parent))
     return f'<a href="{html.escape(quote(page.as_posix()))}">{html.escape(row.clip)}</a>'

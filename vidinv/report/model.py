@@ -18,13 +18,16 @@ SCHEMA_VERSION = 1
 DLIB_BASELINE = {"same_person_median": 0.25, "strangers_p5": 0.68}
 
 ATTRIBUTES = {
-    "mouth_corners": "smile: lift of the mouth's corners",
-    "mouth_width": "smile: width of the mouth",
+    "smile": "smile",
+    "mouth_corners": "lift of the mouth's corners",
+    "mouth_width": "width of the mouth",
     "mouth_open": "mouth open",
     "eyes_open": "eyes open",
     "yaw": "head turn, nose to the right",
     "pitch": "head tilt, nose up",
 }
+# What 0 and 1 mean; the others are in eye distances, head tilt in eyes' heights over the mouth.
+SMILE_UNIT = "0: average of the training faces, a slight smile; 1: a standard deviation more"
 
 
 @dataclass
@@ -46,7 +49,8 @@ class FrameRow:
         flicker_source, flicker_output: flow-warped difference to the frame before, inside the face.
         border_source, border_output: the same where the mask fades out.
         pop_face, pop_border: how far output - source departs from its running median, levels.
-        source_attributes, output_attributes: keys of ``ATTRIBUTES``.
+        source_attributes, output_attributes: keys of ``ATTRIBUTES``; no smile where the pack
+            cannot measure it.
         badness: the largest of the robust z-scores; 0 and below is ordinary.
         reasons: why the frame stands out, the foremost first; empty where it does not.
     """
@@ -102,19 +106,6 @@ class ClipFacts:
     width: int
     height: int
     seconds: float
-
-
-@dataclass(frozen=True)
-class TrackFacts:
-    """One face track of the source; ``changed``: its face differs in the output."""
-
-    id: int
-    shot: int
-    first: int
-    last: int
-    frames: int
-    filled_in: int
-    changed: bool
 
 
 @dataclass(frozen=True)
@@ -174,6 +165,27 @@ class Summary:
 
 
 @dataclass(frozen=True)
+class TrackFacts:
+    """One face track of the source.
+
+    Attributes:
+        changed: its face differs in the output.
+        badness: of its worst frame.
+        summary: figures over its frames; identity is looked at on changed tracks only.
+    """
+
+    id: int
+    shot: int
+    first: int
+    last: int
+    frames: int
+    filled_in: int
+    changed: bool
+    badness: float = 0.0
+    summary: Summary = field(default_factory=Summary)
+
+
+@dataclass(frozen=True)
 class Finding:
     """A frame that stands out."""
 
@@ -186,7 +198,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that the page, the JSON and the CSV show."""
+    """Everything that the page, the JSON and the CSV show.
+
+    Attributes:
+        edited_only: the faces are those that the run edited; others were not looked at.
+    """
 
     source: ClipFacts
     output: ClipFacts
@@ -200,6 +216,7 @@ class Report:
     standing_out: tuple[Finding, ...]
     rows: tuple[FrameRow, ...]
     has_inversion: bool = False
+    edited_only: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -210,7 +227,7 @@ class Report:
     def headline(self) -> str:
         """One sentence: how many frames stand out."""
         if not self.rows:
-            return "no face was found in the source"
+            return f"no face was {'edited' if self.edited_only else 'found'} in the source"
         frames = len({item.frame for item in self.standing_out})
         if not frames:
             return "no frame stands out from the others"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vidinv.report.charts import Level, Line, TimeAxis, box_plot, line_chart
 from vidinv.report.markup import section
-from vidinv.report.model import ATTRIBUTES, Report
+from vidinv.report.model import ATTRIBUTES, SMILE_UNIT, Report
 
 # Columns that the panel beside the charts shows for the frame under the cursor.
 _PANEL = {
@@ -13,6 +13,8 @@ _PANEL = {
     "departure": "departure",
     "first_source": "source to its first",
     "first_output": "output to its first",
+    "source_smile": "smile, source",
+    "output_smile": "smile, output",
     "flicker_source": "flicker, source",
     "flicker_output": "flicker, output",
     "border_source": "border, source",
@@ -106,11 +108,24 @@ def _flicker_charts(report: Report, axis: TimeAxis) -> list[str]:
 
 
 def _attribute_charts(report: Report, axis: TimeAxis) -> list[str]:
-    charts = []
-    for name, words in ATTRIBUTES.items():
-        lines = _lines(report, {clip: f"{clip}_{name}" for clip in ("source", "output")})
-        charts.append(line_chart(words[0].upper() + words[1:], lines, axis))
-    return [f'<div class="halves">{"".join(charts)}</div>']
+    """Smile in full width, in units that were calibrated; the geometry of the face beside it."""
+    charts = {
+        name: line_chart(
+            words[0].upper() + words[1:],
+            _lines(report, {clip: f"{clip}_{name}" for clip in ("source", "output")}),
+            axis,
+            unit=SMILE_UNIT if name == "smile" else "",
+        )
+        for name, words in measured_attributes(report).items()
+    }
+    wide = [charts.pop("smile")] if "smile" in charts else []
+    return [*wide, f'<div class="halves">{"".join(charts.values())}</div>']
+
+
+def measured_attributes(report: Report) -> dict[str, str]:
+    """Names and words of the attributes that some row has."""
+    found = {name for row in report.rows for name in row.source_attributes}
+    return {name: words for name, words in ATTRIBUTES.items() if name in found}
 
 
 def _lines(report: Report, columns: dict[str, str]) -> list[Line]:
@@ -126,7 +141,8 @@ def spread(report: Report) -> str:
     """Box plots over frames."""
     inverted = ["inversion"] if report.has_inversion else []
     first = {
-        name: (name, _values(report, f"first_{name}")) for name in ("source", *inverted, "output")
+        name: (name, _to_the_first(report, f"first_{name}"))
+        for name in ("source", *inverted, "output")
     }
     against = {"output": "distance", **{name: f"distance_{name}" for name in inverted}}
     distances = {name: (name, _values(report, column)) for name, column in against.items()}
@@ -140,8 +156,18 @@ def spread(report: Report) -> str:
         box_plot("Similarity to the first frame", first, unit="cosine"),
         box_plot("Distance to the source", distances, unit="Euclidean", levels=levels),
     ]
-    note = "Boxes: quartiles and median; whiskers: 1.5 boxes; diamond: mean (for the left one IC)."
+    note = "Boxes: quartiles and median; whiskers: 1.5 boxes; diamond: mean."
     return section("Spread over frames", f'<div class="two">{"".join(plots)}</div>', note=note)
+
+
+def _to_the_first(report: Report, column: str) -> list[float]:
+    """Values of a column without each track's first, which is the similarity to itself."""
+    values = []
+    for track in report.tracks:
+        rows = [row for row in report.rows if row.track == track.id]
+        known = [value for row in rows if (value := getattr(row, column)) is not None]
+        values += known[1:]
+    return values
 
 
 def _values(report: Report, column: str) -> list[float]:
@@ -151,13 +177,18 @@ def _values(report: Report, column: str) -> list[float]:
 
 def panel_data(report: Report) -> dict[str, object]:
     """What the script needs: one line of ``_PANEL`` and place a row."""
-    columns = ["frame", "track", "seconds", "reasons", *_PANEL]
+    labels = {
+        name: words
+        for name, words in _PANEL.items()
+        if not name.endswith("_smile") or "smile" in measured_attributes(report)
+    }
+    columns = ["frame", "track", "seconds", "reasons", *labels]
     rows = [[row[name] for name in columns] for row in (r.flat() for r in report.rows)]
     many = len(report.tracks) > 1
     return {
         "frames": report.source.frames,
         "columns": columns,
-        "labels": _PANEL,
+        "labels": labels,
         "rows": rows,
         "many": many,
     }

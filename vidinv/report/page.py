@@ -13,8 +13,8 @@ from pathlib import Path
 
 from vidinv import __version__
 from vidinv.report.markup import document, section, table, value
-from vidinv.report.model import ATTRIBUTES, FrameRow, Report
-from vidinv.report.over_time import over_time, panel_data, runs, spread
+from vidinv.report.model import SMILE_UNIT, FrameRow, Report
+from vidinv.report.over_time import measured_attributes, over_time, panel_data, runs, spread
 from vidinv.report.ranking import STANDS_OUT
 from vidinv.report.script import SCRIPT
 from vidinv.report.thumbnails import MAX_WORST, Thumbnail
@@ -117,6 +117,8 @@ def _network(report: Report) -> str:
 
 
 def _figures(report: Report) -> str:
+    if not report.rows:
+        return ""
     s = report.summary
     inversion = f" · inversion {value(s.ic_inversion)}" if report.has_inversion else ""
     cards = [
@@ -148,13 +150,17 @@ def _figures(report: Report) -> str:
             f"levels · source {value(s.border_source, 2)}",
         ),
         _card(
-            "Frames without a face",
+            "Frames without an edited face" if report.edited_only else "Frames without a face",
             str(report.frames_without_face),
-            f"{len(report.tracks)} tracks · {len(report.cuts)} cuts",
+            f"{_count(len(report.tracks), 'track')} · {_count(len(report.cuts), 'cut')}",
         ),
         *_inversion_cards(report),
     ]
     return f'<section class="figures" aria-label="figures">{"".join(cards)}</section>'
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _inversion_cards(report: Report) -> list[str]:
@@ -191,10 +197,10 @@ def _worst(report: Report, thumbnails: Sequence[Thumbnail]) -> str:
     if not shown:
         return ""
     cards = "".join(_pair(report, t, rank=order[t.frame, t.track] + 1) for t in shown)
-    note = "Worst first; source left, output right. Badness is a robust z-score within the track."
+    note = f"Worst first; {_order(shown)}. Badness is a robust z-score within the track."
     if len(report.standing_out) > len(shown):
         note += f" {len(report.standing_out)} stand out, the first {len(shown)} are shown."
-    return section("Look here first", f'<div class="pairs">{cards}</div>', note=note)
+    return section("Look here first", f'<div class="{_pairs_css(shown)}">{cards}</div>', note=note)
 
 
 def _regular(report: Report, thumbnails: Sequence[Thumbnail]) -> str:
@@ -205,8 +211,20 @@ def _regular(report: Report, thumbnails: Sequence[Thumbnail]) -> str:
     if not shown:
         return ""
     cards = "".join(_pair(report, t) for t in shown)
-    note = "Ordinary frames from all along the clip, to compare with."
-    return section("Along the clip", f'<div class="pairs small">{cards}</div>', note=note)
+    note = f"Ordinary frames from all along the clip: {_order(shown)}."
+    return section(
+        "Along the clip", f'<div class="{_pairs_css(shown)} small">{cards}</div>', note=note
+    )
+
+
+def _order(shown: Sequence[Thumbnail]) -> str:
+    """What the pictures of a card are, from left to right."""
+    return ", ".join(max(shown, key=lambda thumbnail: len(thumbnail.pictures)).pictures)
+
+
+def _pairs_css(shown: Sequence[Thumbnail]) -> str:
+    """Three pictures beside each other need a wider card."""
+    return "pairs three" if any(len(t.pictures) > 2 for t in shown) else "pairs"
 
 
 def _pair(report: Report, thumbnail: Thumbnail, rank: int | None = None) -> str:
@@ -233,15 +251,17 @@ def _row_at(report: Report, frame: int, track: int) -> FrameRow:
 
 
 def _attributes(report: Report) -> str:
+    medians = report.summary.attributes
     rows = [
-        (html.escape(ATTRIBUTES[name]), value(a), value(b), value(_minus(b, a), sign=True))
-        for name, (a, b) in report.summary.attributes.items()
+        (html.escape(words), value(a), value(b), value(_minus(b, a), sign=True))
+        for name, words in measured_attributes(report).items()
+        for a, b in [medians.get(name, (None, None))]
     ]
     if not rows:
         return ""
     note = (
-        "Medians of what 68 landmarks show, in units of the eye distance (head tilt: of the "
-        "eyes' height over the mouth)."
+        f"Medians of what 68 landmarks show. Smile: {SMILE_UNIT}. All others in eye distances "
+        "(head tilt: in heights of the eyes over the mouth)."
     )
     return section("Attributes", table(("", "source", "output", "change"), rows), note=note)
 
@@ -253,6 +273,7 @@ def _minus(a: float | None, b: float | None) -> float | None:
 def _tracks(report: Report) -> str:
     if not report.tracks:
         return ""
+    inverted = report.has_inversion
     rows = [
         (
             str(t.id),
@@ -261,13 +282,27 @@ def _tracks(report: Report) -> str:
             str(t.filled_in),
             str(t.shot),
             "changed" if t.changed else "as the source",
+            value(t.badness, 1),
+            value(t.summary.distance_median, 2),
+            value(t.summary.ic_source),
+            *([value(t.summary.ic_inversion)] if inverted else []),
+            value(t.summary.ic_output),
+            value(t.summary.tl_id),
+            value(t.summary.tg_id),
         )
         for t in report.tracks
     ]
-    head = ("track", "frames", "number", "filled in", "shot", "face")
+    head = (
+        *("track", "frames", "number", "filled in", "shot", "face", "badness", "distance"),
+        *("IC source", *(("IC inversion",) if inverted else ()), "IC output", "TL-ID", "TG-ID"),
+    )
     cuts = ", ".join(map(str, report.cuts)) or "none"
-    note = f"{report.frames_without_face} frames without a face. Cuts at frames: {cuts}."
-    return section("Faces found", table(head, rows, css="tracks"), note=note)
+    edited = report.edited_only
+    without = f"{report.frames_without_face} frames without {'one' if edited else 'a face'}"
+    note = f"{without}. Cuts at frames: {cuts}."
+    return section(
+        "Faces edited" if edited else "Faces found", table(head, rows, css="tracks"), note=note
+    )
 
 
 def _method(report: Report, name: str) -> str:
@@ -297,7 +332,8 @@ def _method(report: Report, name: str) -> str:
         "A frame stands out where its robust z-score (deviation above the track's median in "
         "1.4826 MAD) of distance, departure or sudden change (in the face or at the border) is "
         f"at least {STANDS_OUT['identity']:g} for the first two, {STANDS_OUT['flicker']:g} for the "
-        "last.",
+        "last. Distance and departure count by their z-score over the track or by that of their "
+        "deviation from the running median over 25 frames, whichever is larger.",
         *(html.escape(note) + "." for note in report.notes),
     ]
     files = f"{html.escape(name)}.json and {html.escape(name)}.csv hold every figure."

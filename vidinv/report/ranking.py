@@ -1,7 +1,9 @@
 """Which frames a viewer should look at first: robust outliers of identity, flicker and border.
 
 A frame's badness is its largest robust z-score, (value - median) / (1.4826 MAD), over its own
-track: median and MAD do not move when some frames are bad, so a fault cannot hide itself.
+track: median and MAD do not move when some frames are bad, so a fault cannot hide itself. Identity
+drifts with pose and expression, so it is also compared with its running median: another face for
+ten frames stands out although the clip's spread is wide.
 """
 
 from __future__ import annotations
@@ -15,17 +17,23 @@ from vidinv.report.model import Finding, FrameRow
 
 # A normal deviation is 1.4826 times the median absolute one (Rousseeuw, Croux 1993).
 _MAD_TO_SIGMA = 1.4826
-# Score from which a frame stands out. Identity of ordinary frames stays under 2 and another face
-# begins at 6; the expression of the test clips moves a sudden change up to 5 (docs/REPORT.md).
-STANDS_OUT = {"identity": 5.0, "flicker": 7.0, "border": 7.0}
+# Score from which a frame stands out. Identity of ordinary frames stays under 4.2 and another face
+# begins at 9.9; a blink moves a sudden change up to 5.7, faults begin at 22 (docs/REPORT.md).
+STANDS_OUT = {"identity": 6.0, "flicker": 8.0, "border": 8.0}
 # Column -> reason and the least spread that counts, so that a still clip has no outliers by noise:
-# embeddings of one face in neighbouring frames differ by 0.03, re-encoding makes 0.3 levels.
+# embeddings of one face in neighbouring frames differ by 0.03; the edit of a face that holds still
+# spreads by 0.2 levels, and a blink is no fault for that.
 MEASURES = {
     "distance": ("identity", 0.03),
     "departure": ("identity", 0.03),
-    "pop_face": ("flicker", 0.3),
-    "pop_border": ("border", 0.3),
+    "pop_face": ("flicker", 0.6),
+    "pop_border": ("border", 0.6),
 }
+
+
+# Frames on either side of a running median: half a second, so that a fault of up to 12 frames in 25
+# is still the exception.
+REACH = 12
 
 
 def rank(rows: Sequence[FrameRow]) -> tuple[Finding, ...]:
@@ -47,9 +55,26 @@ def _score(rows: Sequence[FrameRow]) -> None:
 
 
 def outliers(rows: Sequence[FrameRow], column: str) -> npt.NDArray[np.float64]:
-    """``[N]`` robust z-scores of one of ``MEASURES`` over the rows of a track."""
-    spread = MEASURES[column][1]
-    return robust_z([getattr(row, column) for row in rows], least_spread=spread)
+    """``[N]`` robust z-scores of one of ``MEASURES`` over the rows of a track, in frame order."""
+    reason, spread = MEASURES[column]
+    values = [getattr(row, column) for row in rows]
+    scores = robust_z(values, least_spread=spread)
+    if reason != "identity":  # the others are differences from a running median already
+        return scores
+    departures = from_running_median([row.frame for row in rows], values)
+    return np.maximum(scores, robust_z(departures, least_spread=spread))
+
+
+def from_running_median(frames: Sequence[int], values: Sequence[float | None]) -> list[float]:
+    """``[N]`` values less the median of those within ``REACH`` frames; NaN where not measured."""
+    at, known = np.array(frames), _as_array(values)
+    measured = ~np.isnan(known)
+    return [
+        value - float(np.median(known[measured & (np.abs(at - frame) <= REACH)]))
+        if ok
+        else float("nan")
+        for frame, value, ok in zip(frames, known, measured, strict=True)
+    ]
 
 
 def _reasons(scores: dict[str, float]) -> tuple[str, ...]:
@@ -60,9 +85,13 @@ def _reasons(scores: dict[str, float]) -> tuple[str, ...]:
 
 def robust_z(values: Sequence[float | None], *, least_spread: float) -> npt.NDArray[np.float64]:
     """``[N]`` deviations above the median in robust standard deviations; 0 where not measured."""
-    known = np.array([np.nan if value is None else value for value in values], np.float64)
+    known = _as_array(values)
     if np.isnan(known).all():
         return np.zeros(len(known))
     median = np.nanmedian(known)
     spread = max(_MAD_TO_SIGMA * float(np.nanmedian(np.abs(known - median))), least_spread)
     return np.asarray(np.nan_to_num((known - median) / spread, nan=0.0))
+
+
+def _as_array(values: Sequence[float | None]) -> npt.NDArray[np.float64]:
+    return np.array([np.nan if value is None else value for value in values], np.float64)

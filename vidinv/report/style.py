@@ -1,9 +1,12 @@
-"""Look of the page: light, quiet, one column on a phone. Source grey, output blue, faults warm."""
+"""Look of the page: quiet, light or dark, one column on a phone; source grey, output blue."""
 
 STYLE = """
 :root{--ink:#1b2330;--soft:#5d6878;--line:#e3e6ea;--paper:#fff;--ground:#f6f7f8;
 --source:#8a94a3;--output:#1f5fbf;--inversion:#a9741b;--identity:#c4314b;--flicker:#b8600b;
---border:#7a4fb5;--good:#1f7a4d}
+--border:#7a4fb5;--good:#1f7a4d;--veil:#ffffffd9;color-scheme:light dark}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e9ee;--soft:#9aa5b4;--line:#2f3641;--paper:#1c2128;
+--ground:#14181d;--source:#8f9aa9;--output:#6ea8ff;--inversion:#d9a54a;--identity:#ff6b81;
+--flicker:#f0a04b;--border:#b794f0;--good:#4cc38a;--veil:#1c2128d9}}
 *{box-sizing:border-box}
 html{scroll-behavior:smooth}
 body{margin:0;background:var(--ground);color:var(--ink);font:15px/1.5 system-ui,-apple-system,
@@ -42,6 +45,8 @@ overflow:hidden}
 .figure{font-size:27px;line-height:1.3;font-weight:600;color:var(--ink);letter-spacing:-.02em}
 .pairs{display:grid;grid-template-columns:repeat(auto-fill,minmax(212px,1fr));gap:14px}
 .pairs.small{grid-template-columns:repeat(auto-fill,minmax(160px,1fr))}
+.pairs.three{grid-template-columns:repeat(auto-fill,minmax(min(100%,270px),1fr))}
+.pairs.three.small{grid-template-columns:repeat(auto-fill,minmax(210px,1fr))}
 .pair{background:var(--paper);border:1px solid var(--line);border-radius:8px;padding:0;
 overflow:hidden;
 display:block;font-size:13px}
@@ -75,11 +80,11 @@ touch-action:pan-y}
 .level{stroke:var(--soft);stroke-width:1;stroke-dasharray:2 4}
 .cut{stroke:var(--ink);stroke-width:1;stroke-dasharray:5 4;opacity:.55}
 .curve{stroke:var(--colour);stroke-width:1.7;stroke-linejoin:round}
-.mark{fill:var(--mark);opacity:.15}
+.mark{fill:var(--mark);opacity:.2}
 .tick,.level-label{position:absolute;transform:translateY(-50%);font-size:12px;color:var(--soft);
 pointer-events:none;white-space:nowrap}
 .tick{right:100%;margin-right:8px}
-.level-label{right:4px;transform:translateY(-100%);background:#ffffffd9;padding:0 3px;
+.level-label{right:4px;transform:translateY(-100%);background:var(--veil);padding:0 3px;
 line-height:1.35}
 .cursor{position:absolute;top:0;bottom:0;width:1px;background:var(--ink);opacity:.75;display:none;
 pointer-events:none}
@@ -103,7 +108,7 @@ padding:14px 18px 10px}
 .row i,.over i{position:absolute;display:block}
 .whisker{top:50%;height:0;border-top:1.5px solid var(--colour)}
 .row .box{top:8px;bottom:8px;border:1.5px solid var(--colour);border-radius:2px;background:
-color-mix(in srgb,var(--colour) 16%,#fff);min-width:2px}
+color-mix(in srgb,var(--colour) 16%,var(--paper));min-width:2px}
 .row .median{top:8px;bottom:8px;border-left:2.5px solid var(--colour);margin-left:-1px}
 .row .mean{top:50%;width:7px;height:7px;margin:-3.5px;transform:rotate(45deg);background:var(--ink)}
 .row .dot{top:50%;width:5px;height:5px;margin:-2.5px;border-radius:50%;background:var(--colour);
@@ -121,6 +126,7 @@ table{border-collapse:collapse;width:100%;font-size:14px}
 th,td{padding:7px 12px;text-align:right;white-space:nowrap;border-top:1px solid var(--line)}
 thead th{border-top:0;color:var(--soft);font-weight:600;font-size:13px}
 th:first-child,td:first-child{text-align:left}
+.clips th,.clips td{padding:7px 8px}
 .index td:nth-child(2),.index th:nth-child(2){text-align:left;white-space:normal;min-width:150px}
 a{color:var(--output);text-decoration:none}a:hover{text-decoration:underline}
 .failed{color:var(--identity);font-weight:600}
@@ -134,6 +140,7 @@ main{padding:20px 14px 40px}h1{font-size:24px}section{margin-top:32px}.verdict{p
 .card:last-child:nth-child(odd){grid-column:1/-1}
 .pairs{grid-template-columns:repeat(auto-fill,minmax(158px,1fr));gap:10px}
 .pairs.small{grid-template-columns:repeat(auto-fill,minmax(140px,1fr))}
+.pairs.three,.pairs.three.small{grid-template-columns:repeat(auto-fill,minmax(210px,1fr))}
 .plot{margin-left:40px;height:116px}
 .panel{position:sticky;top:auto;bottom:8px;display:grid;grid-template-columns:124px 1fr;
 box-shadow:0 6px 24px #1b233026;z-index:2}
@@ -142,5 +149,5 @@ box-shadow:0 6px 24px #1b233026;z-index:2}
 .panel dl{margin:2px 12px 8px;font-size:12.5px;gap:0 10px;grid-template-columns:1fr auto}
 .panel dl .less{display:none}
 th,td{padding:7px 11px}}
-@media print{body{background:#fff}.panel{display:none}.pair,.chart,.boxes{break-inside:avoid}}
+@media print{:root{--ground:#fff}.panel{display:none}.pair,.chart,.boxes{break-inside:avoid}}
 """

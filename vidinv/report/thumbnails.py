@@ -42,12 +42,13 @@ def data_uri(picture: npt.NDArray[np.uint8]) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")
 
 
-def choose_thumbnails(report: Report) -> list[FrameRow]:
-    """Rows to show: the worst that stand out, then evenly spread ones of the changed tracks."""
+def choose_thumbnails(report: Report, *, regular: int = MAX_REGULAR) -> list[FrameRow]:
+    """Rows to show: the worst that stand out, then ``regular`` evenly of the changed tracks."""
     by_place = {(row.frame, row.track): row for row in report.rows}
     worst = [by_place[f.frame, f.track] for f in report.standing_out[:MAX_WORST]]
     changed = {track.id for track in report.tracks if track.changed}
     rows = [row for row in report.rows if not changed or row.track in changed]
-    spread = np.linspace(0, len(rows) - 1, min(MAX_REGULAR, len(rows))).round().astype(int)
+    rows = [row for row in rows if row.distance is not None] or rows  # looked at, as far as any
+    spread = np.linspace(0, len(rows) - 1, min(regular, len(rows))).round().astype(int)
     chosen = {(row.frame, row.track): row for row in (*worst, *(rows[i] for i in spread))}
     return list(chosen.values())

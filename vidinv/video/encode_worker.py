@@ -53,7 +53,7 @@ def _remove(path: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "the disk is full"
     if isinstance(error, FFmpegError):
         return f"encoding failed ({error.strerror or error})"

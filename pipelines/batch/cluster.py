@@ -1,0 +1,95 @@
+"""The connection to a Ray cluster, or a Ray on this machine for the time of a run."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+from vidinv.errors import MissingDependencyError, VidinvError
+
+_OBJECT_STORE_BYTES = 100 * 2**20  # rows only
+
+
+def connect(address: str | None, *, dashboard: bool) -> str:
+    """Join the cluster at ``address``, or start Ray on this machine.
+
+    Returns:
+        ``host:port`` of the dashboard; empty when there is none.
+
+    Raises:
+        MissingDependencyError: no ``ray[default]`` for the dashboard.
+        VidinvError: there is no cluster, or one of another version.
+    """
+    ray = import_ray()
+    local: dict[str, Any] = {}
+    if dashboard:
+        _check_dashboard()
+    if address is None:
+        local = {"object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": dashboard}
+    try:
+        with _interrupts_later():
+            context = ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **local,
+            )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise VidinvError(f"cannot reach Ray at {address}: {reason}") from None
+    return context.dashboard_url or ""
+
+
+@contextlib.contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Ctrl-C inside ``ray.init`` crashes the process (Ray 2.60): the first one waits for its end.
+
+    Ray also puts a handler of its own in the place of the one for SIGTERM, which leaves by
+    ``sys.exit``: both signals interrupt a run in the same way.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
+    came: list[int] = []
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    if callable(handlers[signal.SIGINT]):  # not where it is ignored, as in the background
+        signal.signal(signal.SIGINT, wait)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        for kind, handler in handlers.items():
+            signal.signal(kind, handler)
+    if came:
+        raise KeyboardInterrupt
+
+
+def import_ray() -> Any:
+    """Ray itself; MissingDependencyError says how to get it."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        return importlib.import_module("ray")
+    except ImportError:
+        raise MissingDependencyError("batch needs Ray: pip install 'vidinv[batch]'") from None
+
+
+def _check_dashboard() -> None:
+    try:
+        importlib.import_module("ray.dashboard.optional_deps")
+    except ImportError:
+        raise MissingDependencyError("--dashboard needs it: pip install 'ray[default]'") from None

@@ -1,0 +1,119 @@
+"""What an input is: a file of this machine or a URL, what it is called, and whether it can be read.
+
+Nothing here reaches for the network; ``remote`` does.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from vidinv.errors import DecodeError
+
+_LOCAL_SCHEMES = ("file://", "local://")
+_PASSWORD = re.compile(r"(?<=://)[^\s/@]*@")
+# A signature or a token belongs to what is beside it: the whole query goes.
+_SECRET_QUERY = re.compile(
+    r"\?[^\s'\"]*?(?:sig|token|secret|passw|credential|auth|key)[^\s'\"=&]*=[^\s'\"]*",
+    re.IGNORECASE,
+)
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def is_url(text: str) -> bool:
+    """It is read with fsspec; ``file://`` is a path of this machine."""
+    return "://" in text and ("::" in text or not text.startswith(_LOCAL_SCHEMES))
+
+
+def local_path(text: str) -> Path:
+    """A path as typed, or the one of a ``file://`` URL, which is taken as it is (no %20)."""
+    for scheme in _LOCAL_SCHEMES:
+        text = text.removeprefix(scheme)
+    return Path(text)
+
+
+def without_secrets(text: str) -> str:
+    """A URL, or a message with URLs, without ``user:password@`` and without signed queries."""
+    return _SECRET_QUERY.sub("?***", _PASSWORD.sub("", text))
+
+
+def shown(text: str) -> str:
+    """An input as a person may see it."""
+    return without_secrets(text) if is_url(text) else text
+
+
+def split_url(url: str) -> tuple[str, str, str]:
+    """A chain in three: ``simplecache::``, ``zip://a/b.mp4`` and ``::file:///x.zip``."""
+    bits = url.split("::")
+    place = next((n for n, bit in enumerate(bits) if "://" in bit), 0)
+    before = "".join(f"{bit}::" for bit in bits[:place])
+    return before, bits[place], "".join(f"::{bit}" for bit in bits[place + 1 :])
+
+
+def one_line(text: str) -> str:
+    """A name for a line of text: what cannot be printed is escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def url_path(url: str) -> str:
+    """The path inside a URL: without scheme, query, and the archive or cache that it lies in."""
+    own = split_url(url)[1]
+    return urlsplit(own).path if is_web(own) else own.partition("://")[2]
+
+
+def input_name(text: str) -> str:
+    """Name of the file of an input; that of a web address is decoded (``%20``)."""
+    if not is_url(text):
+        return local_path(text).name
+    return decoded(text, url_path(text).rpartition("/")[2])
+
+
+def is_web(url: str) -> bool:
+    """Its path is percent-encoded, and it may have a query."""
+    return split_url(url)[1].startswith(("http://", "https://"))
+
+
+def decoded(url: str, path: str) -> str:
+    """A path below ``url`` as the name of a file here."""
+    return unquote(path.partition("?")[0]) if is_web(url) else path
+
+
+def file_stamp(path: Path) -> dict[str, Any]:
+    """What tells one state of a file from another; empty for one that cannot be looked at."""
+    try:
+        status = path.stat()
+    except OSError:
+        return {}
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def check_file(path: str) -> None:
+    """DecodeError for what is not a file that can be read; never waits for a writer or a device."""
+    try:
+        mode = os.stat(path).st_mode
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), None)
+        if kind is None:
+            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+    except FileNotFoundError:
+        if os.path.islink(path):
+            raise DecodeError(f"{path}: broken link to {os.readlink(path)}") from None
+        raise DecodeError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DecodeError(f"{path}: cannot be opened ({error.strerror})") from None
+    if kind is not None:
+        raise DecodeError(f"{path}: {kind}, not a file")
+
+
+def absolute(path: Path) -> Path:
+    """Links are followed, but for one that leads nowhere: it is what an error is to name."""
+    return path.resolve() if os.path.exists(path) else path.absolute()

@@ -1,0 +1,125 @@
+"""Workers as Ray actors: what they report, how they end, and those that cannot start."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipelines.batch import ray_workers
+from pipelines.batch.jobs import Job
+from pipelines.batch.pools import Wish
+from pipelines.batch.ray_workers import RayWorkers
+from pipelines.batch.schedule import Clip, Task
+from vidinv.errors import VidinvError
+
+STALL_SECONDS = 2.0
+
+
+def workers_of(num_workers=1, **settings):
+    return RayWorkers(
+        {"device": "cpu", **settings},
+        wish=Wish(num_workers=num_workers),
+        stall_seconds=STALL_SECONDS,
+        stages_class="tests.batch.light:LightStages",
+    )
+
+
+def task_of(name) -> Task:
+    return Task("analyse", Clip(Job(name, name, {}), name, Path(name)))
+
+
+def outcome_of(workers, name):
+    """Of one task, from its start to its end."""
+    workers.wait_until_up()
+    while not workers.start(task_of(name), {"name": name}):
+        workers.wait(timeout_seconds=0.2)
+    while not (outcomes := workers.wait(timeout_seconds=0.2)):
+        pass
+    (outcome,) = outcomes
+    return outcome
+
+
+def test_a_task_gives_its_row_and_the_worker_is_free_again(local_ray):
+    with workers_of() as workers:
+        first, second = outcome_of(workers, "a"), outcome_of(workers, "b")
+        assert (first.row["name"], second.row["name"]) == ("a", "b")
+        assert first.row["pid"] == second.row["pid"]
+        assert workers.running == []
+        (facts,) = workers.facts
+        assert facts.name == "all stages 1"
+        assert facts.node
+        assert 20 < facts.peak_rss_mb < 1000
+        assert "1 workers (all stages) on Ray" in workers.describe()
+
+
+def ended(pid) -> bool:
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not psutil.pid_exists(pid)
+
+
+@pytest.mark.parametrize(
+    ("name", "death"),
+    [
+        ("die", r"the worker process \d+ died"),
+        ("hang", "hung: no frame for 2 s; its worker was killed"),
+        ("freeze", "hung: no frame for 2 s; its worker was killed"),
+        ("raise", "a mistake of ours"),
+    ],
+)
+def test_another_worker_takes_the_place_of_one_that_failed(local_ray, name, death):
+    with workers_of() as workers:
+        pid = outcome_of(workers, "a").row["pid"]
+        bad = outcome_of(workers, name)
+        assert bad.row is None
+        assert bad.blamed
+
+        assert re.search(death, bad.death)
+        assert outcome_of(workers, "b").row["pid"] != pid
+        assert ended(pid)
+        assert [facts.name[-1] for facts in workers.facts] == ["1", "2"]
+
+
+def test_a_slow_task_that_moves_is_left_alone(local_ray):
+    with workers_of() as workers:
+        assert outcome_of(workers, "slow").row["name"] == "slow"
+
+
+def test_workers_that_cannot_start_end_the_run_with_the_reason(local_ray):
+    with (
+        workers_of(broken=True) as workers,
+        pytest.raises(VidinvError, match=r"workers cannot start: .*weights are missing"),
+    ):
+        workers.wait_until_up()
+
+
+def test_a_cluster_that_others_have_filled_is_no_silent_hang(local_ray, monkeypatch):
+    with workers_of(num_workers=4) as others:
+        while len(others.process_ids) < 4:
+            others.wait(timeout_seconds=0.2)
+        monkeypatch.setattr(ray_workers, "START_SECONDS", 1.0)
+        began = time.monotonic()
+        message = r"of 2 workers \(.*\) 2 could not start within 1 s: .* 0 CPUs and 0 GPUs free"
+        with workers_of(num_workers=2) as workers, pytest.raises(VidinvError, match=message):
+            workers.wait_until_up()
+        assert time.monotonic() - began < 10
+
+
+def test_a_run_goes_on_with_the_workers_that_could_start(local_ray, monkeypatch):
+    with workers_of(num_workers=3) as others:
+        while len(others.process_ids) < 3:
+            others.wait(timeout_seconds=0.2)
+        monkeypatch.setattr(ray_workers, "START_SECONDS", 4.0)
+        with workers_of(num_workers=2) as workers:
+            told = []
+            workers.tell = told.append
+            assert outcome_of(workers, "slow").row["name"] == "slow"
+            assert outcome_of(workers, "slow").row["name"] == "slow"
+            assert len(told) == 1
+            assert "of 2 workers" in told[0]
+            assert "1 could not start within 4 s" in told[0]
