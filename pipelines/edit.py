@@ -16,7 +16,6 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -28,6 +27,7 @@ from pipelines.parallel import Prefetch
 from pipelines.segments import SEGMENT_FRAMES, ClipPlan, composed_frames
 from pipelines.tuning import tune_process
 from vidinv.editing.directions import Directions
+from vidinv.editing.schedules import as_plain, is_zero
 from vidinv.errors import MissingDependencyError, UsageError
 from vidinv.faces import Backend, dlib_backend
 from vidinv.inversion import Inverter
@@ -158,7 +158,7 @@ class _Outcome:
             tracks=tuple(TrackSummary(t.id, t.first, t.last, t.num_frames) for t in tracks),
             method=request.spec.method,
             pack=request.pack.name,
-            attributes={name: _plain_strength(keys) for name, keys in attributes.items()},
+            attributes=as_plain(attributes),
             fps=round(frames / max(self.seconds, 1e-9), 3),
             seconds=round(self.seconds, 3),
             peak_rss_mb=round(peak_rss_mb, 1),
@@ -176,10 +176,7 @@ class _Run:
         self.inverter, self.directions = networks.inverter, networks.directions
         self.backend = networks.backend
         if self.directions is not None:
-            for name, keyframes in request.spec.attributes.items():
-                extremes = {min(s for _, s in keyframes), max(s for _, s in keyframes)}
-                for strength in sorted(extremes):
-                    self.warnings += self.directions.warnings({name: strength})
+            self.warnings += self.directions.warnings(request.spec.attributes)
         self.sampler = IdentitySampler(self.backend, request.pack.mean_embedding())
         self.saved = None if request.latents is None else self._saved_clip(request.latents)
 
@@ -215,7 +212,7 @@ class _Run:
 
     @property
     def _unchanged(self) -> bool:
-        return self.directions is not None and _all_zero(self.request.spec)
+        return self.directions is not None and is_zero(self.request.spec.attributes)
 
     def _saved_clip(self, folder: Path) -> SavedClip:
         request = self.request
@@ -321,15 +318,6 @@ def _load_networks(request: EditRequest) -> Networks:
         None if request.invert_only else request.pack.directions(),
         dlib_backend(),
     )
-
-
-def _all_zero(spec: EditSpec) -> bool:
-    return all(strength == 0 for keys in spec.attributes.values() for _, strength in keys)
-
-
-def _plain_strength(keyframes: tuple[tuple[float, float], ...]) -> Any:
-    """A number for a constant strength, else the keyframes."""
-    return keyframes[0][1] if len(keyframes) == 1 else [list(key) for key in keyframes]
 
 
 def _copy_or_convert(source: Path, output: Path, image: Image) -> None:

@@ -7,7 +7,9 @@ failure is one line on stderr; ``--debug`` shows the traceback.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -351,7 +353,9 @@ def batch(options: argparse.Namespace) -> int:
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended in order, as by Ctrl-C
     try:
-        result = run(request)
+        # Ray tells of dead workers on standard output, which belongs to --json; the log has it.
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            result = run(request)
     except KeyboardInterrupt:
         print("vidinv: interrupted; --resume does what is missing", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from pipelines.batch.pace import Pace, expected_frames, finished_frames
 
@@ -46,9 +46,9 @@ class Watcher:
         with contextlib.suppress(OSError):  # as in ``log``
             self._log.close()
 
-    def note(self, text: str, row: dict[str, Any] | None = None) -> None:
-        """Something that a person should know; a traceback in ``row`` goes to the log only."""
-        self.log(text + ("\n" + row["traceback"] if row and row.get("traceback") else ""))
+    def note(self, text: str, details: str = "") -> None:
+        """Something that a person should know; the details go to the log only."""
+        self.log(f"{text}\n{details}" if details else text)
         if not self._quiet:
             clear = _CLEAR if self._stream.isatty() else ""
             self._stream.write(f"{clear}vidinv: {text}\n")

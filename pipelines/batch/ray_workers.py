@@ -47,6 +47,15 @@ class _Worker:
     moved: float = field(default_factory=time.monotonic)
 
 
+@dataclass(frozen=True)
+class _Death:
+    """How a worker ended; ``details`` are Ray's own words."""
+
+    cause: str
+    blamed: bool = True
+    details: str = ""
+
+
 class RayWorkers:
     """A cluster connection and its workers; a context manager.
 
@@ -157,7 +166,7 @@ class RayWorkers:
         try:
             value = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
-            return self._replace(worker, *self._how_it_died(worker, error))
+            return self._replace(worker, self._how_it_died(worker, error))
         if task is None:
             self._settle(worker, value)
             return None
@@ -175,34 +184,40 @@ class RayWorkers:
         if worker.pool.num_gpus and not place.device.startswith("cuda"):
             self.tell(f"{worker.facts.name} has a GPU, but its torch cannot use it: {place.device}")
 
-    def _how_it_died(self, worker: _Worker, error: Exception) -> tuple[str, bool]:
+    def _how_it_died(self, worker: _Worker, error: Exception) -> _Death:
+        kinds, details = self._ray.exceptions, str(error)
         alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
-        text = " ".join(str(error).split())
-        if worker.node and (worker.node not in alive or "node has died" in text):
-            return f"its node was lost ({worker.node[:8]})", False
+        if worker.node and (worker.node not in alive or "node has died" in details):
+            return _Death(f"its node was lost ({worker.node[:8]})", blamed=False, details=details)
         # What a lost node looks like until Ray has missed enough of its heartbeats.
-        if isinstance(error, self._ray.exceptions.ActorUnavailableError):
-            return f"its worker could not be reached ({worker.node[:8]})", False
-        died = isinstance(error, self._ray.exceptions.RayActorError)
-        if died and worker.task:
-            return f"the worker process {worker.pid} died ({type(error).__name__})", True
-        return text, True
+        if isinstance(error, kinds.ActorUnavailableError):
+            cause = f"its worker could not be reached ({worker.node[:8]})"
+            return _Death(cause, blamed=False, details=details)
+        if isinstance(error, kinds.OutOfMemoryError):
+            cause = "its worker was ended, as the machine ran low on memory; fewer --workers help"
+        elif isinstance(error, kinds.RayActorError) and worker.task:
+            cause = f"the worker process {worker.pid} died ({type(error).__name__})"
+        else:  # an exception: the last line of its traceback
+            cause = details.strip().splitlines()[-1].strip()
+        return _Death(cause, details=details)
 
-    def _replace(self, worker: _Worker, death: str, blamed: bool) -> Outcome | None:
+    def _replace(self, worker: _Worker, death: _Death) -> Outcome | None:
         """Start another worker in the place of one that is dead, or not to be trusted."""
         self._ray.kill(worker.actor)
         self._workers[self._workers.index(worker)] = self._start_worker(worker.pool)
         if worker.task is not None:
-            return Outcome(worker.task, death=death, blamed=blamed)
+            return Outcome(
+                worker.task, death=death.cause, blamed=death.blamed, details=death.details
+            )
         if worker.place_ref is not None:
-            self._failed_starts += blamed
+            self._failed_starts += death.blamed
             if self._failed_starts >= MAX_STARTS:
-                raise VidinvError(f"workers cannot start: {death}")
+                raise VidinvError(f"workers cannot start: {death.cause}")
         return None
 
     def _kill(self, worker: _Worker) -> Outcome | None:
         death = f"hung: no frame for {self._stall_seconds:g} s; its worker was killed"
-        return self._replace(worker, death, True)
+        return self._replace(worker, _Death(death))
 
     def _ask_for_reports(self) -> None:
         """Ask busy workers how far they are; a worker that cannot answer does not move."""

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipelines.batch.jobs import Job, Keyframes
+from pipelines.batch.jobs import Job
 from pipelines.batch.reports import figures
 from pipelines.meter import Progress
 from pipelines.report import ReportRequest, run
+from vidinv.editing.schedules import as_plain
 from vidinv.inversion import Inverter
 from vidinv.packs import Pack
 from vidinv.types import Analysis
@@ -52,7 +53,7 @@ def report_clip(
         inversion=task["inversion"],
         inverter=inverter,
         edit={
-            **{name: _plain_strength(keys) for name, keys in job.attributes.items()},
+            **as_plain(job.attributes),
             "method": inverter.name,
         },
         analysis=analysis,
@@ -60,10 +61,6 @@ def report_clip(
         overwrite=True,
     )
     return figures(run(request, progress=_CountedProgress(count)), task["page"])
-
-
-def _plain_strength(keys: Keyframes) -> Any:
-    return keys[0][1] if len(keys) == 1 else [list(key) for key in keys]
 
 
 class _CountedProgress(Progress):

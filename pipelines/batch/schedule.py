@@ -84,12 +84,14 @@ class Outcome:
     Attributes:
         death: how the worker ended.
         blamed: the task may be the cause; not so where a whole node was lost.
+        details: for the log.
     """
 
     task: Task
     row: Row | None = None
     death: str = ""
     blamed: bool = True
+    details: str = ""
 
 
 @dataclass(frozen=True)
@@ -284,9 +286,10 @@ class Schedule:
         self._losses[task.key] += 1
         cause = outcome.death if row is None else row["cause"]
         retry = self._losses[task.key] < MAX_LOSSES and (row is None or row["retry"])
+        details = outcome.details if row is None else row["traceback"]
         again = retry and self._attempts[task.key] < MAX_ATTEMPTS
         end = "is tried again" if again else self._end(task)
-        self.watcher.note(f"{task.clip.job.shown}: {task.where} failed, {end}: {cause}", row)
+        self.watcher.note(f"{task.clip.job.shown}: {task.where} failed, {end}: {cause}", details)
         if again and task.stage == "fetch":
             self._ready["fetch"].append(task)  # what is wrong with a network may pass
         elif again:

@@ -30,6 +30,7 @@ from pipelines.latents import Key, SavedClip, clip_folder, key_of
 from pipelines.segments import ClipPlan, Segment, composed_frames, load_plan, save_plan
 from pipelines.tuning import tune_process
 from vidinv.editing.directions import Directions
+from vidinv.editing.schedules import is_zero
 from vidinv.errors import DecodeError, UsageError, VidinvError
 from vidinv.faces import Backend, dlib_backend
 from vidinv.inversion import Inverter
@@ -116,7 +117,7 @@ class Stages:
     def analyse(self, job: Job, task: Row) -> Row:
         """Save the plan of a clip: its shots and faces, found now or by an earlier run."""
         check_file(job.input)
-        clip, unchanged = Path(job.input), _all_zero(job)
+        clip, unchanged = Path(job.input), is_zero(job.attributes)
         key = self._key(clip, job)
         saved = self._saved(job, key)
         plan = saved.plan(clip) if saved else None
@@ -173,7 +174,7 @@ class Stages:
         folder, output = Path(task["folder"]), Path(task["output"])
         plan = load_plan(folder / PLAN_FILE)
         output.parent.mkdir(parents=True, exist_ok=True)
-        warnings = self._range_warnings(job)
+        warnings = self.directions.warnings(job.attributes)
         if plan.segments:
             files = [folder / name for name in task["files"]]
             warnings += join_segments(files, output, source=plan.info, times=plan.times_T2.tolist())
@@ -233,7 +234,7 @@ class Stages:
                 reader.info,
                 pack=self.pack,
                 backend=self.backend,
-                face=None if _all_zero(job) else job.face,
+                face=None if is_zero(job.attributes) else job.face,
                 segment_frames=self.settings.segment_frames,
                 key=key,
             )
@@ -285,18 +286,6 @@ class Stages:
             "identity": asdict(summarise(samples, mean)),
             "warnings": list(dict.fromkeys(warnings)),
         }
-
-    def _range_warnings(self, job: Job) -> list[str]:
-        extremes = (
-            (name, strength)
-            for name, keys in job.attributes.items()
-            for strength in sorted({min(s for _, s in keys), max(s for _, s in keys)})
-        )
-        return [
-            warning
-            for name, strength in extremes
-            for warning in self.directions.warnings({name: strength})
-        ]
 
     def _beat(self) -> None:
         self.beats += 1
@@ -369,10 +358,6 @@ def _is_disk_full(error: Exception) -> bool:
     code = error.errno if isinstance(error, OSError) else None
     said = ("the disk is full", *map(os.strerror, DISK_FULL))  # by encoders; by safetensors
     return code in DISK_FULL or any(text in str(error) for text in said)
-
-
-def _all_zero(job: Job) -> bool:
-    return all(strength == 0 for keys in job.attributes.values() for _, strength in keys)
 
 
 def _unchanged(plan: ClipPlan) -> str:

@@ -16,13 +16,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import av
+
 from pipelines.batch.jobs import Job
 from pipelines.batch.result import BatchResult
 from pipelines.batch.run import BatchRequest, run
 from pipelines.batch.stages import Row, Stages
 from vidinv.video import Part, VideoReader, open_reader
 
-GOOD = (  # 810 frames, 288 to 1364 px high
+GOOD = (  # 812 frames, 288 to 1364 px high
     "grid_bbaf2n.mpg",
     "grid_lbax4n.mpg",
     "grid_pwij3p.mpg",
@@ -93,9 +95,18 @@ def batch(inputs: Path, output: Path) -> BatchResult:
 
 
 def same(folder: Path, name: str) -> bool:
-    """The output of the good clips alone is the same, to the byte."""
+    """The output of the good clips alone has the same packets at the same times."""
     one, other = folder / "out_good" / name, folder / "out_mixed" / name
-    return one.is_file() and one.read_bytes() == other.read_bytes()
+    return one.is_file() and packets(one) == packets(other)
+
+
+def packets(path: Path) -> list[tuple[int, int | None, int | None, bytes]]:
+    """Of all streams; a Matroska file itself has random identifiers."""
+    with av.open(path) as container:
+        return [
+            (packet.stream.index, packet.pts, packet.dts, bytes(packet))
+            for packet in container.demux()
+        ]
 
 
 if __name__ == "__main__":

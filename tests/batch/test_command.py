@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from pipelines.batch import run as batch_run
+from pipelines.batch.result import BatchResult
 from tests.video.clips import make_clip
 from vidinv.cli import main
 
@@ -65,3 +67,18 @@ def test_exit_code_3_says_which_clips_were_quarantined(
     assert "broken.mp4: quarantined at analyse: " in err
     assert "1 of 2 clips done" in err
     assert len((tmp_path / "out" / "manifest.jsonl").read_text().splitlines()) == 2
+
+
+def test_what_ray_prints_does_not_get_into_the_json(
+    clips, tiny_pack, tmp_path, capsys, monkeypatch
+):
+    def talking(request):
+        print("(raylet) A worker died or was killed")
+        return BatchResult((), tmp_path / "manifest.jsonl", seconds=1.0, start_seconds=1.0)
+
+    monkeypatch.setattr(batch_run, "run", talking)
+    options = ["--attr", "smile", "--pack", tiny_pack, "--json", "--quiet"]
+    assert batch(clips, tmp_path / "out", *options) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["clips"] == 0
+    assert err == ""

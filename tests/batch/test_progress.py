@@ -124,7 +124,7 @@ def test_quiet_is_silent_but_for_the_log(clips, tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "_FILE_SECONDS", 0.0)
     stream = io.StringIO()
     watcher = Watcher(tmp_path / "log", num_workers=2, quiet=True, stream=stream)
-    watcher.note("a.mp4: failed", {"traceback": "Traceback: deep inside"})
+    watcher.note("a.mp4: failed", "Traceback: deep inside")
     watcher.update(clips, [])
     watcher.close()
     assert stream.getvalue() == ""

@@ -59,6 +59,7 @@ class FakeWorkers:
 
 def failed(cause, *, retry=True, disk_full=False):
     row = {"status": "failed", "cause": cause, "retry": retry, "disk_full": disk_full}
+    row["traceback"] = ""
     return {"row": {**row, "seconds": 0.1}}
 
 

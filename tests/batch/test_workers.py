@@ -69,7 +69,7 @@ def ended(pid) -> bool:
         ("die", r"the worker process \d+ died"),
         ("hang", "hung: no frame for 2 s; its worker was killed"),
         ("freeze", "hung: no frame for 2 s; its worker was killed"),
-        ("raise", "a mistake of ours"),
+        ("raise", "^RuntimeError: a mistake of ours$"),
     ],
 )
 def test_another_worker_takes_the_place_of_one_that_failed(local_ray, name, death):
@@ -90,10 +90,22 @@ def test_a_slow_task_that_moves_is_left_alone(local_ray):
         assert outcome_of(workers, "slow").row["name"] == "slow"
 
 
+def test_a_machine_low_on_memory_is_told_in_one_line(local_ray):
+    error = local_ray.exceptions.OutOfMemoryError("1 worker(s) were killed\nTop 10 memory users:\n")
+    with workers_of() as workers:
+        workers.wait_until_up()
+        death = workers._how_it_died(workers._workers[0], error)
+    assert "ran low on memory; fewer --workers help" in death.cause
+    assert "Top 10 memory users" in death.details
+    assert death.blamed
+
+
 def test_workers_that_cannot_start_end_the_run_with_the_reason(local_ray):
     with (
         workers_of(broken=True) as workers,
-        pytest.raises(VidinvError, match=r"workers cannot start: .*weights are missing"),
+        pytest.raises(
+            VidinvError, match=r"^workers cannot start: ValueError: weights are missing$"
+        ),
     ):
         workers.wait_until_up()
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vidinv.editing.schedules import Keyframes
 from vidinv.errors import UnknownNameError
 
 
@@ -55,16 +56,18 @@ class Directions:
             edited = edited + strengths.to(latents_NLD)[:, None, None] * vector
         return edited
 
-    def warnings(self, strengths: Mapping[str, float]) -> list[str]:
-        """One line for each strength outside the range that was looked at."""
+    def warnings(self, attributes: Mapping[str, Keyframes]) -> list[str]:
+        """One line for each least or largest strength outside the range that was looked at."""
         lines = []
-        for name, strength in strengths.items():
+        for name, keyframes in attributes.items():
             low, high = self[name].strength_range
-            if not low <= strength <= high:
-                lines.append(
-                    f"{name}={strength:g} is outside the range {low:g}..{high:g} "
-                    "that was checked to look natural"
-                )
+            strengths = [strength for _, strength in keyframes]
+            lines += [
+                f"{name}={strength:g} is outside the range {low:g}..{high:g} "
+                "that was checked to look natural"
+                for strength in sorted({min(strengths), max(strengths)})
+                if not low <= strength <= high
+            ]
         return lines
 
 

@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -130,3 +131,16 @@ def _number(value: str, text: str) -> float:
 
 def _bad(text: str, reason: str) -> UsageError:
     return UsageError(f"--attr {text!r}: {reason}; {_EXAMPLE}")
+
+
+def is_zero(attributes: Mapping[str, Keyframes]) -> bool:
+    """Nothing is changed at any time."""
+    return all(strength == 0 for keys in attributes.values() for _, strength in keys)
+
+
+def as_plain(attributes: Mapping[str, Keyframes]) -> dict[str, Any]:
+    """For JSON: a number for a constant strength, else the keyframes."""
+    return {
+        name: keys[0][1] if len(keys) == 1 else [list(key) for key in keys]
+        for name, keys in attributes.items()
+    }
