@@ -7,14 +7,17 @@ import importlib
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-from vidinv.errors import MissingDependencyError, VidinvError
+from vidinv.errors import MissingDependencyError, UsageError, VidinvError
 
 _OBJECT_STORE_BYTES = 100 * 2**20  # rows only
+_CONNECT_SECONDS = 10.0
+_HINT = "is it of this Ray version, and does it want a token (RAY_AUTH_MODE=token)?"
 
 
 def connect(address: str | None, *, dashboard: bool) -> str:
@@ -25,13 +28,16 @@ def connect(address: str | None, *, dashboard: bool) -> str:
 
     Raises:
         MissingDependencyError: no ``ray[default]`` for the dashboard.
+        UsageError: an address that is none.
         VidinvError: there is no cluster, or one of another version.
     """
     ray = import_ray()
     local: dict[str, Any] = {}
     if dashboard:
         _check_dashboard()
-    if address is None:
+    if address is not None:
+        _check_address(address)
+    else:
         local = {"object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": dashboard}
     try:
         with _interrupts_later():
@@ -43,8 +49,21 @@ def connect(address: str | None, *, dashboard: bool) -> str:
             )
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise VidinvError(f"cannot reach Ray at {address}: {reason}") from None
+        raise VidinvError(f"cannot reach Ray at {address}: {reason}; {_HINT}") from None
     return context.dashboard_url or ""
+
+
+def _check_address(address: str) -> None:
+    """Ray itself waits for minutes where nobody answers."""
+    host, _, port = address.rpartition(":")
+    if address == "auto":
+        return
+    if not host or "/" in address or not port.isdigit():
+        raise UsageError(f"--address {address}: give auto, or HOST:PORT as ray start prints it")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise VidinvError(f"cannot reach Ray at {address}: {error}") from None
 
 
 @contextlib.contextmanager

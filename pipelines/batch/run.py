@@ -98,7 +98,10 @@ def run(request: BatchRequest) -> BatchResult:
             known = {line["job"]["output"] for line in journal.lines if "job" in line}
             check_pages(request.output, jobs, known)
         start(journal, settings, jobs, resume=request.resume, restart=request.restart)
-        with _workers(request, settings) as workers, _watcher(request, journal, workers) as watcher:
+        with (
+            _workers(request, settings, journal) as workers,
+            _watcher(request, journal, workers) as watcher,
+        ):
             schedule = Schedule(
                 jobs,
                 output=output,
@@ -134,7 +137,8 @@ def run(request: BatchRequest) -> BatchResult:
 def _start_line(
     request: BatchRequest, jobs: Sequence[Job], workers: RayWorkers, watcher: Watcher
 ) -> str:
-    at = f"; dashboard at http://{workers.dashboard_url}" if workers.dashboard_url else ""
+    url = workers.dashboard_url
+    at = f"; dashboard at http://{url} (a token: ray get-auth-token)" if url else ""
     return f"{len(jobs)} clips for {request.output}, log {watcher.path}; {workers.describe()}{at}"
 
 
@@ -182,8 +186,9 @@ def _checked(request: BatchRequest) -> tuple[tuple[Job, ...], Settings]:
     return jobs, settings
 
 
-def _workers(request: BatchRequest, settings: Settings) -> RayWorkers:
-    return RayWorkers(
+@contextlib.contextmanager
+def _workers(request: BatchRequest, settings: Settings, journal: Journal) -> Iterator[RayWorkers]:
+    workers = RayWorkers(
         settings.to_json(),
         wish=request.wish,
         address=request.address,
@@ -191,6 +196,14 @@ def _workers(request: BatchRequest, settings: Settings) -> RayWorkers:
         stall_seconds=request.stall_seconds,
         stages_class=request.stages_class,
     )
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(workers)
+        except BaseException:
+            if not journal.lines:
+                journal.clear()  # nothing was begun, so nothing is to be resumed
+            raise
+        yield workers
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ def main(inputs: str, output: str, pack: str) -> None:
         run(BatchRequest(**fields, worker_cpus=1.0))
     except UsageError as error:
         refused = str(error)
-    result = run(BatchRequest(**fields, num_workers=2, resume=True))
+    result = run(BatchRequest(**fields, num_workers=1, resume=True))
     lines = (Path(output) / ".vidinv-batch" / "journal.jsonl").read_text().splitlines()
     events = [line for line in map(json.loads, lines) if "gpus" in line]
     facts = {

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import socket
+import sys
 
 import pytest
 
+from pipelines.batch import cluster
 from pipelines.batch import run as batch_run
 from pipelines.batch.result import BatchResult
 from tests.video.clips import make_clip
 from vidinv.cli import main
+from vidinv.errors import MissingDependencyError, UsageError, VidinvError
 
 
 @pytest.fixture
@@ -82,3 +86,57 @@ def test_what_ray_prints_does_not_get_into_the_json(
     out, err = capsys.readouterr()
     assert json.loads(out)["clips"] == 0
     assert err == ""
+
+
+def test_an_address_where_nobody_answers_is_told_at_once():
+    pytest.importorskip("ray", reason="needs Ray: pip install 'vidinv[batch]'")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(VidinvError, match=rf"cannot reach Ray at {address}: .*refused"):
+            cluster.connect(address, dashboard=False)
+
+
+@pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "127.0.0.1", "host:port"])
+def test_an_address_that_is_none_is_refused(address):
+    pytest.importorskip("ray", reason="needs Ray: pip install 'vidinv[batch]'")
+    with pytest.raises(UsageError, match="give auto, or HOST:PORT"):
+        cluster.connect(address, dashboard=False)
+
+
+def test_a_run_whose_workers_could_not_start_need_not_be_resumed(
+    clips, tiny_pack, tmp_path, capsys, monkeypatch
+):
+    def unreachable(self):
+        raise VidinvError("cannot reach Ray")
+
+    monkeypatch.setattr(batch_run.RayWorkers, "__enter__", unreachable)
+    for strength in (1, 2):  # the second one would be another configuration
+        options = ["--attr", f"smile={strength}", "--pack", tiny_pack]
+        assert batch(clips, tmp_path / "out", *options) == 1
+        assert "cannot reach Ray" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--dashboard", "--address", "auto"], 2, "a cluster has its own"),
+        (["--worker-cpus", "1.5"], 2, "--worker-cpus 1.5: give a part of a CPU"),
+        (["--gpu-workers", "1", "--device", "cpu"], 2, "exclude each other"),
+    ],
+)
+def test_resources_that_cannot_be_meant_are_refused(
+    clips, tiny_pack, tmp_path, capsys, options, code, message
+):
+    output = tmp_path / "out"
+    assert batch(clips, output, "--attr", "smile", "--pack", tiny_pack, *options) == code
+    assert message in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_a_dashboard_that_is_not_installed_is_told_in_one_line(monkeypatch):
+    pytest.importorskip("ray", reason="needs Ray: pip install 'vidinv[batch]'")
+    monkeypatch.setitem(sys.modules, "ray.dashboard.optional_deps", None)
+    monkeypatch.setattr(cluster, "import_ray", lambda: None)  # it is not even started
+    with pytest.raises(MissingDependencyError, match=r"--dashboard needs it: .*ray\[default\]"):
+        cluster.connect(None, dashboard=True)

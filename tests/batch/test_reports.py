@@ -269,7 +269,8 @@ def test_the_command_writes_reports_and_the_page_of_the_data_set(
     monkeypatch, face_clip, tiny_pack, tmp_path, capsys
 ):
     monkeypatch.setattr(
-        "pipelines.batch.run._workers", lambda _, settings: nullcontext(LocalWorkers(settings))
+        "pipelines.batch.run._workers",
+        lambda request, settings, journal: nullcontext(LocalWorkers(settings)),
     )
     clips, output = tmp_path / "in", tmp_path / "out"
     clips.mkdir()
