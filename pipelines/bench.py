@@ -1,9 +1,10 @@
 """``vidinv bench speed``: the pipeline against the eager per-frame baseline, same work, same run.
 
 The baseline does what public Feature-Style code does: frame by frame, one stage after the other, an
-encoder pass, and full generator passes for every feature difference. The pipeline batches, stops
-and resumes the generator at layer K (FSE eq. 1), and overlaps its stages. Both decode, analyse,
-compose and encode the same clip, and neither looks at identity; start-up is outside both.
+encoder pass, and full generator passes for every feature difference that is shown. The pipeline
+batches, stops and resumes the generator at layer K (FSE eq. 1), and overlaps its stages. Both
+decode, analyse, compose and encode the same clip, and neither looks at identity; start-up is
+outside both.
 """
 
 from __future__ import annotations
@@ -63,7 +64,10 @@ class SpeedReport:
 
 
 class FullPassInverter:
-    """The ``fse`` method as public code runs it: every feature difference costs a full pass."""
+    """The ``fse`` method as public code runs it: every feature difference costs a full pass.
+
+    Where the pack's edits show no feature code, neither way computes one: the work is the same.
+    """
 
     name = "fse, full passes"
 
@@ -77,15 +81,17 @@ class FullPassInverter:
     def encode(
         self, faces_N3RR: torch.Tensor, state: None = None, *, features: bool = True
     ) -> Inversion:
-        inversion = self.inverter.encode(faces_N3RR)  # public code always computes F
-        self.inverter.synthesis(inversion.latents_NLD)  # G^K(w) from a full pass
+        inversion = self.inverter.encode(faces_N3RR, features=features)
+        if features:
+            self.inverter.synthesis(inversion.latents_NLD)  # G^K(w) from a full pass
         return inversion
 
     @torch.inference_mode()
     def render(
         self, inversion: Inversion, latents_NLD: torch.Tensor, state: None = None
     ) -> torch.Tensor:
-        self.inverter.synthesis(latents_NLD)  # G^K(w~) from a full pass
+        if inversion.features_NCHW is not None:
+            self.inverter.synthesis(latents_NLD)  # G^K(w~) from a full pass
         return self.inverter.render(inversion, latents_NLD)
 
 
