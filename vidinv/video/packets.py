@@ -20,12 +20,13 @@ MAX_TIMESCALE = 2**31 - 1
 
 
 def muxer_options(format_name: str, info: VideoInfo | None, source: str | None) -> dict[str, str]:
-    """Options that keep timestamps exact.
+    """Options that keep timestamps exact and files reproducible.
 
     MP4 states the start of each track in units of the movie timescale (1 ms by default) and would
     round it: the timescale becomes a common multiple of the tracks' own.
     """
-    options = {"avoid_negative_ts": "disabled"}
+    # bitexact: no random ids, so that the same work gives the same bytes.
+    options = {"avoid_negative_ts": "disabled", "fflags": "+bitexact"}
     if format_name not in ("mp4", "mov"):
         return options
     scales = [] if info is None else [info.time_base.denominator]
