@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from vidinv.errors import DecodeError
+from vidinv.files import put_in_place
 
 Array = npt.NDArray[Any]
 
@@ -33,7 +33,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, An
         # save_file would make files that nobody else can read, and hide a full disk's errno.
         data = save(whole, metadata={"vidinv": text, "sha256": _digest(whole, text)})
         temporary.write_bytes(data)
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 

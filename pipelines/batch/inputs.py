@@ -11,6 +11,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from pipelines.batch import remote
@@ -65,6 +66,7 @@ def find_jobs(
         if not job.attributes:
             raise UsageError(f"nothing to change in {job.shown}: give --attr, or in its manifest")
     _check_outputs(jobs, output)
+    jobs = [_with_face(job) for job in jobs]
     return tuple(sorted(jobs, key=lambda job: job.output))
 
 
@@ -148,6 +150,12 @@ def _local_job(path: Path, name: str, default: Default) -> Job:
 
 def _job(source: str, output: str, default: Default, stamp: remote.Stamp) -> Job:
     return Job(source, output, default.attributes, default.face, stamp)
+
+
+def _with_face(job: Job) -> Job:
+    """Another picture under the name of the reference is another wish."""
+    stamp = file_stamp(Path(job.face))
+    return replace(job, stamp={**job.stamp, "face": stamp}) if stamp else job
 
 
 def _check_outputs(jobs: Sequence[Job], folder: Path) -> None:

@@ -1,8 +1,9 @@
 """The memory of a run: JSON lines in its output folder, from which a killed run is resumed.
 
-The first line is the configuration; a line follows for every clip asked for, analysis, segment and
-output, written after the file that it speaks of has been renamed into place. A line that was cut
-short by a crash is the last one, and is left out.
+A run begins with a line of its configuration; of several (``--restart``) the last one counts. Lines
+follow for every clip asked for, analysis, segment and output, written after the file that they
+speak of has been renamed into place. A line that was cut short by a crash is the last one, and is
+left out.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pipelines.batch.jobs import Job, Settings, differences
 from vidinv.errors import UsageError
 
 WORK_FOLDER = ".vidinv-batch"
+STALE_FOLDER = "stale"  # outputs of other wishes or files, whose clips have failed since
 JOURNAL_FILE = "journal.jsonl"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -27,10 +29,14 @@ Line = dict[str, Any]
 
 
 class Journal:
-    """Opened by one run at a time; ``lines`` are those of earlier runs.
+    """Opened by one run at a time.
 
     Args:
         output: folder of the outputs; the journal lies in a hidden folder below it.
+
+    Attributes:
+        lines: of the run that may be resumed, over all its attempts; empty for a new one.
+        outputs: of every clip that any run was asked for: files of these names are ours.
 
     Raises:
         UsageError: another run has it open.
@@ -47,7 +53,10 @@ class Journal:
         except OSError:
             self._file.close()
             raise UsageError(f"another run is writing to {output}; wait for it or end it") from None
-        self.lines = self._read()
+        lines = self._read()
+        self.outputs = {line["job"]["output"] for line in lines if "job" in line}
+        starts = [number for number, line in enumerate(lines) if "settings" in line]
+        self.lines = lines[starts[-1] :] if starts else lines
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Write a line so that it survives a crash of this machine."""
@@ -56,13 +65,13 @@ class Journal:
             data = data[self._file.write(data) :]
         os.fsync(self._file.fileno())
 
-    def clear(self) -> None:
-        """Forget all work of earlier runs."""
-        for path in self.folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-        self._file.truncate(0)
+    def forget(self, settings: Mapping[str, Any]) -> None:
+        """Begin anew with a line of the configuration: the work of earlier runs is of no use."""
+        self.append(settings)
         self.lines = []
+        for path in self.folder.iterdir():
+            if path.is_dir() and path.name != STALE_FOLDER:
+                shutil.rmtree(path)
 
     def close(self) -> None:
         """Let another run in; safe to call again."""
@@ -78,35 +87,42 @@ class Journal:
         return [json.loads(line) for line in whole.splitlines()]
 
 
-def start(
+def check(
     journal: Journal, settings: Settings, jobs: Sequence[Job], *, resume: bool, restart: bool
 ) -> None:
-    """Begin, resume or restart a run.
+    """Whether a run may begin; nothing is written.
 
     Raises:
         UsageError: an earlier run that is neither resumed nor restarted; one whose configuration
             was another, with the difference; or outputs in the way that no run of ours made.
     """
-    known = {line["job"]["output"]: line["job"] for line in journal.lines if "job" in line}
-    _check_outputs(journal.folder.parent, jobs, known)
-    if restart:
-        journal.clear()
-    if journal.lines and not resume:
+    _check_outputs(journal.folder.parent, jobs, journal.outputs)
+    if not journal.lines or restart:
+        return
+    if not resume:
         raise UsageError(
             f"{journal.folder.parent} holds an earlier run: --resume does what is missing, "
             "--restart does all of it again"
         )
-    if journal.lines:
-        _check_same(journal.lines[0]["settings"], settings.deciding(), known, jobs)
-    else:
-        journal.append({"settings": settings.deciding(), "digest": settings.digest()})
-        known = {}
+    _check_same(journal.lines[0]["settings"], settings.deciding(), _wishes(journal), jobs)
+
+
+def start(journal: Journal, settings: Settings, jobs: Sequence[Job], *, restart: bool) -> None:
+    """Begin, resume or restart a run that was checked."""
+    if restart or not journal.lines:
+        journal.forget({"settings": settings.deciding(), "digest": settings.digest()})
+    known = _wishes(journal)
     for job in jobs:
         if known.get(job.output) != _as_read(job):
             journal.append({"job": job.wish()})
 
 
-def _check_outputs(folder: Path, jobs: Sequence[Job], known: Mapping[str, Line]) -> None:
+def _wishes(journal: Journal) -> dict[str, Line]:
+    """What was asked for, by output."""
+    return {line["job"]["output"]: line["job"] for line in journal.lines if "job" in line}
+
+
+def _check_outputs(folder: Path, jobs: Sequence[Job], known: Collection[str]) -> None:
     for job in jobs:
         if (folder / job.output).exists() and job.output not in known:
             raise UsageError(

@@ -191,8 +191,9 @@ class RayWorkers:
     def _how_it_died(self, worker: _Worker, error: Exception) -> _Death:
         kinds, details = self._ray.exceptions, str(error)
         alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
-        if worker.node and (worker.node not in alive or "node has died" in details):
-            return _Death(f"its node was lost ({worker.node[:8]})", blamed=False, details=details)
+        if "node has died" in details or (worker.node and worker.node not in alive):
+            where = f" ({worker.node[:8]})" if worker.node else ""
+            return _Death(f"its node was lost{where}", blamed=False, details=details)
         # What a lost node looks like until Ray has missed enough of its heartbeats.
         if isinstance(error, kinds.ActorUnavailableError):
             cause = f"its worker could not be reached ({worker.node[:8]})"

@@ -14,7 +14,7 @@ from typing import Any
 from pipelines.batch.estimate import describe_jobs
 from pipelines.batch.inputs import find_jobs
 from pipelines.batch.jobs import Job, Keyframes, Settings, pack_digest
-from pipelines.batch.journal import DISK_FULL, Journal, start
+from pipelines.batch.journal import DISK_FULL, Journal, check, start
 from pipelines.batch.pools import WORKER_CPUS, Wish
 from pipelines.batch.progress import LOG_FILE, Watcher
 from pipelines.batch.ray_workers import STAGES_CLASS, STALL_SECONDS, RayWorkers
@@ -95,13 +95,16 @@ def run(request: BatchRequest) -> BatchResult:
     output = request.output.absolute()  # workers of a cluster start in folders of their own
     with _full_disk_told(output), contextlib.closing(Journal(output)) as journal:
         if request.report:
-            known = {line["job"]["output"] for line in journal.lines if "job" in line}
-            check_pages(request.output, jobs, known)
-        start(journal, settings, jobs, resume=request.resume, restart=request.restart)
-        with (
-            _workers(request, settings, journal) as workers,
-            _watcher(request, journal, workers) as watcher,
-        ):
+            check_pages(request.output, jobs, journal.outputs)
+        check(journal, settings, jobs, resume=request.resume, restart=request.restart)
+        with _workers(request, settings) as workers, _watcher(request, journal, workers) as watcher:
+            workers.tell = watcher.note
+            watcher.note(_start_line(request, jobs, workers, watcher))
+            workers.wait_until_up()
+            # Only now: a run that could not start leaves an earlier one as it was.
+            start(journal, settings, jobs, restart=request.restart)
+            manifest = request.output / MANIFEST_FILE
+            manifest.unlink(missing_ok=True)  # of an earlier run, or attempt
             schedule = Schedule(
                 jobs,
                 output=output,
@@ -110,16 +113,14 @@ def run(request: BatchRequest) -> BatchResult:
                 watcher=watcher,
                 reports={"inversion": request.inversion} if request.report else None,
             )
-            workers.tell = watcher.note
-            watcher.note(_start_line(request, jobs, workers, watcher))
             recalled = schedule.frames_recalled
-            workers.wait_until_up()
             up = time.monotonic()
             rows = schedule.run()
             seconds = time.monotonic() - up
+            write_manifest(manifest, rows)
             result = BatchResult(
                 rows=tuple(rows),
-                manifest=request.output / MANIFEST_FILE,
+                manifest=manifest,
                 seconds=seconds,
                 start_seconds=up - started,
                 frames_recalled=recalled,
@@ -128,7 +129,6 @@ def run(request: BatchRequest) -> BatchResult:
                 workers=tuple(workers.facts),
                 page=write_data_set_page(request.output, rows) if request.report else None,
             )
-            write_manifest(result.manifest, rows)
             for line in result.summary():
                 watcher.note(line)
     return result
@@ -186,9 +186,8 @@ def _checked(request: BatchRequest) -> tuple[tuple[Job, ...], Settings]:
     return jobs, settings
 
 
-@contextlib.contextmanager
-def _workers(request: BatchRequest, settings: Settings, journal: Journal) -> Iterator[RayWorkers]:
-    workers = RayWorkers(
+def _workers(request: BatchRequest, settings: Settings) -> RayWorkers:
+    return RayWorkers(
         settings.to_json(),
         wish=request.wish,
         address=request.address,
@@ -196,14 +195,6 @@ def _workers(request: BatchRequest, settings: Settings, journal: Journal) -> Ite
         stall_seconds=request.stall_seconds,
         stages_class=request.stages_class,
     )
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(workers)
-        except BaseException:
-            if not journal.lines:
-                journal.clear()  # nothing was begun, so nothing is to be resumed
-            raise
-        yield workers
 
 
 @contextlib.contextmanager

@@ -16,10 +16,11 @@ from typing import Any, Protocol
 
 from pipelines.batch.fetching import remove_copy
 from pipelines.batch.jobs import Job
-from pipelines.batch.journal import Journal
+from pipelines.batch.journal import STALE_FOLDER, Journal
 from pipelines.batch.progress import Watcher
 from pipelines.batch.reports import failure, has_report, page_name
 from vidinv.errors import EncodeError
+from vidinv.latents import PLAN_FILE
 
 # First what is nearest to a finished clip; a picture is made in one go.
 STAGES = ("report", "join", "render", "picture", "analyse", "fetch")
@@ -180,21 +181,35 @@ class Schedule:
 
     def _recall(self) -> None:
         """Take over from earlier runs what still lies where they left it."""
-        by_id = {clip.id: clip for clip in self.clips}
+        # Whose work the output is: a file that was changed and changed back is done again.
+        owners = {
+            line["row"]["output"]: line["clip"]
+            for line in self.journal.lines
+            if line.get("event") == "finished"
+        }
+        by_id = {}
+        for clip in self.clips:
+            # A remote file that does not answer now has no stamp: what was made of it stays.
+            if clip.job.is_remote and not {*clip.job.stamp} - {"face"}:
+                clip.id = owners.get(clip.job.output, clip.id)
+            by_id[clip.id] = clip
         for line in self.journal.lines:
-            clip = by_id.get(line.get("clip", ""))
-            if clip is None:
-                continue
-            if line["event"] == "fetched":
-                clip.fetched = _num_bytes(clip.job.fetched(clip.folder)) == line["bytes"]
-            elif line["event"] == "analysed" and clip.folder.is_dir():
-                self._note_analysis(clip, line)
-            elif line["event"] == "rendered" and (clip.folder / line["file"]).is_file():
-                self._note_segment(clip, line)
-            elif line["event"] == "made" and (self.output / clip.job.output).is_file():
-                self._note_made(clip, line["row"])
-            elif line["event"] == "finished" and (self.output / clip.job.output).is_file():
-                self._recall_finished(clip, line["row"])
+            known = by_id.get(line.get("clip", ""))
+            if known is not None:
+                self._recall_line(known, line, is_owner=owners.get(known.job.output) == known.id)
+
+    def _recall_line(self, clip: Clip, line: Row, *, is_owner: bool) -> None:
+        output = self.output / clip.job.output
+        if line["event"] == "fetched":
+            clip.fetched = _num_bytes(clip.job.fetched(clip.folder)) == line["bytes"]
+        elif line["event"] == "analysed" and (clip.folder / PLAN_FILE).is_file():
+            self._note_analysis(clip, line)
+        elif line["event"] == "rendered" and (clip.folder / line["file"]).is_file():
+            self._note_segment(clip, line)
+        elif line["event"] == "made" and output.is_file():
+            self._note_made(clip, line["row"])
+        elif line["event"] == "finished" and is_owner and output.is_file():
+            self._recall_finished(clip, line["row"])
 
     def _recall_finished(self, clip: Clip, row: Row) -> None:
         """A clip that is done, but for its report where that is wanted and not there."""
@@ -378,12 +393,24 @@ class Schedule:
             "seconds": {stage: round(value, 3) for stage, value in clip.seconds.items()},
         }
         event = "finished" if row["status"] == "done" else "quarantined"
+        if event == "quarantined":
+            self._put_aside(job.output)
         self.journal.append({"event": event, "clip": clip.id, "row": clip.row})
         self._copies.discard(clip.id)
-        if event == "finished":
+        # Where the join failed, a segment may be damaged: the next attempt renders them anew.
+        if event == "finished" or row["stage"] == "join":
             shutil.rmtree(clip.folder, ignore_errors=True)
         elif job.is_remote:  # plan and segments help the next attempt; copies may fill the disk
             remove_copy(job.fetched(clip.folder))
+
+    def _put_aside(self, name: str) -> None:
+        """What an earlier run made of another wish or file is no output of this one."""
+        output = self.output / name
+        if output.is_file():
+            stale = self.journal.folder / STALE_FOLDER / name
+            stale.parent.mkdir(parents=True, exist_ok=True)
+            output.replace(stale)
+            self.watcher.note(f"the output of an earlier run was moved to {stale}")
 
 
 def _num_bytes(path: Path) -> int | None:

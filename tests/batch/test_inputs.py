@@ -51,6 +51,15 @@ def test_a_file_named_by_itself_may_have_any_extension(tree):
     assert outputs_of(tree / "notes.txt") == ["notes.mp4"]
 
 
+def test_another_picture_of_the_face_to_edit_is_other_work(tree):
+    face = tree / "face.png"
+    face.write_bytes(b"one person")
+    (before,) = jobs_of(tree / "a.mp4", face=str(face))
+    face.write_bytes(b"another person")
+    (after,) = jobs_of(tree / "a.mp4", face=str(face))
+    assert before.id != after.id
+
+
 @pytest.mark.parametrize("what", ["missing.mp4", "none/*.mp4"])
 def test_inputs_that_are_not_there_are_refused(tree, what):
     with pytest.raises(UsageError, match=r"no such file|no clips or pictures in"):

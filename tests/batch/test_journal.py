@@ -8,7 +8,7 @@ import json
 import pytest
 
 from pipelines.batch.jobs import Job, Settings
-from pipelines.batch.journal import Journal, start
+from pipelines.batch.journal import Journal, check, start
 from vidinv.errors import UsageError
 
 SETTINGS = Settings("/pack", "1234")
@@ -30,7 +30,9 @@ def output(tmp_path):
 def begin(output, jobs, *, settings=SETTINGS, **how):
     journal = Journal(output)
     try:
-        start(journal, settings, jobs, **{**AGREED, **how})
+        how = {**AGREED, **how}
+        check(journal, settings, jobs, **how)
+        start(journal, settings, jobs, restart=how["restart"])
     finally:
         journal.close()
     return journal
@@ -132,6 +134,34 @@ def test_restart_may_replace_what_an_earlier_run_made(output, job):
     begin(output, [job])
     (output / "a.mp4").write_bytes(b"ours")
     begin(output, [job], restart=True)
+
+
+def test_a_restart_begins_with_its_own_wishes_and_still_knows_its_outputs(output, job):
+    begin(output, [job])
+    (output / "a.mp4").write_bytes(b"ours")
+    other = dataclasses.replace(job, face="all")
+    begin(output, [other], restart=True)
+    assert [line["job"]["face"] for line in lines_of(output)[1:]] == ["all"]
+    begin(output, [other], resume=True)
+
+
+def test_a_restart_that_was_cut_short_at_once_can_be_resumed(output, job):
+    """The configuration is written, and the machine fails before the first clip is."""
+    begin(output, [job])
+    (output / "a.mp4").write_bytes(b"ours")
+    journal = Journal(output)
+    journal.forget({"settings": SETTINGS.deciding(), "digest": SETTINGS.digest()})
+    journal.close()
+    begin(output, [job], resume=True)
+    assert len(lines_of(output)) == 2
+
+
+def test_what_is_refused_leaves_the_earlier_run_as_it_was(output, job):
+    begin(output, [job])
+    journal = Journal(output)
+    check(journal, SETTINGS, [job], resume=False, restart=True)
+    journal.close()
+    assert len(lines_of(output)) == 2
 
 
 def test_another_file_is_other_work(job):

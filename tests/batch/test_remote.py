@@ -16,7 +16,7 @@ from pipelines.batch.fetching import fetch
 from pipelines.batch.host import Host, Report
 from pipelines.batch.inputs import find_jobs
 from pipelines.batch.jobs import Job, Settings, pack_digest
-from pipelines.batch.journal import Journal, start
+from pipelines.batch.journal import Journal, check, start
 from pipelines.batch.pools import Wish
 from pipelines.batch.ray_workers import RayWorkers
 from pipelines.batch.sources import input_name, is_url, local_path, without_secrets
@@ -300,7 +300,8 @@ def test_a_url_that_is_signed_again_is_the_same_clip(tmp_path):
     settings = Settings("/pack", "1234")
     for job in (one, two):
         with contextlib.closing(Journal(tmp_path / "out")) as journal:
-            start(journal, settings, [job], resume=True, restart=False)
+            check(journal, settings, [job], resume=True, restart=False)
+            start(journal, settings, [job], restart=False)
     assert b"sig" not in journal.path.read_bytes()
 
 

@@ -270,7 +270,7 @@ def test_the_command_writes_reports_and_the_page_of_the_data_set(
 ):
     monkeypatch.setattr(
         "pipelines.batch.run._workers",
-        lambda request, settings, journal: nullcontext(LocalWorkers(settings)),
+        lambda request, settings: nullcontext(LocalWorkers(settings)),
     )
     clips, output = tmp_path / "in", tmp_path / "out"
     clips.mkdir()

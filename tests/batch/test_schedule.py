@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -48,6 +49,7 @@ class FakeWorkers:
         folder = Path(payload["folder"])
         if task.stage == "analyse":
             folder.mkdir(parents=True, exist_ok=True)
+            (folder / "plan.safetensors").touch()
             return {**row, "num_frames": 30, "segment_frames": [10] * SEGMENTS}
         if task.stage == "render":
             (folder / f"{task.segment}.nut").touch()
@@ -176,3 +178,60 @@ def test_few_clips_are_half_done_at_a_time(tmp_path):
             begun.remove(name)
         most = max(most, len(begun))
     assert most <= 4
+
+
+def test_a_clip_that_could_not_be_joined_is_rendered_anew(jobs, tmp_path):
+    """One of its segments may be damaged, which only their joining tells."""
+    damaged = failed("0.nut: end of file", retry=True)
+    first, _ = run(jobs, tmp_path, FakeWorkers({("a", "join", None): [damaged, damaged]}))
+    assert (first["status"], first["stage"]) == ("quarantined", "join")
+    workers = FakeWorkers()
+    assert [row["status"] for row in run(jobs, tmp_path, workers)] == ["done", "done"]
+    assert [stage for _, stage, _ in workers.done] == ["analyse", *["render"] * SEGMENTS, "join"]
+
+
+def test_a_plan_that_is_gone_is_made_again(jobs, tmp_path):
+    dead = [{"death": "killed"}, {"death": "killed"}]
+    run(jobs, tmp_path, FakeWorkers({("a", "render", 1): dead}))
+    (plan,) = (tmp_path / "out" / ".vidinv-batch" / "work").rglob("plan.safetensors")
+    plan.unlink()
+    workers = FakeWorkers()
+    assert [row["status"] for row in run(jobs, tmp_path, workers)] == ["done", "done"]
+    assert ("a", "analyse", None) in workers.done
+
+
+def test_an_output_of_another_file_is_put_aside_when_its_clip_fails(jobs, tmp_path):
+    """Neither lost nor taken for the edit that the manifest says was not made."""
+    run(jobs, tmp_path, FakeWorkers())
+    jobs[0] = dataclasses.replace(jobs[0], stamp={"size": 1})
+    (tmp_path / "out" / "a.mp4").write_bytes(b"old edit")
+    bad = failed("damaged", retry=False)
+    first, _ = run(jobs, tmp_path, FakeWorkers({("a", "analyse", None): [bad]}))
+    assert first["status"] == "quarantined"
+    assert not (tmp_path / "out" / "a.mp4").exists()
+    stale = tmp_path / "out" / ".vidinv-batch" / "stale" / "a.mp4"
+    assert stale.read_bytes() == b"old edit"
+
+
+def test_a_remote_clip_that_is_done_stays_so_while_its_server_is_silent(tmp_path):
+    job = Job("https://host/a.mp4", "a.mp4", WISH, stamp={"size": 4})
+    output = tmp_path / "out"
+    (output / "a.mp4").parent.mkdir(parents=True)
+    (output / "a.mp4").write_bytes(b"edit")
+    journal = Journal(output)
+    row = {"status": "done", "output": "a.mp4", "frames": 30, "seconds": {}}
+    journal.append({"event": "finished", "clip": job.id, "row": row})
+    journal.close()
+    workers = FakeWorkers()
+    assert run([dataclasses.replace(job, stamp={})], tmp_path, workers) == [row]
+    assert workers.done == []
+
+
+def test_a_file_that_was_changed_back_is_edited_again(jobs, tmp_path):
+    """Its first output is gone: the one that is there is of the file in between."""
+    changed = [dataclasses.replace(jobs[0], stamp={"size": 1}), jobs[1]]
+    for version in (jobs, changed, jobs):
+        workers = FakeWorkers()
+        run(version, tmp_path, workers)
+        assert ("a", "join", None) in workers.done
+    assert ("b", "join", None) not in workers.done

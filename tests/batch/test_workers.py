@@ -101,6 +101,13 @@ def test_a_machine_low_on_memory_is_told_in_one_line(local_ray):
     assert death.blamed
 
 
+def test_a_node_that_dies_while_its_workers_start_is_not_held_against_them(local_ray):
+    error = local_ray.exceptions.RayError("The actor died because its node has died.")
+    with workers_of() as workers:
+        death = workers._how_it_died(workers._workers[0], error)  # it has no place yet
+    assert (death.cause, death.blamed) == ("its node was lost", False)
+
+
 def test_workers_that_cannot_start_end_the_run_with_the_reason(local_ray):
     with (
         workers_of(broken=True) as workers,

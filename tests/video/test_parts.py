@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import psutil
 import pytest
 
 from tests.video.clips import make_clip, packets_of, pattern, plain_times, write_clip
@@ -16,12 +17,15 @@ from vidinv.types import Frame
 from vidinv.video import (
     EncodeOptions,
     Part,
+    copy_media,
     join_segments,
     open_reader,
     open_writer,
     probe,
     segment_path,
+    writer,
 )
+from vidinv.video.joining import join
 
 FRAMES = 40
 REAL_CLIPS = ["grid_bbaf2n.mpg", "cuts_crowd.mp4", "sign_smallface.mkv", "greenscreen_512.mp4"]
@@ -88,6 +92,16 @@ def test_times_that_had_to_be_corrected_are_told(tmp_path):
     whole, exact = read(raw)
     assert (len(whole), exact) == (6, False)
     assert_same(read(raw, Part(3, 2))[0], whole[3:5])
+
+
+@pytest.mark.parametrize("past_frame", [None, 11])
+def test_a_long_skip_is_not_taken_for_a_hang(clip, past_frame):
+    """12 frames of 0.25 s are skipped: counted, or from a keyframe to a time that none has."""
+    whole, _ = read(clip)
+    pts = None if past_frame is None else whole[past_frame].pts + 1
+    how = {"timeout_seconds": 2.0, "worker": "tests.video.slow_worker"}
+    with open_reader(clip, part=Part(12, 2, pts), **how) as reader:
+        assert_same(list(reader), whole[12:14])
 
 
 def encode(frames, folder, output, source, options, cuts=()):
@@ -165,3 +179,44 @@ def test_a_clip_with_one_frame_is_one_segment(tmp_path):
     frames, _ = read(clip)
     encode(frames, tmp_path, tmp_path / "o.mp4", probe(clip), EncodeOptions())
     assert plain_times(tmp_path / "o.mp4") == plain_times(clip)
+
+
+@pytest.fixture(scope="module")
+def one_segment(clip, tmp_path_factory) -> Path:
+    """The first two frames of the clip."""
+    output = tmp_path_factory.mktemp("segment") / "o.mp4"
+    path, how = segment_path(output.with_name("0"), output=output, options=EncodeOptions(threads=1))
+    with open_writer(path, source=probe(clip), options=how, segment=True) as writer:
+        for frame in read(clip, Part(0, 2))[0]:
+            writer.write(frame)
+    return path
+
+
+def test_segments_are_opened_one_at_a_time(clip, one_segment, tmp_path):
+    info, process, open_files = probe(clip), psutil.Process(), []
+    num_before = process.num_fds()
+    request = {
+        "source": info.path,
+        "format": "mp4",
+        "info": info.to_json(),
+        "segments": [str(one_segment)] * 60,
+        "times": [[40 * number, 40] for number in range(120)],
+        "output": str(tmp_path / "o.mp4"),
+    }
+    join(request, beat=lambda: open_files.append(process.num_fds() - num_before))
+    assert len(video_packets(tmp_path / "o.mp4")) == 120
+    assert len(open_files) >= 60 + 120  # a sign of life for each segment, then each packet
+    assert max(open_files) <= 4  # output, source, a segment, and one to spare
+
+
+@pytest.mark.parametrize("task", ["copy", "join"])
+def test_a_long_copy_is_not_taken_for_a_hang(clip, one_segment, tmp_path, task, monkeypatch):
+    sound = write_clip(tmp_path / "sound.mp4", map(pattern, range(40)), audio=True)
+    monkeypatch.setattr(writer, "STALL_SECONDS", 2.0)
+    monkeypatch.setattr(writer, "ENCODE_WORKER", "tests.video.slow_encode_worker")
+    output = tmp_path / "o.mp4"
+    if task == "copy":
+        assert copy_media(sound, output) == ()
+    else:
+        join_segments([one_segment], output, source=probe(sound), times=[(0, 1), (1, 1)])
+    assert len(packets_of(output)) == len(packets_of(sound)) >= 12

@@ -2,7 +2,8 @@
 
 It opens the source again for the packets that are copied, so that an untrusted file is never
 demultiplexed in the parent. It answers ``{"ready": true}``, ``{"free": n}`` for each frame taken,
-and ``{"done": true, "warnings": [...]}``; or ``{"error": reason}`` at any point.
+and ``{"done": true, "warnings": [...]}``; or ``{"error": reason}`` at any point. While it
+copies or joins it sends signs of life.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from av.error import FFmpegError
 
 from vidinv.video.color import FromRgb, matrix_is_exotic
 from vidinv.video.info import VideoInfo
-from vidinv.video.isolation import Channel, FrameRing
+from vidinv.video.isolation import Channel, FrameRing, Pulse
 from vidinv.video.joining import join
 from vidinv.video.packets import PacketCopier, Refused, copy_all, muxer_options
 
@@ -35,9 +36,11 @@ def main() -> None:
     channel.set_on_parent_gone(lambda: _remove(request["output"]))
     try:
         if request["task"] == "copy":
-            warnings = copy_all(request["source"], request["output"], request["format"])
+            warnings = copy_all(
+                request["source"], request["output"], request["format"], Pulse(channel).beat
+            )
         elif request["task"] == "join":
-            warnings = join(request)
+            warnings = join(request, Pulse(channel).beat)
         else:
             warnings = _Encoding(channel, ring, request).run()
         channel.send({"done": True, "warnings": warnings})

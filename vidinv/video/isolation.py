@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping
 from typing import IO, Any
@@ -27,6 +28,10 @@ import numpy.typing as npt
 # A few frames let the two sides overlap; more would only use memory. 64 MiB holds 8 slots up to
 # 2.7 megapixels of 8-bit RGB; a 4K 16-bit frame alone takes 50 MB, hence at least two slots.
 MAX_SLOTS, MIN_SLOTS, RING_BYTES = 8, 2, 64 << 20
+
+
+# A child that works without a result to tell sends this, at most so often.
+ALIVE, BEAT_SECONDS = {"alive": True}, 0.2
 
 
 class WorkerStalled(Exception):
@@ -114,12 +119,17 @@ class Worker:
             self._process.stdin.flush()
 
     def receive(self, *, timeout_seconds: float) -> dict[str, Any]:
-        """The child's next message.
+        """The child's next message; its signs of life only start the wait anew.
 
         Raises:
             WorkerStalled: nothing came for ``timeout_seconds``.
             WorkerDied: the child ended.
         """
+        while (message := self._receive(timeout_seconds)) == ALIVE:
+            pass
+        return message
+
+    def _receive(self, timeout_seconds: float) -> dict[str, Any]:
         assert self._process.stdout is not None
         fd = self._process.stdout.fileno()
         while b"\n" not in self._buffer:
@@ -177,6 +187,25 @@ def _readable(fd: int, timeout_seconds: float) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN | select.POLLHUP)
     return bool(poll.poll(timeout_seconds * 1000))
+
+
+class Pulse:
+    """Signs of life of a child in a stretch without messages; not where ``has_message`` is asked.
+
+    Args:
+        channel: to the parent, whose ``receive`` swallows them.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._last = time.monotonic()
+
+    def beat(self) -> None:
+        """Call at each step of the work."""
+        now = time.monotonic()
+        if now - self._last >= BEAT_SECONDS:
+            self._channel.send(ALIVE)
+            self._last = now
 
 
 class Channel:

@@ -7,7 +7,7 @@ their decode times are those that one encoder would have written for the whole c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from typing import Any
@@ -20,26 +20,32 @@ from vidinv.video.packets import PacketCopier, Refused, muxer_options
 Times = Sequence[Sequence[int]]
 
 
-def join(request: dict[str, Any]) -> list[str]:
-    """Write ``output`` from ``segments`` and the other streams of ``source``; the warnings."""
-    info = VideoInfo.from_json(request["info"])
+def join(request: dict[str, Any], beat: Callable[[], None]) -> list[str]:
+    """Write ``output`` from ``segments`` and the other streams of ``source``; the warnings.
+
+    Segments are read twice, one at a time: files open and memory used do not grow with the clip.
+
+    Args:
+        beat: called after each segment that is looked at and each packet that is written.
+    """
+    info, paths, times = VideoInfo.from_json(request["info"]), request["segments"], request["times"]
+    delay = _check(paths, len(times), beat)
     with ExitStack() as stack:
-        segments = [stack.enter_context(av.open(path)) for path in request["segments"]]
-        packets = [_packets(segment) for segment in segments]
-        _check(segments, packets, request["times"])
         options = muxer_options(request["format"], info, request["source"])
         output: Any = stack.enter_context(
             av.open(request["output"], "w", format=request["format"], container_options=options)
         )
-        stream = output.add_stream_from_template(segments[0].streams.video[0], opaque=True)
+        with av.open(paths[0]) as first:
+            stream = output.add_stream_from_template(first.streams.video[0], opaque=True)
         stream.time_base = info.time_base
         _tag(stream.codec_context, info)
-        copier = PacketCopier.open(request["source"], output, stack)
+        copier = PacketCopier.open(request["source"], output, stack, beat)
         output.start_encoding()
-        for packet in _timed(packets, request["times"]):
+        for packet in _timed(paths, times, delay):
             packet.stream, packet.time_base = stream, info.time_base
             copier.copy_until(packet.dts * info.time_base)
             output.mux(packet)
+            beat()
         copier.copy_until(None)
     return copier.warnings
 
@@ -57,26 +63,34 @@ def _packets(segment: Any) -> list[Any]:
     return [packet for packet in segment.demux(segment.streams.video[0]) if packet.size]
 
 
-def _check(segments: Sequence[Any], packets: Sequence[list[Any]], times: Times) -> None:
-    headers = {bytes(s.streams.video[0].codec_context.extradata or b"") for s in segments}
+def _check(paths: Sequence[str], num_times: int, beat: Callable[[], None]) -> int:
+    """The clip's reordering (see ``_reordering``); Refused where segments do not fit together."""
+    headers, count, delay = set(), 0, 0
+    for path in paths:
+        with av.open(path) as segment:
+            packets = _packets(segment)
+            headers.add(bytes(segment.streams.video[0].codec_context.extradata or b""))
+        count, delay = count + len(packets), max(delay, _reordering(packets))
+        beat()
     if len(headers) != 1:
         raise Refused("its segments were encoded with different parameters; render them again")
-    count = sum(len(part) for part in packets)
-    if count != len(times):
-        raise Refused(f"its segments hold {count} frames of {len(times)}; render them again")
+    if count != num_times:
+        raise Refused(f"its segments hold {count} frames of {num_times}; render them again")
+    return delay
 
 
-def _timed(segments: Sequence[list[Any]], times: Times) -> Iterator[Any]:
+def _timed(paths: Sequence[str], times: Times, delay: int) -> Iterator[Any]:
     """Packets in decode order with the times of the clip.
 
     A frame is decoded at the time at which the frame ``delay`` places before it in the order of
     display is shown; the first ones at times before the start, at the same distance.
     """
-    delay = max(_reordering(packets) for packets in segments)
     start = times[0][0]
     lead = times[min(delay, len(times) - 1)][0] - start
     number = 0
-    for packets in segments:
+    for path in paths:
+        with av.open(path) as segment:
+            packets = _packets(segment)
         first = number
         for packet, rank in zip(packets, _ranks(packets), strict=True):
             packet.pts, packet.duration = times[first + rank]
@@ -94,4 +108,4 @@ def _ranks(packets: Sequence[Any]) -> list[int]:
 
 def _reordering(packets: Sequence[Any]) -> int:
     """How many places at most a frame is displayed before it is decoded."""
-    return max(number - rank for number, rank in enumerate(_ranks(packets)))
+    return max((number - rank for number, rank in enumerate(_ranks(packets))), default=0)

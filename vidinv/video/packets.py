@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from math import lcm
@@ -45,29 +45,45 @@ class Refused(Exception):
     """The output cannot be made as asked; the message is one line for the user."""
 
 
+def no_beat() -> None:
+    """For work that tells its progress otherwise."""
+
+
 class PacketCopier:
     """Feeds the other streams of a source into an output, in step with the new video.
+
+    Args:
+        skip: index of the stream that is not copied.
+        beat: called after each packet.
 
     Attributes:
         warnings: streams that the container does not take, one line each.
     """
 
-    def __init__(self, source: Any, output: Any, *, skip: int | None) -> None:
+    def __init__(
+        self, source: Any, output: Any, *, skip: int | None, beat: Callable[[], None] = no_beat
+    ) -> None:
         self.warnings: list[str] = []
-        self._output = output
+        self._output, self._beat = output, beat
         self._streams = _add_streams(source, output, skip, self.warnings)
         self._packets = _packets(source, self._streams)
         self._waiting: Any = None
 
     @classmethod
-    def open(cls, source: str | None, output: Any, stack: ExitStack) -> PacketCopier:
+    def open(
+        cls,
+        source: str | None,
+        output: Any,
+        stack: ExitStack,
+        beat: Callable[[], None] = no_beat,
+    ) -> PacketCopier:
         """Prepare to copy everything but the main picture; before the output's header."""
         if source is None:
-            return cls(None, output, skip=None)
+            return cls(None, output, skip=None, beat=beat)
         container = stack.enter_context(av.open(source))
         picture: Any = container.streams.best("video")
         copy_tags(container, output, picture)
-        return cls(container, output, skip=picture.index)
+        return cls(container, output, skip=picture.index, beat=beat)
 
     def takes(self, index: int) -> bool:
         """The source's stream ``index`` is among those copied."""
@@ -85,6 +101,7 @@ class PacketCopier:
             self._waiting = None
             packet.stream = self._streams[packet.stream_index]
             self._output.mux(packet)
+            self._beat()
 
 
 def copy_tags(source: Any, output: Any, picture: Any) -> None:
@@ -105,13 +122,15 @@ def copy_tags(source: Any, output: Any, picture: Any) -> None:
         target.disposition = picture.disposition
 
 
-def copy_all(source_path: str, output_path: str, format_name: str) -> list[str]:
-    """Copy every stream into a new container; return the warnings."""
+def copy_all(
+    source_path: str, output_path: str, format_name: str, beat: Callable[[], None]
+) -> list[str]:
+    """Copy every stream into a new container, with a ``beat`` per packet; return the warnings."""
     with av.open(source_path) as source:
         picture = source.streams.best("video")
         options = muxer_options(format_name, None, source_path)
         with av.open(output_path, "w", format=format_name, container_options=options) as output:
-            copier = PacketCopier(source, output, skip=None)
+            copier = PacketCopier(source, output, skip=None, beat=beat)
             if picture is None or not copier.takes(picture.index):
                 raise Refused(f"{format_name} cannot hold the video of the source; use .mkv")
             copy_tags(source, output, picture)

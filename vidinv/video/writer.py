@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from vidinv.errors import DecodeError, EncodeError, UnknownNameError, UsageError
+from vidinv.files import put_in_place
 from vidinv.types import Frame
 from vidinv.video.info import VideoInfo
 from vidinv.video.isolation import Worker, WorkerDied, WorkerStalled
@@ -380,7 +381,7 @@ class _Session:
     def complete(self) -> None:
         """Give the finished file its name."""
         try:
-            os.replace(self._temporary, self.path)
+            put_in_place(self._temporary, self.path)
         except OSError as error:
             raise EncodeError(f"{self.path}: cannot be replaced ({error.strerror})") from None
         finally:

@@ -1,0 +1,35 @@
+"""Decoding and encoding programs on a slow machine: nothing is wrong, and long stretches are mute.
+
+The first pictures decoded and the first packets copied take ``PAUSE_SECONDS`` each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from vidinv.video import decode_worker, encode_worker, packets
+
+PAUSES, PAUSE_SECONDS = 12, 0.25
+
+
+def main() -> None:
+    """Decode."""
+    decode_worker._decoded = _slow(decode_worker._decoded)
+    decode_worker.main()
+
+
+def encode() -> None:
+    packets._packets = _slow(packets._packets)
+    encode_worker.main()
+
+
+def _slow(items: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    def slowly(*arguments: Any) -> Iterator[Any]:
+        for number, item in enumerate(items(*arguments)):
+            if number < PAUSES:
+                time.sleep(PAUSE_SECONDS)
+            yield item
+
+    return slowly
