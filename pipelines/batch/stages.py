@@ -62,8 +62,9 @@ class Stages:
     whether a second attempt may help.
 
     ``frames_done`` counts on while a task runs; ``num_expected`` is what the header of a clip in
-    its analysis says that there will be. ``beats`` counts what comes of a file that is fetched:
-    later stages see its copy in the place of a remote clip.
+    its analysis says that there will be. ``beats`` counts on where no frame is done: while a
+    file is fetched, frames before a segment are gone through, an output is joined or copied.
+    Later stages see the copy that was fetched in the place of a remote clip.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -177,9 +178,15 @@ class Stages:
         warnings = self.directions.warnings(job.attributes)
         if plan.segments:
             files = [folder / name for name in task["files"]]
-            warnings += join_segments(files, output, source=plan.info, times=plan.times_T2.tolist())
+            warnings += join_segments(
+                files,
+                output,
+                source=plan.info,
+                times=plan.times_T2.tolist(),
+                on_alive=self._beat,
+            )
         else:
-            warnings += [_unchanged(plan), *copy_media(job.input, output)]
+            warnings += [_unchanged(plan), *copy_media(job.input, output, on_alive=self._beat)]
         samples = [
             FaceSample(track, np.array(source, np.float32), np.array(output, np.float32))
             for track, source, output in task["samples"]
@@ -208,7 +215,7 @@ class Stages:
 
     def open(self, job: Job, *, part: Part | None = None) -> VideoReader:
         """A reader of a clip."""
-        return open_reader(job.input, part=part)
+        return open_reader(job.input, part=part, on_alive=self._beat)
 
     def _key(self, clip: Path, job: Job) -> Key:
         return key_of(

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
 
 import vidinv
 from pipelines import edit as edit_pipeline
+from pipelines.batch import stages as stages_module
 from pipelines.batch.jobs import Job, Settings, pack_digest
 from pipelines.batch.stages import PLAN_FILE, Stages
 from pipelines.segments import load_plan, plan_segments, save_plan
 from tests.batch.conftest import FRAMES
 from tests.video.clips import images_of, packets_of, plain_times, write_clip
 from vidinv.packs import load_pack
-from vidinv.video import EncodeOptions, open_reader
+from vidinv.video import EncodeOptions, open_reader, writer
+from vidinv.video.reader import Part
 
 KEYS = ((0.0, 0.0), (0.6, 1.5))
 
@@ -137,6 +140,26 @@ def test_a_faceless_clip_is_copied(stages, tmp_path):
     assert row["status"] == "done"
     assert any("no face" in warning for warning in row["warnings"])
     assert packets_of(tmp_path / "o.mp4", "video") == packets_of(clip, "video")
+
+
+@pytest.mark.parametrize("attributes", [{"age": KEYS}, {"age": ((0.0, 0.0),)}])
+def test_long_joins_and_copies_show_that_they_go_on(
+    face_clip, stages, tmp_path, attributes, monkeypatch
+):
+    monkeypatch.setattr(writer, "ENCODE_WORKER", "tests.video.slow_encode_worker")
+    _, row = run_stages(
+        stages, face_clip, tmp_path / "w", tmp_path / "o.mkv", attributes=attributes
+    )
+    assert row["status"] == "done"
+    assert stages.beats >= 5
+
+
+def test_a_long_way_to_a_segment_shows_that_it_goes_on(face_clip, stages, monkeypatch):
+    slow = functools.partial(open_reader, worker="tests.video.slow_worker")
+    monkeypatch.setattr(stages_module, "open_reader", slow)
+    with stages.open(Job(str(face_clip), "o.mp4", {}), part=Part(12, 1)) as reader:
+        assert [frame.index for frame in reader] == [12]
+    assert stages.beats >= 10
 
 
 def test_strength_zero_is_copied_and_said(face_clip, stages, tmp_path):

@@ -99,9 +99,13 @@ def test_a_long_skip_is_not_taken_for_a_hang(clip, past_frame):
     """12 frames of 0.25 s are skipped: counted, or from a keyframe to a time that none has."""
     whole, _ = read(clip)
     pts = None if past_frame is None else whole[past_frame].pts + 1
+    beats = []
     how = {"timeout_seconds": 2.0, "worker": "tests.video.slow_worker"}
-    with open_reader(clip, part=Part(12, 2, pts), **how) as reader:
+    with open_reader(
+        clip, part=Part(12, 2, pts), on_alive=lambda: beats.append(1), **how
+    ) as reader:
         assert_same(list(reader), whole[12:14])
+    assert len(beats) >= 10  # one a picture that is skipped
 
 
 def encode(frames, folder, output, source, options, cuts=()):
@@ -214,9 +218,11 @@ def test_a_long_copy_is_not_taken_for_a_hang(clip, one_segment, tmp_path, task, 
     sound = write_clip(tmp_path / "sound.mp4", map(pattern, range(40)), audio=True)
     monkeypatch.setattr(writer, "STALL_SECONDS", 2.0)
     monkeypatch.setattr(writer, "ENCODE_WORKER", "tests.video.slow_encode_worker")
-    output = tmp_path / "o.mp4"
+    output, beats = tmp_path / "o.mp4", []
+    how = {"on_alive": lambda: beats.append(1)}
     if task == "copy":
-        assert copy_media(sound, output) == ()
+        assert copy_media(sound, output, **how) == ()
     else:
-        join_segments([one_segment], output, source=probe(sound), times=[(0, 1), (1, 1)])
+        join_segments([one_segment], output, source=probe(sound), times=[(0, 1), (1, 1)], **how)
     assert len(packets_of(output)) == len(packets_of(sound)) >= 12
+    assert len(beats) >= 5

@@ -92,9 +92,17 @@ class Worker:
     Args:
         module: importable name of the child's program.
         request: first message to the child; a ``ring_fd`` is added to it.
+        on_alive: called at its signs of life.
     """
 
-    def __init__(self, module: str, *, request: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        module: str,
+        *,
+        request: Mapping[str, Any],
+        on_alive: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._on_alive = on_alive
         self.ring = FrameRing()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
         try:
@@ -126,7 +134,7 @@ class Worker:
             WorkerDied: the child ended.
         """
         while (message := self._receive(timeout_seconds)) == ALIVE:
-            pass
+            self._on_alive()
         return message
 
     def _receive(self, timeout_seconds: float) -> dict[str, Any]:

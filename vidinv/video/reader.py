@@ -7,7 +7,7 @@ memory is bounded by the ring of ``isolation`` whatever the length of the clip.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -54,6 +54,7 @@ def open_reader(
     *,
     part: Part | None = None,
     timeout_seconds: float = STALL_SECONDS,
+    on_alive: Callable[[], None] = lambda: None,
     worker: str = DECODE_WORKER,
 ) -> VideoReader:
     """A context manager over the frames of a clip, once through, in display order.
@@ -62,9 +63,12 @@ def open_reader(
         path: a local file.
         part: read these frames only; they are the same, bit for bit, as in a whole read.
         timeout_seconds: longest wait for one frame before the file counts as hanging.
+        on_alive: called now and then while frames before ``part`` are gone through.
         worker: importable name of the decoding program.
     """
-    return VideoReader(path, part=part, timeout_seconds=timeout_seconds, worker=worker)
+    return VideoReader(
+        path, part=part, timeout_seconds=timeout_seconds, on_alive=on_alive, worker=worker
+    )
 
 
 class VideoReader:
@@ -80,11 +84,12 @@ class VideoReader:
         *,
         part: Part | None = None,
         timeout_seconds: float = STALL_SECONDS,
+        on_alive: Callable[[], None] = lambda: None,
         worker: str = DECODE_WORKER,
         probe_only: bool = False,
     ) -> None:
         self.path = Path(path)
-        self._timeout_seconds = timeout_seconds
+        self._timeout_seconds, self._on_alive = timeout_seconds, on_alive
         self._module = worker
         self._probe_only = probe_only
         self._part = part
@@ -108,7 +113,7 @@ class VideoReader:
             "probe_only": self._probe_only,
             "part": None if self._part is None else asdict(self._part),
         }
-        self._worker = Worker(self._module, request=request)
+        self._worker = Worker(self._module, request=request, on_alive=self._on_alive)
         try:
             self._info = VideoInfo.from_json(self._receive()["info"])
             if not self._probe_only:

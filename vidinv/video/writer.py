@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -105,8 +105,16 @@ def open_writer(
     return VideoWriter(path, info=info, options=options, segment=segment, worker=worker)
 
 
-def copy_media(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> tuple[str, ...]:
+def copy_media(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    on_alive: Callable[[], None] = lambda: None,
+) -> tuple[str, ...]:
     """Copy every packet of ``source`` into the container that ``output`` names, no re-encoding.
+
+    Args:
+        on_alive: called now and then while it works.
 
     Returns:
         Warnings about streams that the container does not take.
@@ -118,7 +126,7 @@ def copy_media(source: str | os.PathLike[str], output: str | os.PathLike[str]) -
     source, output = Path(source), Path(output)
     if not source.is_file():
         raise DecodeError(f"{source}: no such file")
-    session = _Session(output)
+    session = _Session(output, on_alive)
     request = {"task": "copy", "source": str(source.absolute()), "format": container_format(output)}
     try:
         session.start(ENCODE_WORKER, request)
@@ -157,6 +165,7 @@ def join_segments(
     *,
     source: VideoInfo,
     times: Sequence[tuple[int, int]],
+    on_alive: Callable[[], None] = lambda: None,
 ) -> tuple[str, ...]:
     """Put encoded segments one after another, with the source's other streams; no re-encoding.
 
@@ -164,6 +173,7 @@ def join_segments(
         segments: files written with ``segment=True`` and the same options, in order.
         source: facts about the clip whose other streams are copied.
         times: (pts, duration) of every frame of the clip, in the source's time base.
+        on_alive: called now and then while it works.
 
     Returns:
         Warnings about streams that the container does not take.
@@ -172,7 +182,7 @@ def join_segments(
         EncodeError: segments that do not fit together, or an output that cannot be written.
     """
     output = Path(output)
-    session = _Session(output)
+    session = _Session(output, on_alive)
     request = {
         "task": "join",
         "source": source.path,
@@ -336,8 +346,9 @@ class VideoWriter:
 class _Session:
     """One child that writes one file under a temporary name beside it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_alive: Callable[[], None] = lambda: None) -> None:
         self.path = path
+        self._on_alive = on_alive
         self.worker: Worker | None = None
         self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
@@ -347,7 +358,8 @@ class _Session:
             raise EncodeError(f"{self.path}: the folder {folder} does not exist; make it first")
         if not os.access(folder, os.W_OK):
             raise EncodeError(f"{self.path}: the folder {folder} cannot be written to")
-        self.worker = Worker(module, request={**request, "output": str(self._temporary.absolute())})
+        request = {**request, "output": str(self._temporary.absolute())}
+        self.worker = Worker(module, request=request, on_alive=self._on_alive)
 
     def send(self, message: Mapping[str, Any]) -> None:
         assert self.worker is not None
