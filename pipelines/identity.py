@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from vidinv.arrays import read_arrays, write_arrays
 from vidinv.faces import Backend, extract_crop, named_alignment
 from vidinv.faces.protocols import Embedding, Points
 from vidinv.metrics.identity import identity_consistency, similarity
@@ -28,6 +30,28 @@ class FaceSample:
     track: int
     source: Embedding
     output: Embedding
+
+
+def save_samples(path: Path, samples: Sequence[FaceSample]) -> None:
+    """Write samples; the file appears under its name when it is complete."""
+    arrays: dict[str, np.ndarray] = {
+        "track_N": np.array([sample.track for sample in samples], np.int64),
+        "source_ND": np.array([sample.source for sample in samples], np.float32),
+        "output_ND": np.array([sample.output for sample in samples], np.float32),
+    }
+    write_arrays(path, arrays, {})
+
+
+def load_samples(path: Path) -> list[FaceSample]:
+    """The inverse of ``save_samples``.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DecodeError: it is not as it was written.
+    """
+    arrays, _ = read_arrays(path)
+    columns = (arrays[name] for name in ("track_N", "source_ND", "output_ND"))
+    return [FaceSample(int(track), *pair) for track, *pair in zip(*columns, strict=True)]
 
 
 class IdentitySampler:

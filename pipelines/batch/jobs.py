@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,7 +24,7 @@ Keyframes = tuple[tuple[float, float], ...]
 _PLAIN_SUFFIX = re.compile(r"\.\w{1,8}", re.ASCII)
 
 # The rows that a run is resumed from mean what this version of the stages makes of them.
-STAGES_VERSION = 2
+STAGES_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Job:
         """It is fetched before anything else."""
         return is_url(self.input)
 
-    @property
+    @cached_property  # the progress of ten thousand clips asks for it twice a second
     def is_picture(self) -> bool:
         """A still picture, not a clip."""
         return is_image_path(input_name(self.input))

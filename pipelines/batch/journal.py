@@ -8,6 +8,7 @@ left out.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -15,7 +16,7 @@ import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pipelines.batch.jobs import Job, Settings, differences
 from vidinv.errors import UsageError
@@ -28,8 +29,8 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 Line = dict[str, Any]
 
 
-class Journal:
-    """Opened by one run at a time.
+class Past:
+    """What earlier runs have left in their journal; opened for a look, and nothing is written.
 
     Args:
         output: folder of the outputs; the journal lies in a hidden folder below it.
@@ -37,6 +38,29 @@ class Journal:
     Attributes:
         lines: of the run that may be resumed, over all its attempts; empty for a new one.
         outputs: of every clip that any run was asked for: files of these names are ours.
+
+    Raises:
+        UsageError: a run has it open.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.folder = output / WORK_FOLDER
+        self.path = self.folder / JOURNAL_FILE
+        data = b""
+        with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
+            _lock(file, output, fcntl.LOCK_SH)
+            data = file.read()
+        self._take(_whole(data))
+
+    def _take(self, data: bytes) -> None:
+        lines: list[Line] = [json.loads(line) for line in data.splitlines()]
+        self.outputs = {line["job"]["output"] for line in lines if "job" in line}
+        starts = [number for number, line in enumerate(lines) if "settings" in line]
+        self.lines = lines[starts[-1] :] if starts else lines
+
+
+class Journal(Past):
+    """The same for writing, opened by one run at a time.
 
     Raises:
         UsageError: another run has it open.
@@ -49,18 +73,15 @@ class Journal:
         # Unbuffered: what could not be written must not come back when the file is closed.
         self._file = self.path.open("a+b", buffering=0)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            _lock(self._file, output, fcntl.LOCK_EX)
+        except UsageError:
             self._file.close()
-            raise UsageError(f"another run is writing to {output}; wait for it or end it") from None
-        lines = self._read()
-        self.outputs = {line["job"]["output"] for line in lines if "job" in line}
-        starts = [number for number, line in enumerate(lines) if "settings" in line]
-        self.lines = lines[starts[-1] :] if starts else lines
+            raise
+        self._take(self._read())
 
-    def append(self, line: Mapping[str, Any]) -> None:
-        """Write a line so that it survives a crash of this machine."""
-        data = json.dumps(line).encode() + b"\n"
+    def append(self, *lines: Mapping[str, Any]) -> None:
+        """Write lines so that they survive a crash of this machine."""
+        data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
         while data:
             data = data[self._file.write(data) :]
         os.fsync(self._file.fileno())
@@ -77,18 +98,30 @@ class Journal:
         """Let another run in; safe to call again."""
         self._file.close()
 
-    def _read(self) -> list[Line]:
+    def _read(self) -> bytes:
         """Whole lines; what a crash cut short is removed from the file."""
         self._file.seek(0)
         data = self._file.read()
-        whole = data[: data.rfind(b"\n") + 1]
+        whole = _whole(data)
         if len(whole) < len(data):
             self._file.truncate(len(whole))
-        return [json.loads(line) for line in whole.splitlines()]
+        return whole
+
+
+def _lock(file: IO[bytes], output: Path, kind: int) -> None:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except OSError:
+        raise UsageError(f"another run is writing to {output}; wait for it or end it") from None
+
+
+def _whole(data: bytes) -> bytes:
+    """Without a last line that a crash cut short."""
+    return data[: data.rfind(b"\n") + 1]
 
 
 def check(
-    journal: Journal, settings: Settings, jobs: Sequence[Job], *, resume: bool, restart: bool
+    journal: Past, settings: Settings, jobs: Sequence[Job], *, resume: bool, restart: bool
 ) -> None:
     """Whether a run may begin; nothing is written.
 
@@ -112,12 +145,11 @@ def start(journal: Journal, settings: Settings, jobs: Sequence[Job], *, restart:
     if restart or not journal.lines:
         journal.forget({"settings": settings.deciding(), "digest": settings.digest()})
     known = _wishes(journal)
-    for job in jobs:
-        if known.get(job.output) != _as_read(job):
-            journal.append({"job": job.wish()})
+    new = (job for job in jobs if known.get(job.output) != _as_read(job))
+    journal.append(*({"job": job.wish()} for job in new))
 
 
-def _wishes(journal: Journal) -> dict[str, Line]:
+def _wishes(journal: Past) -> dict[str, Line]:
     """What was asked for, by output."""
     return {line["job"]["output"]: line["job"] for line in journal.lines if "job" in line}
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from pipelines.batch.fetching import remove_copy
 from pipelines.batch.jobs import Job
-from pipelines.batch.journal import STALE_FOLDER, Journal
+from pipelines.batch.journal import STALE_FOLDER, Journal, Past
 from pipelines.batch.progress import Watcher
 from pipelines.batch.reports import failure, has_report, page_name
 from vidinv.errors import EncodeError
@@ -148,11 +148,11 @@ class Schedule:
     ) -> None:
         self.output, self.journal = output, journal
         self.workers, self.watcher, self.reports = workers, watcher, reports
-        self.clips = [Clip(job, job.id, journal.folder / "work" / job.id) for job in jobs]
+        self.clips = clips_of(jobs, journal)
         self._ready: dict[str, deque[Task]] = {stage: deque() for stage in STAGES}
         self._attempts: Counter[tuple[str, str, int | None]] = Counter()
         self._losses: Counter[tuple[str, str, int | None]] = Counter()
-        self._recall()
+        recall(self.clips, output=output, journal=journal, with_reports=reports is not None)
         # Clips whose copy lies on disk or is on its way, by id.
         self._copies = {clip.id for clip in self.clips if clip.fetched and clip.row is None}
 
@@ -161,7 +161,11 @@ class Schedule:
         for clip in self.clips:
             self._queue(clip)
         self.watcher.start_clock()
-        while any(clip.row is None for clip in self.clips):
+        unfinished = deque(self.clips)
+        while unfinished:
+            if unfinished[0].row is not None:
+                unfinished.popleft()
+                continue
             self._start_tasks()
             for outcome in self.workers.wait(timeout_seconds=_POLL_SECONDS):
                 self._take(outcome)
@@ -178,45 +182,6 @@ class Schedule:
         for one in running:
             one.task.clip.num_expected = one.num_expected or one.task.clip.num_expected
         self.watcher.update(self.clips, running)
-
-    def _recall(self) -> None:
-        """Take over from earlier runs what still lies where they left it."""
-        # Whose work the output is: a file that was changed and changed back is done again.
-        owners = {
-            line["row"]["output"]: line["clip"]
-            for line in self.journal.lines
-            if line.get("event") == "finished"
-        }
-        by_id = {}
-        for clip in self.clips:
-            # A remote file that does not answer now has no stamp: what was made of it stays.
-            if clip.job.is_remote and not {*clip.job.stamp} - {"face"}:
-                clip.id = owners.get(clip.job.output, clip.id)
-            by_id[clip.id] = clip
-        for line in self.journal.lines:
-            known = by_id.get(line.get("clip", ""))
-            if known is not None:
-                self._recall_line(known, line, is_owner=owners.get(known.job.output) == known.id)
-
-    def _recall_line(self, clip: Clip, line: Row, *, is_owner: bool) -> None:
-        output = self.output / clip.job.output
-        if line["event"] == "fetched":
-            clip.fetched = _num_bytes(clip.job.fetched(clip.folder)) == line["bytes"]
-        elif line["event"] == "analysed" and (clip.folder / PLAN_FILE).is_file():
-            self._note_analysis(clip, line)
-        elif line["event"] == "rendered" and (clip.folder / line["file"]).is_file():
-            self._note_segment(clip, line)
-        elif line["event"] == "made" and output.is_file():
-            self._note_made(clip, line["row"])
-        elif line["event"] == "finished" and is_owner and output.is_file():
-            self._recall_finished(clip, line["row"])
-
-    def _recall_finished(self, clip: Clip, row: Row) -> None:
-        """A clip that is done, but for its report where that is wanted and not there."""
-        clip.num_frames, clip.row = row.get("frames"), row
-        if self.reports is not None and not has_report(self.output, row):
-            clip.seconds.update(row["seconds"])
-            clip.made, clip.row = row, None
 
     def _queue(self, clip: Clip) -> None:
         """The tasks of a clip that can start now."""
@@ -277,7 +242,6 @@ class Schedule:
             payload |= {
                 "output": str(self.output / clip.job.output),
                 "files": [row["file"] for row in rows],
-                "samples": [sample for row in rows for sample in row["samples"]],
             }
         elif task.stage == "report":
             payload |= {
@@ -327,12 +291,12 @@ class Schedule:
             self.journal.append({"event": "fetched", "clip": clip.id, **row})
             self._queue(clip)
         elif task.stage == "analyse":
-            self._note_analysis(clip, row)
+            _note_analysis(clip, row)
             self.journal.append({"event": "analysed", "clip": clip.id, **row})
             self._queue(clip)
         elif task.stage == "render":
             line = {"event": "rendered", "clip": clip.id, "segment": task.segment, **row}
-            self._note_segment(clip, line)
+            _note_segment(clip, line)
             self.journal.append(line)
             if len(clip.rendered) == len(clip.segment_frames or ()):
                 self._queue(clip)
@@ -352,21 +316,8 @@ class Schedule:
             return
         seconds = dict(clip.seconds)
         self.journal.append({"event": "made", "clip": clip.id, "row": {**row, "seconds": seconds}})
-        self._note_made(clip, {**row, "seconds": seconds})
+        _note_made(clip, {**row, "seconds": seconds})
         self._queue(clip)
-
-    def _note_made(self, clip: Clip, row: Row) -> None:
-        clip.seconds.update(row["seconds"])
-        clip.num_frames, clip.made = row.get("frames"), row
-
-    def _note_analysis(self, clip: Clip, row: Row) -> None:
-        clip.num_frames, clip.segment_frames = row["num_frames"], row["segment_frames"]
-        clip.rendered.clear()
-        clip.seconds["analyse"] = row["seconds"]
-
-    def _note_segment(self, clip: Clip, line: Row) -> None:
-        clip.rendered[line["segment"]] = line
-        clip.seconds["render"] += line["seconds"]
 
     def _quarantine(self, task: Task, cause: str) -> None:
         clip = task.clip
@@ -411,6 +362,68 @@ class Schedule:
             stale.parent.mkdir(parents=True, exist_ok=True)
             output.replace(stale)
             self.watcher.note(f"the output of an earlier run was moved to {stale}")
+
+
+def clips_of(jobs: Sequence[Job], journal: Past) -> list[Clip]:
+    """The clips of a run, each with the folder of its work."""
+    return [Clip(job, job.id, journal.folder / "work" / job.id) for job in jobs]
+
+
+def recall(clips: Sequence[Clip], *, output: Path, journal: Past, with_reports: bool) -> None:
+    """Take over from earlier runs what still lies where they left it; nothing is written."""
+    # Whose work the output is: a file that was changed and changed back is done again.
+    owners = {
+        line["row"]["output"]: line["clip"]
+        for line in journal.lines
+        if line.get("event") == "finished"
+    }
+    by_id = {}
+    for clip in clips:
+        # A remote file that does not answer now has no stamp: what was made of it stays.
+        if clip.job.is_remote and not {*clip.job.stamp} - {"face"}:
+            clip.id = owners.get(clip.job.output, clip.id)
+        by_id[clip.id] = clip
+    for line in journal.lines:
+        known = by_id.get(line.get("clip", ""))
+        if known is not None:
+            is_owner = owners.get(known.job.output) == known.id
+            _recall_line(known, line, output=output, is_owner=is_owner, with_reports=with_reports)
+
+
+def _recall_line(
+    clip: Clip, line: Row, *, output: Path, is_owner: bool, with_reports: bool
+) -> None:
+    path = output / clip.job.output
+    if line["event"] == "fetched":
+        clip.fetched = _num_bytes(clip.job.fetched(clip.folder)) == line["bytes"]
+    elif line["event"] == "analysed" and (clip.folder / PLAN_FILE).is_file():
+        _note_analysis(clip, line)
+    elif line["event"] == "rendered" and (clip.folder / line["file"]).is_file():
+        _note_segment(clip, line)
+    elif line["event"] == "made" and path.is_file():
+        _note_made(clip, line["row"])
+    elif line["event"] == "finished" and is_owner and path.is_file():
+        row = line["row"]
+        clip.num_frames, clip.row = row.get("frames"), row
+        if with_reports and not has_report(output, row):
+            clip.seconds.update(row["seconds"])
+            clip.made, clip.row = row, None
+
+
+def _note_made(clip: Clip, row: Row) -> None:
+    clip.seconds.update(row["seconds"])
+    clip.num_frames, clip.made = row.get("frames"), row
+
+
+def _note_analysis(clip: Clip, row: Row) -> None:
+    clip.num_frames, clip.segment_frames = row["num_frames"], row["segment_frames"]
+    clip.rendered.clear()
+    clip.seconds["analyse"] = row["seconds"]
+
+
+def _note_segment(clip: Clip, line: Row) -> None:
+    clip.rendered[line["segment"]] = line
+    clip.seconds["render"] += line["seconds"]
 
 
 def _num_bytes(path: Path) -> int | None:

@@ -15,7 +15,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 
 from pipelines.analysis import plan_clip
@@ -25,7 +24,13 @@ from pipelines.batch.journal import DISK_FULL
 from pipelines.batch.report_stage import report_clip
 from pipelines.batch.sources import check_file, without_secrets
 from pipelines.edit import EditRequest, Networks, choose_device, edit_picture
-from pipelines.identity import FaceSample, IdentitySampler, summarise
+from pipelines.identity import (
+    FaceSample,
+    IdentitySampler,
+    load_samples,
+    save_samples,
+    summarise,
+)
 from pipelines.latents import Key, SavedClip, clip_folder, key_of
 from pipelines.segments import ClipPlan, Segment, composed_frames, load_plan, save_plan
 from pipelines.tuning import tune_process
@@ -56,8 +61,8 @@ class Stages:
     """Runs tasks one after another; networks load at the first task that needs them.
 
     A task is ``{"stage", "job", "folder"}``: the folder is the clip's own, for plan and segments.
-    ``render`` adds ``"segment"`` (its number), ``join`` adds ``"output"``, ``"files"`` and
-    ``"samples"``, ``report`` what ``report_clip`` needs. A row has ``"status"`` (``"done"`` or
+    ``render`` adds ``"segment"`` (its number), ``join`` adds ``"output"`` and ``"files"``,
+    ``report`` what ``report_clip`` needs. A row has ``"status"`` (``"done"`` or
     ``"failed"``) and ``"seconds"``; a failed one also ``"cause"``, ``"file"``, and ``"retry"``:
     whether a second attempt may help.
 
@@ -143,9 +148,8 @@ class Stages:
         folder = Path(task["folder"])
         plan = load_plan(folder / PLAN_FILE)
         segment = plan.segments[task["segment"]]
-        path, options = segment_path(
-            folder / f"{segment.number:05d}", output=job.output, options=self.settings.encode
-        )
+        stem = _segment_stem(folder, segment)
+        path, options = segment_path(stem, output=job.output, options=self.settings.encode)
         sampler = IdentitySampler(self.backend, None)
         sampler.plan(plan.analysis.tracks)
         saved = self._saved(job, plan.key)
@@ -159,13 +163,10 @@ class Stages:
                 writer.write(
                     Frame(frame.index, frame.pts, frame.time_base, picture, frame.duration)
                 )
-        samples = [
-            [sample.track, sample.source.tolist(), sample.output.tolist()]
-            for sample in sampler.samples()
-        ]
+        # Not in the row: embeddings would be nine tenths of the journal.
+        save_samples(_samples_path(stem), sampler.samples())
         return {
             "file": path.name,
-            "samples": samples,
             "warnings": list(writer.warnings),
             "notes": saved.notes if saved else [],
         }
@@ -187,10 +188,8 @@ class Stages:
             )
         else:
             warnings += [_unchanged(plan), *copy_media(job.input, output, on_alive=self._beat)]
-        samples = [
-            FaceSample(track, np.array(source, np.float32), np.array(output, np.float32))
-            for track, source, output in task["samples"]
-        ]
+        stems = [_segment_stem(folder, segment) for segment in plan.segments]
+        samples = [sample for stem in stems for sample in load_samples(_samples_path(stem))]
         return self._result(plan, samples, warnings)
 
     def report(self, job: Job, task: Row) -> Row:
@@ -332,17 +331,29 @@ class Stages:
         return dlib_backend()
 
 
+def _segment_stem(folder: Path, segment: Segment) -> Path:
+    """Where the files of a segment lie, without their suffixes."""
+    return folder / f"{segment.number:05d}"
+
+
+def _samples_path(stem: Path) -> Path:
+    return stem.with_suffix(".faces.safetensors")
+
+
 def _failure(error: Exception, job: Job) -> Row:
     """A row for an error; the traceback only of what nobody expected."""
     expected = isinstance(error, (UsageError, DecodeError))
     known = isinstance(error, (VidinvError, OSError))
     cause = " ".join(str(error).split()) if known else f"{type(error).__name__}: {error}"
+    disk_full = _is_disk_full(error)
+    if disk_full and isinstance(error, OSError):  # it does not always know the file
+        cause = f"{job.shown}: the disk is full"
     return {
         "status": "failed",
         "cause": cause,
         "file": job.shown,
         "retry": not expected,
-        "disk_full": _is_disk_full(error),
+        "disk_full": disk_full,
         "traceback": "" if known else "".join(traceback.format_exception(error)),
     }
 

@@ -160,14 +160,14 @@ def test_a_worker_that_does_not_move_is_killed(local_ray, face_clip, tiny_pack, 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A folder on a disk of 160 kB, and a function that makes it larger."""
+    """A folder on a disk of 64 kB, and a function that makes it larger."""
     folder = tmp_path / "disk"
     folder.mkdir()
 
     def mount(*options):
         return subprocess.run(["mount", *options, str(folder)], capture_output=True).returncode
 
-    if not shutil.which("mount") or mount("-t", "tmpfs", "-o", "size=160k", "tmpfs"):
+    if not shutil.which("mount") or mount("-t", "tmpfs", "-o", "size=64k", "tmpfs"):
         pytest.skip("needs the right to mount a small disk")
     yield folder, lambda: mount("-o", "remount,size=64m")
     subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -53,7 +53,7 @@ class FakeWorkers:
             return {**row, "num_frames": 30, "segment_frames": [10] * SEGMENTS}
         if task.stage == "render":
             (folder / f"{task.segment}.nut").touch()
-            return {**row, "file": f"{task.segment}.nut", "samples": [[0, [1.0], [1.0]]]}
+            return {**row, "file": f"{task.segment}.nut"}
         assert payload["files"] == [f"{n}.nut" for n in range(SEGMENTS)]
         Path(payload["output"]).touch()
         return {**row, "frames": 30}

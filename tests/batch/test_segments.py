@@ -66,7 +66,6 @@ def run_stages(stages, clip, folder, output, **how):
             "stage": "join",
             "output": str(output),
             "files": [row["file"] for row in rows],
-            "samples": [sample for row in rows for sample in row["samples"]],
             **task,
         }
     )
