@@ -28,7 +28,6 @@ from vidinv.faces import analyse, dlib_backend, named_alignment
 from vidinv.inversion import Inverter
 from vidinv.packs import Pack
 from vidinv.report import (
-    DLIB_BASELINE,
     MAX_REGULAR,
     ClipFacts,
     FrameRow,
@@ -36,8 +35,11 @@ from vidinv.report import (
     Report,
     Thumbnail,
     TrackFacts,
+    baseline_of,
     choose_thumbnails,
     rank,
+    report_files,
+    strangers_from,
     write_report,
 )
 from vidinv.stages import frames_without
@@ -111,8 +113,9 @@ def check_page(page: Path, *, overwrite: bool) -> None:
     """UsageError for a report that would replace something unasked, or is no HTML file."""
     if page.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{page} does not name a page: give a file that ends in .html")
-    if page.exists() and not overwrite:
-        raise UsageError(f"{page} exists: give another page, or --overwrite to replace it")
+    for path in () if overwrite else report_files(page):
+        if path.exists():
+            raise UsageError(f"{path} exists: give another page, or --overwrite to replace it")
 
 
 class _Measuring:
@@ -225,16 +228,11 @@ class _Measuring:
             every=known.every,
             looked_at=known.num_rows,
             refined=known.refined,
-            baseline=self._baseline(),
+            baseline=baseline_of(self.backend.embedder.name),
         )
 
-    def _baseline(self) -> Mapping[str, float] | None:
-        known = self.backend.embedder.name.startswith("dlib")
-        return DLIB_BASELINE if known else None
-
     def _strangers(self) -> float | None:
-        baseline = self._baseline()
-        return None if baseline is None else baseline["strangers_p5"]
+        return strangers_from(self.backend.embedder.name)
 
     def _facts(self, name: str, analysis: Analysis) -> ClipFacts:
         source = self.request.source_name or str(self.clips.source)

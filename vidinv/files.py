@@ -1,9 +1,11 @@
-"""Files that appear under their names when they are whole."""
+"""Files that appear under their names when they are whole, and their names as text."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
@@ -18,3 +20,22 @@ def put_in_place(temporary: Path, path: Path) -> None:
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def printable(text: str) -> str:
+    r"""``text`` as UTF-8 holds it: a byte of a file name that is not UTF-8 becomes ``\udcff``.
+
+    For what is shown or written for others; the file is found by the name as it was.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def printable_values(value: Any) -> Any:
+    """``printable`` of every text in JSON's types: strict readers refuse lone surrogates."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {printable(str(key)): printable_values(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [printable_values(item) for item in value]
+    return value

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipelines.batch.jobs import Job
 from vidinv.errors import UsageError
-from vidinv.report import IndexRow, Report, write_index
+from vidinv.report import IndexRow, Report, report_files, write_index
 
 REPORTS_FOLDER, INDEX_FILE = "reports", "report.html"
 _TRACK_FIGURES = (
@@ -31,12 +31,13 @@ def page_name(output: str) -> str:
 
 
 def check_pages(folder: Path, jobs: Sequence[Job], known: Collection[str]) -> None:
-    """UsageError for pages in the way that no earlier run (of the outputs ``known``) has made."""
-    names = [page_name(job.output) for job in jobs if job.output not in known]
-    for name in [*names, *(() if known else (INDEX_FILE,))]:
-        if (folder / name).exists():
+    """UsageError for files in the way that no earlier run (of the outputs ``known``) has made."""
+    pages = [folder / page_name(job.output) for job in jobs if job.output not in known]
+    files = [path for page in pages for path in report_files(page)]
+    for path in [*files, *(() if known else (folder / INDEX_FILE,))]:
+        if path.exists():
             raise UsageError(
-                f"{folder / name} exists and is not from an earlier run: "
+                f"{path} exists and is not from an earlier run: "
                 "move it away, or give another folder"
             )
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import vidinv
 from pipelines import demo
+from pipelines.report import check_page
 from tests.packs.tiny import write_tiny_pack
 from tests.report.faults import write_faulty_clip, write_faulty_real_clip
 from tests.video.clips import images_of, write_clip
@@ -19,6 +21,7 @@ from vidinv.cli import main
 from vidinv.errors import UsageError
 from vidinv.faces import dlib_backend, find_faces
 from vidinv.packs import load_pack
+from vidinv.report import read_index_row
 from vidinv.video import probe, write_image
 
 FRAMES, SIZE_PX = 48, 256
@@ -241,6 +244,24 @@ def test_the_command_writes_a_report(capsys, short, short_edit, tmp_path):
     assert "--overwrite" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("suffix", [".html", ".json", ".csv"])
+def test_no_file_beside_the_page_is_replaced_unasked(capsys, short, tmp_path, suffix):
+    precious = tmp_path / f"clips{suffix}"
+    precious.write_text("precious")
+    page = str(tmp_path / "clips.html")
+    for command in (
+        ["report", str(short), str(short), "-o", page],
+        ["edit", str(short), "-o", str(tmp_path / "o.mp4"), "--attr", "smile", "--report", page],
+    ):
+        assert main([*command, "--quiet"]) == 2
+        said = capsys.readouterr().err
+        assert f"{precious} exists" in said
+        assert "--overwrite" in said
+    assert precious.read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == [precious.name]
+    check_page(Path(page), overwrite=True)
+
+
 def test_edit_writes_a_report_of_itself(capsys, short, tmp_path):
     page = tmp_path / "a.html"
     command = ["edit", str(short), "-o", str(tmp_path / "o.mp4"), "--attr", "smile"]
@@ -268,6 +289,22 @@ def test_wrong_requests_are_refused(pack, source, tmp_path):
 def test_json_has_no_numbers_that_json_does_not_know(report):
     text = json.dumps(report.as_dict(), allow_nan=False)
     assert math.isfinite(json.loads(text)["summary"]["distance_median"])
+
+
+def test_an_identity_that_is_wrong_throughout_is_told(pack, shared_dir, tmp_path):
+    """Two other people: nothing stands out, for it is the same fault in every frame."""
+    source, stranger = (
+        write_clip(
+            tmp_path / f"{name}.mp4", images_of(shared_dir / "clips" / f"{name}.mp4", limit=6)
+        )
+        for name in ("expression_512", "greenscreen_512")
+    )
+    report = write_report(source, stranger, tmp_path / "a.html", pack=pack, inversion=False)
+    assert report.standing_out == ()
+    assert report.headline().startswith("identity is lost: 6 of 6 faces looked at")
+    assert 'class="verdict bad"' in (tmp_path / "a.html").read_text()
+    row = read_index_row(tmp_path / "a.json")
+    assert (row.is_lost, row.like_strangers) == (True, 6)
 
 
 @pytest.mark.slow

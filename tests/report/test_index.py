@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 
@@ -28,6 +29,52 @@ def test_failed_clips_come_first_then_the_worst(tmp_path):
     assert "3 of 4 clips done, 1 with frames that stand out" in words
 
 
+def test_a_clip_of_strangers_comes_first_and_the_verdict_says_so(tmp_path):
+    """Badness is relative to the clip's own track: wrong throughout, nothing stands out."""
+    net = {"network": "dlib_test_net"}
+    rows = [
+        IndexRow("good.mp4", "a.html", badness=2.1, distance_median=0.2, like_strangers=0, **net),
+        IndexRow("wrong.mp4", "b.html", badness=0.3, distance_median=0.95, **net),
+        IndexRow("partly.mp4", "c.html", badness=0.5, distance_median=0.1, like_strangers=2, **net),
+    ]
+    write_index(rows, tmp_path / "index.html")
+    page = (tmp_path / "index.html").read_text()
+    order = [page.index(name) for name in ("wrong.mp4", "partly.mp4", "good.mp4")]
+    assert order == sorted(order)
+    assert 'class="verdict bad"' in page
+    assert "0 with frames that stand out, 2 with faces as far from the source as strangers" in page
+    for red in (0.95, 0.1):
+        assert f'<span class="failed"><data value="{red}">' in page
+    assert '<span class="failed"><data value="0.2">' not in page
+    flickering = IndexRow("flicker.mp4", "d.html", standing_out=3, badness=60.0, **net)
+    write_index([*rows, flickering], tmp_path / "index.html")
+    page = (tmp_path / "index.html").read_text()
+    order = [page.index(f"{n}.mp4") for n in ("wrong", "flicker", "partly", "good")]
+    assert order == sorted(order)
+
+
+def test_distances_of_an_uncalibrated_network_only_order(tmp_path):
+    net = {"network": "arcface"}
+    rows = [
+        IndexRow("near.mp4", "a.html", badness=2.1, distance_median=0.2, **net),
+        IndexRow("far.mp4", "b.html", badness=0.3, distance_median=0.95, **net),
+    ]
+    write_index(rows, tmp_path / "index.html")
+    page = (tmp_path / "index.html").read_text()
+    assert page.index("far.mp4") < page.index("near.mp4")
+    assert 'class="verdict good"' in page
+    assert "as far from the source as strangers" not in page
+
+
+def test_names_that_are_not_utf8_are_shown_and_linked(tmp_path):
+    name = os.fsdecode(b"b\xff\xc3\xa9.mp4")
+    rows = [IndexRow(name, f"{name}.html"), IndexRow(name, status="quarantined", cause=name)]
+    write_index(rows, tmp_path / "index.html")
+    checker = parse((tmp_path / "index.html").read_text(encoding="utf-8"))
+    assert [a["href"] for tag, a in checker.elements if tag == "a"] == ["b%FF%C3%A9.mp4.html"]
+    assert "".join(checker.texts).count("b\\udcff\u00e9.mp4") == 3
+
+
 def test_a_row_comes_from_a_report_and_links_to_it(tmp_path):
     (tmp_path / "deep").mkdir()
     report = make_report()
@@ -35,6 +82,7 @@ def test_a_row_comes_from_a_report_and_links_to_it(tmp_path):
     row = read_index_row(tmp_path / "deep" / "a b.json")
     assert (row.clip, row.standing_out, row.network) == ("output.mp4", 10, "dlib_test_net")
     assert row.ic_output == report.summary.ic_output
+    assert row.like_strangers == report.summary.like_strangers == 10
     write_index([row], tmp_path / "index.html")
     links = [
         a["href"] for tag, a in parse((tmp_path / "index.html").read_text()).elements if tag == "a"

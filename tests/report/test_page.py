@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
 import re
 from html.parser import HTMLParser
 
 import pytest
 
 from tests.report.made_up import FRAMES, HOSTILE, SWAPPED, make_report, thumbnails_of
-from vidinv.report import ClipFacts, Summary, TrackFacts, write_report
+from vidinv.report import ClipFacts, Recognition, Summary, TrackFacts, write_report
 from vidinv.report.charts import Box, nice_ticks
 from vidinv.report.model import SMILE_UNIT
 from vidinv.report.page import render, runs
@@ -115,6 +116,71 @@ def test_the_page_says_network_baselines_and_where_to_look(written):
 
 def test_neighbouring_frames_are_said_as_one():
     assert runs(make_report()) == [(10, 19, 0, "identity")]
+
+
+def verdict(page: str) -> tuple[str, str]:
+    found = re.search(r'<section class="verdict (\w+)"><p class="lead">(.*?)</p>', page)
+    assert found
+    return found[1], found[2]
+
+
+def wrong_throughout(*, distance: float, count: int, **changes):
+    """A report where nothing stands out of a track at this median distance."""
+    summary = Summary(distance_median=distance, like_strangers=count)
+    track = TrackFacts(0, 0, 0, FRAMES - 1, FRAMES, 0, True, 0.3, summary)
+    facts = {"summary": summary, "tracks": (track,), "standing_out": ()}
+    return make_report(**{**facts, **changes})
+
+
+def test_a_clip_of_strangers_is_no_good_one():
+    css, lead = verdict(render(wrong_throughout(distance=0.95, count=FRAMES)))
+    assert css == "bad"
+    assert lead == (
+        "Identity is lost: 40 of 40 faces looked at are as far from the source as strangers; "
+        "no frame stands out from the others."
+    )
+    assert verdict(render(wrong_throughout(distance=0.3, count=0))) == (
+        "good",
+        "No frame stands out from the others.",
+    )
+
+
+def test_one_lost_face_of_several_is_named():
+    tracks = tuple(
+        TrackFacts(n, 0, 0, FRAMES - 1, FRAMES, 0, True, 0.3, Summary(distance_median=distance))
+        for n, distance in enumerate((0.2, 0.68, 0.2))
+    )
+    css, lead = verdict(render(wrong_throughout(distance=0.2, count=30, tracks=tracks)))
+    assert css == "bad"
+    assert lead.startswith("Identity is lost in track 1: 30 of 40 faces")
+
+
+def test_a_few_frames_like_strangers_are_told():
+    css, lead = verdict(render(wrong_throughout(distance=0.5, count=1)))
+    assert css == "bad"
+    assert lead == (
+        "No frame stands out from the others, but "
+        "1 of 40 faces looked at is as far from the source as strangers."
+    )
+
+
+def test_without_a_baseline_nobody_is_a_stranger():
+    known = Recognition("arcface", True, 1, FRAMES, 0, None)
+    summary = Summary(distance_median=0.95)
+    track = TrackFacts(0, 0, 0, FRAMES - 1, FRAMES, 0, True, 0.3, summary)
+    report = make_report(recognition=known, summary=summary, tracks=(track,), standing_out=())
+    assert verdict(render(report)) == ("good", "No frame stands out from the others.")
+
+
+def test_names_that_are_not_utf8_are_written(tmp_path):
+    name = os.fsdecode(b"b\xff.mp4")
+    clip = ClipFacts(f"/clips/{name}", FRAMES, 64, 48, 1.0)
+    page = tmp_path / f"{name}.html"
+    write_report(make_report(source=clip, output=clip, edit={name: name}), page)
+    shown = "b\\udcff.mp4"
+    assert f">{shown}</h1>" in page.read_text(encoding="utf-8")
+    data = json.loads(page.with_suffix(".json").read_text())
+    assert (data["source"]["path"], data["edit"]) == (f"/clips/{shown}", {shown: shown})
 
 
 def test_a_report_without_faces_says_so():

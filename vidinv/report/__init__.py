@@ -1,6 +1,6 @@
 """Reports of a run: JSON, CSV and one self-contained HTML page; and an index over many clips."""
 
-from vidinv.report.files import write_report
+from vidinv.report.files import report_files, write_report
 from vidinv.report.index import IndexRow, read_index_row, write_index
 from vidinv.report.model import (
     ATTRIBUTES,
@@ -14,6 +14,8 @@ from vidinv.report.model import (
     Report,
     Summary,
     TrackFacts,
+    baseline_of,
+    strangers_from,
 )
 from vidinv.report.ranking import rank
 from vidinv.report.thumbnails import MAX_REGULAR, Thumbnail, choose_thumbnails
@@ -33,9 +35,12 @@ __all__ = [
     "Summary",
     "Thumbnail",
     "TrackFacts",
+    "baseline_of",
     "choose_thumbnails",
     "rank",
     "read_index_row",
+    "report_files",
+    "strangers_from",
     "write_index",
     "write_report",
 ]

@@ -15,14 +15,19 @@ from vidinv.report.page import render
 from vidinv.report.thumbnails import Thumbnail
 
 
+def report_files(page: Path) -> tuple[Path, Path, Path]:
+    """The files of a report: the page, JSON and CSV."""
+    return page, page.with_suffix(".json"), page.with_suffix(".csv")
+
+
 def write_report(
     report: Report, page: str | os.PathLike[str], *, thumbnails: Sequence[Thumbnail] = ()
 ) -> None:
     """Write ``page``, and ``.json`` and ``.csv`` beside it; existing files are replaced."""
-    path = Path(page)
+    path, json_path, csv_path = report_files(Path(page))
     data = json.dumps(report.as_dict(), indent=1, allow_nan=False)
-    write_text(path.with_suffix(".json"), data + "\n")
-    write_text(path.with_suffix(".csv"), as_csv(report))
+    write_text(json_path, data + "\n")
+    write_text(csv_path, as_csv(report))
     write_text(path, render(report, thumbnails=thumbnails, name=path.stem))
 
 

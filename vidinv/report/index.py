@@ -13,8 +13,8 @@ from urllib.parse import quote
 from vidinv.errors import UsageError
 from vidinv.report.charts import Level, box_plot
 from vidinv.report.files import write_text
-from vidinv.report.markup import document, section, table, value
-from vidinv.report.model import DLIB_BASELINE, SCHEMA, SCHEMA_VERSION
+from vidinv.report.markup import document, failed, section, table, value
+from vidinv.report.model import DLIB_BASELINE, SCHEMA, SCHEMA_VERSION, strangers_from
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class IndexRow:
         cause: why it is not done, or has no report.
         standing_out: frames that stand out.
         badness: of the worst frame.
+        network: decides what distances mean, see ``baseline_of``.
     """
 
     clip: str
@@ -39,6 +40,7 @@ class IndexRow:
     badness: float = 0.0
     distance_median: float | None = None
     similarity_median: float | None = None
+    like_strangers: int | None = None
     ic_source: float | None = None
     ic_inversion: float | None = None
     ic_output: float | None = None
@@ -47,6 +49,17 @@ class IndexRow:
     flicker_source: float | None = None
     flicker_output: float | None = None
     network: str = ""
+
+    @property
+    def is_lost(self) -> bool:
+        """The clip as a whole is as far from its source as strangers are."""
+        level, median = strangers_from(self.network), self.distance_median
+        return level is not None and median is not None and median >= level
+
+    @property
+    def has_strangers(self) -> bool:
+        """Some of its faces are."""
+        return self.is_lost or bool(self.like_strangers)
 
 
 def read_index_row(json_path: str | os.PathLike[str]) -> IndexRow:
@@ -76,12 +89,12 @@ def write_index(rows: Sequence[IndexRow], path: str | os.PathLike[str]) -> None:
     """Write the page of a data set: what failed first, then the clips, worst first."""
     path = Path(path)
     ordered = sorted(rows, key=_worst_first)
-    failed = [row for row in ordered if row.status != "done"]
+    not_done = [row for row in ordered if row.status != "done"]
     silent = [row for row in ordered if row.status == "done" and row.page is None]
     known = [row for row in ordered if row.status == "done" and row.page is not None]
-    body = [_header(ordered, failed, silent), _boxes(known)]
-    if failed:
-        body.append(section("Not done", _causes(failed)))
+    body = [_header(ordered, not_done, silent), _boxes(known)]
+    if not_done:
+        body.append(section("Not done", _causes(not_done)))
     if silent:
         body.append(section("Done, but without a report", _causes(silent)))
     if known:
@@ -104,19 +117,32 @@ def _label(row: IndexRow) -> str:
     return "no report" if row.status == "done" else html.escape(row.status)
 
 
-def _worst_first(row: IndexRow) -> tuple[bool, float, float, str]:
-    """Frames that stand out weigh by how far; then the distance to the source."""
-    return row.status == "done", -row.badness, -(row.distance_median or 0.0), row.clip
+def _worst_first(row: IndexRow) -> tuple[bool, bool, float, bool, float, str]:
+    """Lost identity, then frames that stand out by how far, then faces like strangers', distance.
+
+    Badness is relative to the clip's own track: where nothing stands out, it says nothing.
+    """
+    return (
+        row.status == "done",
+        not row.is_lost,
+        -row.badness if row.standing_out else 0.0,
+        not row.has_strangers,
+        -(row.distance_median or 0.0),
+        row.clip,
+    )
 
 
 def _header(
-    rows: Sequence[IndexRow], failed: Sequence[IndexRow], silent: Sequence[IndexRow]
+    rows: Sequence[IndexRow], not_done: Sequence[IndexRow], silent: Sequence[IndexRow]
 ) -> str:
     flagged = sum(row.standing_out > 0 for row in rows)
     networks = ", ".join(sorted({row.network for row in rows if row.network})) or "none"
-    css = "bad" if flagged or failed or silent else "good"
-    lead = f"{len(rows) - len(failed)} of {len(rows)} clips done"
+    strangers = sum(row.has_strangers for row in rows)
+    css = "bad" if flagged or strangers or not_done or silent else "good"
+    lead = f"{len(rows) - len(not_done)} of {len(rows)} clips done"
     lead += f", {flagged} with frames that stand out"
+    if strangers:
+        lead += f", {strangers} with faces as far from the source as strangers"
     if silent:
         lead += f", {len(silent)} without a report"
     return (
@@ -127,11 +153,15 @@ def _header(
 
 
 def _note(done: Sequence[IndexRow]) -> str:
-    words = "Badness is that of the worst frame; flicker is output / source, in levels of 255."
+    words = (
+        "Where no frame stands out, clips come by their distance to the source. Badness is that of "
+        "the worst frame, relative to its own track; flicker is output / source, in levels of 255."
+    )
     if done and all(row.network.startswith("dlib") for row in done):
         words += (
             f" Distance: one person, neutral and smiling, {DLIB_BASELINE['same_person_median']:g}; "
-            f"the likest 5 % of strangers {DLIB_BASELINE['strangers_p5']:g}."
+            f"the likest 5 % of strangers {DLIB_BASELINE['strangers_p5']:g}. A clip at "
+            "strangers' distance comes first; red: some of its faces are."
         )
     return words
 
@@ -185,10 +215,10 @@ def _table(rows: Sequence[IndexRow], path: Path) -> str:
     cells = [
         (
             _name(row, path),
-            f'<span class="failed">{row.standing_out}</span>' if row.standing_out else "0",
+            failed(str(row.standing_out), row.standing_out > 0),
             "–" if row.frames is None else str(row.frames),
             value(row.badness, 1),
-            value(row.distance_median, 2),
+            failed(value(row.distance_median, 2), row.has_strangers),
             value(row.similarity_median),
             value(row.ic_source),
             value(row.ic_inversion),
@@ -207,4 +237,5 @@ def _name(row: IndexRow, path: Path) -> str:
     page = Path(row.page or "")
     if page.is_absolute():
         page = Path(os.path.relpath(page, path.absolute().parent))
-    return f'<a href="{html.escape(quote(page.as_posix()))}">{html.escape(row.clip)}</a>'
+    link = quote(os.fsencode(page.as_posix()))
+    return f'<a href="{html.escape(link)}">{html.escape(row.clip)}</a>'

@@ -6,6 +6,7 @@ import html
 import json
 from collections.abc import Iterable, Sequence
 
+from vidinv.files import printable
 from vidinv.report.model import plain
 from vidinv.report.style import STYLE
 
@@ -14,11 +15,11 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-
 
 
 def document(title: str, body: str, *, script: str = "", data: object = None) -> str:
-    """A whole HTML document around a body."""
+    """A whole HTML document around a body; file names that are not UTF-8 are escaped."""
     held = (
         "" if data is None else f'<script type="application/json" id="data">{_safe(data)}</script>'
     )
-    return (
+    return printable(
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -39,6 +40,11 @@ def value(figure: float | None, digits: int = 3, *, sign: bool = False) -> str:
         return '<span class="none" title="not measured">–</span>'
     text = f"{exact:{'+' if sign else ''}.{digits}f}"
     return f'<data value="{exact}">{text}</data>'
+
+
+def failed(content: str, is_so: bool) -> str:
+    """Content of a cell, in the colour of a fault where it is one."""
+    return f'<span class="failed">{content}</span>' if is_so else content
 
 
 def section(title: str, content: str, *, css: str = "", note: str = "") -> str:

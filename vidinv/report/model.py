@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from vidinv.files import printable
+
 SCHEMA = "vidinv-report"
 SCHEMA_VERSION = 1
 
@@ -28,6 +30,17 @@ ATTRIBUTES = {
 }
 # What 0 and 1 mean; the others are in eye distances, head tilt in eyes' heights over the mouth.
 SMILE_UNIT = "0: average of the training faces, a slight smile; 1: a standard deviation more"
+
+
+def baseline_of(network: str) -> Mapping[str, float] | None:
+    """What a network's distances mean; None for one that was not calibrated."""
+    return DLIB_BASELINE if network.startswith("dlib") else None
+
+
+def strangers_from(network: str) -> float | None:
+    """Distance at which strangers begin: their 5th percentile."""
+    baseline = baseline_of(network)
+    return None if baseline is None else baseline["strangers_p5"]
 
 
 @dataclass
@@ -224,14 +237,46 @@ class Report:
         """First frame of every shot but the first."""
         return tuple(first for first, _ in self.shots[1:])
 
+    @property
+    def is_good(self) -> bool:
+        """There is nothing to look at: no frame stands out, none looks like a stranger's."""
+        return bool(self.rows) and not self.standing_out and not self.summary.like_strangers
+
+    @property
+    def lost_tracks(self) -> tuple[int, ...]:
+        """Tracks at a stranger's distance in the median, where nothing need stand out."""
+        if self.recognition.baseline is None:
+            return ()
+        level = self.recognition.baseline["strangers_p5"]
+        medians = {track.id: track.summary.distance_median for track in self.tracks}
+        return tuple(
+            number for number, median in medians.items() if median is not None and median >= level
+        )
+
     def headline(self) -> str:
-        """One sentence: how many frames stand out."""
+        """One sentence: whether identity is lost, and how many frames stand out."""
         if not self.rows:
             return f"no face was {'edited' if self.edited_only else 'found'} in the source"
         frames = len({item.frame for item in self.standing_out})
+        standing = f"{frames} of {self.source.frames} frames stand{'s' if frames == 1 else ''} out"
         if not frames:
-            return "no frame stands out from the others"
-        return f"{frames} of {self.source.frames} frames stand{'s' if frames == 1 else ''} out"
+            standing = "no frame stands out from the others"
+        if self.lost_tracks:
+            return f"identity is lost{self._where_lost()}: {self._like_strangers()}; {standing}"
+        if self.summary.like_strangers and not frames:
+            return f"{standing}, but {self._like_strangers()}"
+        return standing
+
+    def _where_lost(self) -> str:
+        if len(self.tracks) == 1:
+            return ""
+        several = "s" if len(self.lost_tracks) > 1 else ""
+        return f" in track{several} {', '.join(map(str, self.lost_tracks))}"
+
+    def _like_strangers(self) -> str:
+        count = self.summary.like_strangers
+        looked = f"{count} of {self.recognition.looked_at} faces looked at"
+        return f"{looked} {'is' if count == 1 else 'are'} as far from the source as strangers"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types only, NaN-free, ready for ``json.dumps``."""
@@ -250,9 +295,14 @@ def _as_plain_object(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """``value`` in JSON's types: floats rounded to 5 places, None for what is not finite."""
+    """``value`` in JSON's types: floats rounded to 5 places, None for what is not finite.
+
+    Texts are ``printable``: JSON of lone surrogates is refused by strict readers.
+    """
+    if isinstance(value, str):
+        return printable(value)
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {printable(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if isinstance(value, float):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vidinv import __version__
-from vidinv.report.markup import document, section, table, value
+from vidinv.report.markup import document, failed, section, table, value
 from vidinv.report.model import SMILE_UNIT, FrameRow, Report
 from vidinv.report.over_time import measured_attributes, over_time, panel_data, runs, spread
 from vidinv.report.ranking import STANDS_OUT
@@ -73,7 +73,7 @@ def _verdict(report: Report) -> str:
     lead = f"{headline[0].upper()}{headline[1:]}."
     many = len(report.tracks) > 1
     chips = "".join(_run_chip(*run, many=many) for run in runs(report))
-    css = "bad" if report.standing_out or not report.rows else "good"
+    css = "good" if report.is_good else "bad"
     return (
         f'<section class="verdict {css}"><p class="lead">{lead}</p>'
         f'<p>{_identity_words(report)}</p><div class="chips">{chips}</div></section>'
@@ -283,7 +283,7 @@ def _tracks(report: Report) -> str:
             str(t.shot),
             "changed" if t.changed else "as the source",
             value(t.badness, 1),
-            value(t.summary.distance_median, 2),
+            failed(value(t.summary.distance_median, 2), t.id in report.lost_tracks),
             value(t.summary.ic_source),
             *([value(t.summary.ic_inversion)] if inverted else []),
             value(t.summary.ic_output),
