@@ -37,11 +37,14 @@ from vidinv.types import ClipResult, EditSpec, Frame, Image, TrackSummary
 from vidinv.video import (
     EncodeOptions,
     VideoInfo,
+    choose_encoder,
     copy_media,
+    has_transparency,
     is_image_path,
     open_reader,
     open_writer,
     read_image,
+    rgb_profile,
     write_image,
 )
 
@@ -83,7 +86,7 @@ def run(request: EditRequest, *, progress: Progress | None = None) -> ClipResult
         MediaError: an input that cannot be read, or an output that cannot be written; nothing is
             left at the output.
     """
-    check_paths(request)
+    check_output(request)
     run = _Run(request, progress or Progress(), _load_networks(request))
     with MemoryMeter() as meter:
         outcome = run.image() if is_image_path(request.input) else run.clip()
@@ -110,14 +113,16 @@ def edit_picture(
     Raises:
         UsageError, MediaError: as ``run``.
     """
-    check_paths(request)
+    check_output(request)
     run = _Run(request, Progress(quiet=True), networks)
     outcome = run.image()
     return outcome.plan, outcome.sampler.samples(), run.warnings
 
 
-def check_paths(request: EditRequest) -> None:
-    """UsageError for an output that would lose something or make no sense."""
+def check_output(request: EditRequest) -> None:
+    """UsageError for an output that would lose something or make no sense, or that no encoder of
+    ours writes as asked.
+    """
     source, output = request.input, request.output
     if source.exists() and output.exists() and source.samefile(output):
         raise UsageError(f"{output} is the input itself: give another output")
@@ -126,6 +131,8 @@ def check_paths(request: EditRequest) -> None:
     if is_image_path(source) != is_image_path(output):
         kinds = ("a picture", "a video") if is_image_path(source) else ("a video", "a picture")
         raise UsageError(f"{source} is {kinds[0]}, but {output} names {kinds[1]}")
+    if not is_image_path(output):
+        choose_encoder(output, request.encode)
 
 
 def choose_device(name: str) -> torch.device:
@@ -199,11 +206,19 @@ class _Run:
         plan = self._recalled() or self._plan_of_image(frame)
         if plan.analysis.tracks:
             ((_, picture),) = self._composed([frame], plan)
-            write_image(self.request.output, picture)
+            self._write_image(picture)
         else:
             self._say_unchanged(plan)
-            _copy_or_convert(self.request.input, self.request.output, image)
+            if self.request.input.suffix.lower() == self.request.output.suffix.lower():
+                _copy(self.request.input, self.request.output)
+            else:
+                self._write_image(image)
         return self._outcome(plan, started)
+
+    def _write_image(self, image: Image) -> None:
+        write_image(self.request.output, image, profile=rgb_profile(self.request.input))
+        if has_transparency(self.request.input):
+            self.warnings.append("the transparency of the picture is lost: it was written opaque")
 
     def _outcome(self, plan: ClipPlan, started: float) -> _Outcome:
         self.sampler.summary()
@@ -320,11 +335,8 @@ def _load_networks(request: EditRequest) -> Networks:
     )
 
 
-def _copy_or_convert(source: Path, output: Path, image: Image) -> None:
-    """The same bytes where the format is the same, else the same picture."""
-    if source.suffix.lower() != output.suffix.lower():
-        write_image(output, image)
-        return
+def _copy(source: Path, output: Path) -> None:
+    """The same bytes; the output appears when it is complete."""
     temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}.part")
     try:
         shutil.copyfile(source, temporary)

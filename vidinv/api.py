@@ -101,15 +101,19 @@ def batch(
     output: PathLike,
     *,
     attributes: Mapping[str, Strength] | None = None,
+    face: str | int = "largest",
+    pack: str | Path | Pack = DEFAULT_PACK,
+    latents: PathLike | None = None,
     **options: Any,
 ) -> BatchResult:
     """Edit many clips and pictures on Ray and write the results below the folder ``output``.
 
     Args:
         inputs: files, folders, globs, manifests, or URLs of them (docs/CLUSTER.md).
-        attributes: as for ``edit``; for clips whose manifest row gives none.
+        attributes, face: as for ``edit``; for clips whose manifest row gives none.
+        pack, latents: as for ``edit``.
         options: further fields of ``pipelines.batch.run.BatchRequest``, for instance ``address``,
-            ``resume``, ``num_workers``, ``latents``, ``report``, ``quiet`` (True here).
+            ``resume``, ``num_workers``, ``report``, ``quiet`` (True here).
 
     Returns:
         A row for each clip, failed ones included, and timings. A Ray that this process has started
@@ -126,6 +130,9 @@ def batch(
         [str(name) for name in names],
         Path(output),
         {name: _keyframes(name, value) for name, value in (attributes or {}).items()},
+        face=str(face),
+        pack=pack.folder if isinstance(pack, Pack) else pack,
+        latents=None if latents is None else Path(latents),
         **options,
     )
     return run(request)
@@ -208,5 +215,5 @@ def _run(
 
 def _keyframes(name: str, value: Strength) -> tuple[tuple[float, float], ...]:
     if isinstance(value, (int, float)):
-        value = [(0.0, float(value))]
+        value = [(0.0, value)]
     return check_keyframes(value, name=name)

@@ -12,14 +12,17 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vidinv import __version__
 from vidinv.errors import UsageError, VidinvError
+from vidinv.files import one_line, printable_values
 
 if TYPE_CHECKING:
+    from pipelines.batch.estimate import Plan
     from pipelines.batch.run import BatchRequest
     from vidinv.types import ClipResult
 
@@ -45,9 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(options: argparse.Namespace, error: Exception, code: int) -> int:
     if options.debug:
         raise error
-    line = " ".join(str(error).split())
+    line = one_line(" ".join(str(error).split()))
     print(f"vidinv: {line}", file=sys.stderr)
     return code
+
+
+def _print_json(data: Mapping[str, Any]) -> None:
+    print(json.dumps(printable_values(data)))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -308,7 +315,7 @@ def report(options: argparse.Namespace) -> None:
     if not options.quiet:
         print(f"{options.output}: {made.headline()}", file=sys.stderr)
     if options.json:
-        print(json.dumps({key: made.as_dict()[key] for key in ("summary", "standing_out")}))
+        _print_json({key: made.as_dict()[key] for key in ("summary", "standing_out")})
 
 
 def _check_report(options: argparse.Namespace) -> None:
@@ -349,7 +356,7 @@ def batch(options: argparse.Namespace) -> int:
 
     request = _batch_request(options)
     if options.dry_run:
-        print("\n".join(plan(request)))
+        _print_plan(options, plan(request, tell=_line_printer(options)))
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended in order, as by Ctrl-C
     try:
@@ -360,8 +367,21 @@ def batch(options: argparse.Namespace) -> int:
         print("vidinv: interrupted; --resume does what is missing", file=sys.stderr)
         return EXIT_INTERRUPTED
     if options.json:
-        print(json.dumps(result.as_dict()))
+        _print_json(result.as_dict())
     return EXIT_QUARANTINED if result.quarantined else 0
+
+
+def _line_printer(options: argparse.Namespace) -> Callable[[str], None]:
+    """The plan is what a dry run is for: with --json it goes where progress goes."""
+    if not options.json:
+        return partial(print, flush=True)
+    return (lambda line: None) if options.quiet else partial(print, file=sys.stderr)
+
+
+def _print_plan(options: argparse.Namespace, plan: Plan) -> None:
+    _line_printer(options)(plan.summary())
+    if options.json:
+        _print_json(plan.as_dict())
 
 
 def _batch_request(options: argparse.Namespace) -> BatchRequest:
@@ -436,7 +456,7 @@ def _print_result(options: argparse.Namespace, result: ClipResult) -> None:
     if not options.quiet:
         _print_notes(result)
     if options.json:
-        print(json.dumps(result.as_dict()))
+        _print_json(result.as_dict())
 
 
 def _print_notes(result: ClipResult) -> None:

@@ -30,6 +30,11 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def one_line(text: str) -> str:
+    """``text`` for one line of a terminal or log: what cannot be printed is escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def printable_values(value: Any) -> Any:
     """``printable`` of every text in JSON's types: strict readers refuse lone surrogates."""
     if isinstance(value, str):

@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
+import torch
+
+from pipelines.batch.pools import Node
 from vidinv.errors import MissingDependencyError, UsageError, VidinvError
 
 _OBJECT_STORE_BYTES = 100 * 2**20  # rows only
@@ -34,7 +37,7 @@ def connect(address: str | None, *, dashboard: bool) -> str:
     ray = import_ray()
     local: dict[str, Any] = {}
     if dashboard:
-        _check_dashboard()
+        check_dashboard()
     if address is not None:
         _check_address(address)
     else:
@@ -51,6 +54,22 @@ def connect(address: str | None, *, dashboard: bool) -> str:
         reason = " ".join(str(error).split())
         raise VidinvError(f"cannot reach Ray at {address}: {reason}; {_HINT}") from None
     return context.dashboard_url or ""
+
+
+def local_nodes() -> list[Node]:
+    """What a Ray on this machine has, without starting it; where one runs already, what that has.
+
+    Raises:
+        MissingDependencyError: there is no Ray.
+    """
+    ray = import_ray()
+    if ray.is_initialized():
+        return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    try:  # not public, but only Ray knows how it counts in containers
+        cpus = importlib.import_module("ray._private.utils").get_num_cpus()
+    except (ImportError, AttributeError):
+        cpus = os.cpu_count() or 1
+    return [{"CPU": float(cpus), "GPU": float(torch.cuda.device_count())}]
 
 
 def _check_address(address: str) -> None:
@@ -107,7 +126,8 @@ def import_ray() -> Any:
         raise MissingDependencyError("batch needs Ray: pip install 'vidinv[batch]'") from None
 
 
-def _check_dashboard() -> None:
+def check_dashboard() -> None:
+    """MissingDependencyError where Ray is installed without its dashboard."""
     try:
         importlib.import_module("ray.dashboard.optional_deps")
     except ImportError:

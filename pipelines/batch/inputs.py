@@ -2,8 +2,9 @@
 
 Inputs are files, folders, globs and manifests, on this machine or as URLs. Outputs mirror the tree
 of the inputs below the output folder; two inputs never share one output, no output lies elsewhere,
-and none replaces an input. What is no file that can be read (a FIFO, a broken link) is taken all
-the same: it ends as a row of the run's manifest, and is not left out.
+and none replaces an input. What is no file that can be read (a FIFO, a broken link, a file that a
+manifest names and that is not there) is taken all the same: it ends as a row of the run's manifest,
+and is not left out.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from pipelines.batch.jobs import Job
 from pipelines.batch.journal import WORK_FOLDER
 from pipelines.batch.manifests import Attributes, Default, check_face, is_manifest, read_manifest
 from pipelines.batch.sources import absolute, file_stamp, is_url, local_path, shown
+from pipelines.batch.walk import files_below, fixed_part, matching
 from vidinv.errors import UsageError
 from vidinv.video import is_image_path
-from vidinv.video.writer import FORMATS
+from vidinv.video.encoders import FORMATS
 
 # Extensions taken from folders and globs, besides those of pictures; a file that is named by itself
 # may have any.
@@ -65,8 +67,8 @@ def find_jobs(
     for job in jobs:
         if not job.attributes:
             raise UsageError(f"nothing to change in {job.shown}: give --attr, or in its manifest")
+    jobs = [_with_face(_below(job, output)) for job in jobs]
     _check_outputs(jobs, output)
-    jobs = [_with_face(job) for job in jobs]
     return tuple(sorted(jobs, key=lambda job: job.output))
 
 
@@ -78,20 +80,19 @@ def _jobs_of(text: str, output: Path, default: Default) -> Iterator[Job]:
         for found in remote.find(text, _is_wanted):
             yield _job(found.url, output_name(found.name), default, found.stamp)
     elif os.path.isdir(path):
-        yield from _tree(path, _files_below(path), output, default)
+        yield from _tree(path, files_below(path), output, default)
     elif os.path.lexists(path):
         yield _local_job(path, path.name, default)
     elif glob.has_magic(str(path)):
-        found_here = (Path(name) for name in glob.iglob(str(path), recursive=True))
-        yield from _tree(_fixed_part(path), found_here, output, default)
+        yield from _tree(fixed_part(path), matching(path), output, default)
     else:
         raise UsageError(f"{text}: no such file or folder")
 
 
 def _tree(root: Path, found: Iterable[Path], output: Path, default: Default) -> Iterator[Job]:
-    """The files among ``found``, less earlier outputs where these lie below the inputs."""
+    """The files among ``found``, less earlier outputs; not so where all inputs lie among these."""
     outputs = output.resolve()
-    skip = outputs if outputs.is_relative_to(root.resolve()) and outputs != root.resolve() else None
+    skip = None if root.resolve().is_relative_to(outputs) else outputs
     for path in sorted(found):
         name = path.relative_to(root).as_posix()
         if not _is_wanted(name) or os.path.isdir(path):
@@ -100,26 +101,11 @@ def _tree(root: Path, found: Iterable[Path], output: Path, default: Default) -> 
             yield _local_job(path, name, default)
 
 
-def _files_below(root: Path) -> Iterator[Path]:
-    """All that is no folder; UsageError for a folder that cannot be listed."""
-
-    def refuse(error: OSError) -> None:
-        raise UsageError(f"{error.filename}: cannot be listed ({error.strerror})")
-
-    for folder, _, names in os.walk(root, onerror=refuse):
-        yield from (Path(folder, name) for name in names)
-
-
 def _is_wanted(name: str) -> bool:
     """By extension; hidden files and folders are not."""
     path = PurePosixPath(name)
     hidden = any(part.startswith(".") and part != ".." for part in path.parts)
     return not hidden and (path.suffix.lower() in CLIP_SUFFIXES or is_image_path(name))
-
-
-def _fixed_part(pattern: Path) -> Path:
-    """The folder before the first wildcard."""
-    return next(p for p in pattern.parents if not glob.has_magic(str(p)))
 
 
 def output_name(name: str) -> str:
@@ -152,6 +138,16 @@ def _job(source: str, output: str, default: Default, stamp: remote.Stamp) -> Job
     return Job(source, output, default.attributes, default.face, stamp)
 
 
+def _below(job: Job, folder: Path) -> Job:
+    """An absolute output that lies in the folder counts from it."""
+    if not job.output.startswith("/"):
+        return job
+    target = Path(os.path.realpath(Path(job.output).parent), PurePosixPath(job.output).name)
+    root = folder.resolve()
+    inside = target.is_relative_to(root)
+    return replace(job, output=target.relative_to(root).as_posix()) if inside else job
+
+
 def _with_face(job: Job) -> Job:
     """Another picture under the name of the reference is another wish."""
     stamp = file_stamp(Path(job.face))
@@ -162,6 +158,7 @@ def _check_outputs(jobs: Sequence[Job], folder: Path) -> None:
     """UsageError for outputs that collide, leave the folder or replace an input."""
     root = folder.resolve()
     taken: dict[str, Job] = {}
+    targets: list[Path] = []
     inputs = {job.input for job in jobs}
     for job in jobs:
         parts = PurePosixPath(job.output).parts
@@ -178,6 +175,7 @@ def _check_outputs(jobs: Sequence[Job], folder: Path) -> None:
             )
         if str(target) in inputs:
             raise UsageError(f"output {target} would replace an input: give another folder")
+        targets.append(target)
         # Names that differ in case only are one file on many disks.
         other = taken.setdefault(str(target).casefold(), job)
         if other is not job:
@@ -185,3 +183,10 @@ def _check_outputs(jobs: Sequence[Job], folder: Path) -> None:
                 f"{other.shown} and {job.shown} would both be written to {job.output}; "
                 "name their outputs in a manifest, or give the folder above both"
             )
+    for job, target in zip(jobs, targets, strict=True):
+        for parent in target.relative_to(root).parents:
+            if above := taken.get(str(root / parent).casefold()):
+                raise UsageError(
+                    f"{above.output} of {above.shown} and {job.output} of {job.shown} would be a "
+                    "file and a folder of one name: name their outputs in a manifest"
+                )

@@ -24,6 +24,7 @@ from vidinv.errors import UsageError
 WORK_FOLDER = ".vidinv-batch"
 STALE_FOLDER = "stale"  # outputs of other wishes or files, whose clips have failed since
 JOURNAL_FILE = "journal.jsonl"
+MANIFEST_FILE = "manifest.jsonl"  # of the outputs, beside them
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Line = dict[str, Any]
@@ -38,6 +39,9 @@ class Past:
     Attributes:
         lines: of the run that may be resumed, over all its attempts; empty for a new one.
         outputs: of every clip that any run was asked for: files of these names are ours.
+        pages: of the reports that any run has made.
+        damaged: number in the file, from 1, of a line of that run that cannot be read; None where
+            all can.
 
     Raises:
         UsageError: a run has it open.
@@ -53,10 +57,15 @@ class Past:
         self._take(_whole(data))
 
     def _take(self, data: bytes) -> None:
-        lines: list[Line] = [json.loads(line) for line in data.splitlines()]
+        lines = [_parsed(text) for text in data.splitlines()]
         self.outputs = {line["job"]["output"] for line in lines if "job" in line}
+        reports = [line["row"].get("report") for line in lines if line.get("event") == "finished"]
+        self.pages = {report["page"] for report in reports if report and "page" in report}
         starts = [number for number, line in enumerate(lines) if "settings" in line]
-        self.lines = lines[starts[-1] :] if starts else lines
+        first = starts[-1] if starts else 0
+        self.lines = lines[first:]
+        damaged = [number for number, line in enumerate(lines, 1) if number > first and not line]
+        self.damaged = damaged[0] if damaged else None
 
 
 class Journal(Past):
@@ -111,8 +120,19 @@ class Journal(Past):
 def _lock(file: IO[bytes], output: Path, kind: int) -> None:
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         raise UsageError(f"another run is writing to {output}; wait for it or end it") from None
+    except OSError:
+        return  # some network disks have no locks: a run there is not kept from another
+
+
+def _parsed(text: bytes) -> Line:
+    """A line; empty where it is damaged."""
+    with contextlib.suppress(ValueError):
+        line = json.loads(text)
+        if isinstance(line, dict):
+            return line
+    return {}
 
 
 def _whole(data: bytes) -> bytes:
@@ -126,12 +146,17 @@ def check(
     """Whether a run may begin; nothing is written.
 
     Raises:
-        UsageError: an earlier run that is neither resumed nor restarted; one whose configuration
-            was another, with the difference; or outputs in the way that no run of ours made.
+        UsageError: an earlier run that is neither resumed nor restarted; one whose journal is
+            damaged, or whose configuration was another, with the difference; or files in the way
+            that no run of ours made.
     """
     _check_outputs(journal.folder.parent, jobs, journal.outputs)
     if not journal.lines or restart:
         return
+    if journal.damaged is not None:
+        raise UsageError(
+            f"{journal.path}: line {journal.damaged} is damaged: mend or remove it, or --restart"
+        )
     if not resume:
         raise UsageError(
             f"{journal.folder.parent} holds an earlier run: --resume does what is missing, "
@@ -155,10 +180,11 @@ def _wishes(journal: Past) -> dict[str, Line]:
 
 
 def _check_outputs(folder: Path, jobs: Sequence[Job], known: Collection[str]) -> None:
-    for job in jobs:
-        if (folder / job.output).exists() and job.output not in known:
+    names = [job.output for job in jobs if job.output not in known]
+    for name in [*names, *(() if known else (MANIFEST_FILE,))]:
+        if (folder / name).exists():
             raise UsageError(
-                f"{folder / job.output} exists and is not from an earlier run: "
+                f"{folder / name} exists and is not from an earlier run: "
                 "move it away, or give another folder"
             )
 

@@ -10,7 +10,8 @@ import io
 import json
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -21,12 +22,13 @@ from pipelines.batch.sources import absolute, decoded, input_name, is_url, local
 from vidinv.editing.schedules import check_keyframes, parse_attributes
 from vidinv.errors import MissingDependencyError, UnknownNameError, UsageError
 from vidinv.video import is_image_path
-from vidinv.video.writer import FORMATS
+from vidinv.video.encoders import FORMATS
 
 MANIFEST_SUFFIXES = (".csv", ".jsonl")
 FIELDS = ("input", "output", "attributes", "strength", "face")
 
 Attributes = Mapping[str, Keyframes]
+_NO_STRENGTH = "strength is for attributes that are named without one, and there is none"
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]|.*\\", re.DOTALL)
 
 
@@ -104,13 +106,13 @@ def check_face(value: Any, folder: Path | None) -> str:
         UsageError: none of the ways to say it.
     """
     is_text = isinstance(value, (str, int)) and not isinstance(value, bool)
-    if is_text and re.fullmatch(r"largest|all|\d+", str(value)):
+    if is_text and re.fullmatch(r"largest|all|\d{1,9}", str(value)):
         return str(value)
     if is_text:
         path = local_path(str(value))
         if folder is not None or path.is_absolute():
             picture = (folder or Path()) / path
-            if picture.is_file():
+            if os.path.isfile(picture):
                 return str(picture.resolve())
     raise UsageError(f"face {value!r} is not largest, all, a track's number, or a picture")
 
@@ -152,9 +154,9 @@ class _Reader:
         path = (self.folder or Path()) / path
         if os.path.isdir(path):
             raise UsageError(f"input {given!r} is a folder, not a file")
-        if not os.path.lexists(path):
-            hint = " (a Windows path? write it with /)" if _WINDOWS_PATH.match(given) else ""
-            raise UsageError(f"input {given!r} is not a file{hint}")
+        # A file that is merely not there ends as a row, and costs no other clip anything.
+        if _WINDOWS_PATH.match(given) and not os.path.lexists(path):
+            raise UsageError(f"input {given!r} is not a file (a Windows path? write it with /)")
         return str(absolute(path)), path.name if local_path(given).is_absolute() else given
 
 
@@ -162,9 +164,17 @@ def _path_of(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name)
     if value is None:
         raise UsageError(f"the field {name} is missing")
-    if not isinstance(value, str) or not value or "\0" in value:
+    if not isinstance(value, str) or not value or "\0" in value or not _is_encodable(value):
         raise UsageError(f"{name} {value!r} is not a path")
     return value
+
+
+def _is_encodable(path: str) -> bool:
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
 
 
 def _output(given: str, *, is_picture: bool) -> str:
@@ -184,6 +194,7 @@ def _rows(text: str) -> Iterator[tuple[int, dict[Any, Any]]]:
     if PurePosixPath(input_name(text)).suffix.lower() == ".csv":
         reader = csv.DictReader(file)
         try:
+            _check_names(reader.fieldnames or (), f"{shown(text)}:{reader.line_num}")
             for fields in reader:
                 if row := {name: v for name, v in fields.items() if v not in (None, "")}:
                     yield reader.line_num, row
@@ -208,37 +219,56 @@ def _content(text: str) -> str:
 
 def _object(line: str, where: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+        row = json.loads(line, object_pairs_hook=lambda pairs: _dict(pairs, where))
+    except UsageError:
+        raise
+    except (ValueError, RecursionError) as error:  # also for an integer of too many digits
         raise UsageError(f"{where}: not JSON ({getattr(error, 'msg', error)})") from None
     if not isinstance(row, dict):
         raise UsageError(f"{where}: expected an object with the fields {', '.join(FIELDS)}")
     return row
 
 
+def _dict(pairs: Sequence[tuple[str, Any]], where: str) -> dict[str, Any]:
+    _check_names([name for name, _ in pairs], where)
+    return dict(pairs)
+
+
+def _check_names(names: Sequence[str], where: str) -> None:
+    """UsageError for a name that is given twice; columns without a name are none."""
+    for name, count in Counter(names).items():
+        if name and count > 1:
+            raise UsageError(f"{where}: {name!r} is given twice; keep one")
+
+
 def _attributes(fields: Mapping[str, Any]) -> dict[str, Keyframes]:
     """``"smile=1 age=-0.5"``, ``["smile", "age=1"]`` or ``{"smile": 1, "age": [[0, 0], [2, 1]]}``.
 
-    ``strength`` is for the attributes that are named without one.
+    ``strength`` is for the attributes that are named without one. Nothing where they are left out.
     """
     value, strength = fields.get("attributes"), fields.get("strength")
     if value is None:
         if strength is not None:
             raise UsageError("strength is given without attributes")
         return {}
+    if isinstance(value, str):
+        value = value.replace(";", " ").split()
+    if value in ({}, []):
+        raise UsageError("attributes are empty: leave the field out to take --attr, or name one")
     if isinstance(value, dict):
         if strength is not None:
-            raise UsageError("strength is for attributes that are named without one")
+            raise UsageError(_NO_STRENGTH)
         return {
             name: check_keyframes([(0.0, keys)] if _is_number(keys) else keys, name=name)
             for name, keys in value.items()
         }
-    texts = value.replace(";", " ").split() if isinstance(value, str) else value
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise UsageError(f"attributes {value!r}: expected text, a list of texts, or an object")
-    if strength is not None:
-        texts = [text if "=" in text else f"{text}={strength}" for text in texts]
-    return parse_attributes(texts)
+    if strength is None:
+        return parse_attributes(value)
+    if all("=" in text for text in value):
+        raise UsageError(_NO_STRENGTH)
+    return parse_attributes(text if "=" in text else f"{text}={strength}" for text in value)
 
 
 def _is_number(value: Any) -> bool:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pipelines.batch.schedule import Clip, Running, Task
+from pipelines.batch.tasks import Clip, Running, Task
 
 # Worker seconds of a rendered frame for each second of an analysed one, as long as only one of the
 # two was seen: 3.2, 3.5 and 5.2 on greenscreen_512.mp4, expression_512.mp4 and grid_bbaf2n.mpg.
@@ -19,6 +17,9 @@ class Pace:
 
     Args:
         num_workers: how many there are; some may be idle.
+
+    Attributes:
+        running: the tasks that run now, as far as they are.
     """
 
     def __init__(self, *, num_workers: int) -> None:
@@ -26,12 +27,11 @@ class Pace:
         self.seconds = 0.0
         self.busy: defaultdict[str, float] = defaultdict(float)
         self._frames: Counter[str] = Counter()
-        self._running: Sequence[Running] = ()
+        self.running: Sequence[Running] = ()
 
     def tick(self, running: Sequence[Running], *, seconds: float) -> None:
         """``seconds`` have passed since the last call, with these tasks running."""
         self.seconds += seconds
-        self._running = running
         for one in running:
             self.busy[one.task.stage] += seconds
 
@@ -41,7 +41,7 @@ class Pace:
 
     @property
     def num_busy(self) -> int:
-        return len(self._running)
+        return len(self.running)
 
     def share(self, stage: str) -> float:
         """Part of the time of all workers that went into a stage, 0..1."""
@@ -92,7 +92,7 @@ class Pace:
         return sum(self.busy.values()) / self.seconds
 
     def _frames_running(self, stage: str) -> int:
-        return sum(one.frames for one in self._running if one.task.stage == stage)
+        return sum(one.frames for one in self.running if one.task.stage == stage)
 
 
 def expected_frames(clips: Sequence[Clip]) -> list[float] | None:

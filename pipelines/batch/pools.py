@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipelines.batch.schedule import STAGES
+from pipelines.batch.tasks import STAGES
 from vidinv.errors import MissingDependencyError, UsageError
 
 # An actor with a whole CPU each would leave none for Ray's own tasks: two on two cores hang.
@@ -62,7 +63,8 @@ class Wish:
     def __post_init__(self) -> None:
         if self.num_workers is not None and self.num_workers < 1:
             raise UsageError(f"--workers {self.num_workers}: give at least 1")
-        if self.worker_cpus <= 0 or (self.worker_cpus > 1 and self.worker_cpus % 1):
+        is_whole = math.isfinite(self.worker_cpus) and self.worker_cpus % 1 == 0
+        if not self.worker_cpus > 0 or (not self.worker_cpus <= 1 and not is_whole):
             raise UsageError(
                 f"--worker-cpus {self.worker_cpus:g}: give a part of a CPU, or whole CPUs"
             )

@@ -8,12 +8,11 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from pipelines.batch.pace import Pace, expected_frames, finished_frames
-
-if TYPE_CHECKING:
-    from pipelines.batch.schedule import Clip, Running, Task
+from pipelines.batch.tasks import Clip, Running, Task
+from vidinv.files import one_line
 
 LOG_FILE = "batch.log"
 # A terminal shows every change; a file or a job's output gets a line now and then.
@@ -48,10 +47,10 @@ class Watcher:
 
     def note(self, text: str, details: str = "") -> None:
         """Something that a person should know; the details go to the log only."""
-        self.log(f"{text}\n{details}" if details else text)
+        self.log(text, details)
         if not self._quiet:
             clear = _CLEAR if self._stream.isatty() else ""
-            self._stream.write(f"{clear}vidinv: {text}\n")
+            self._stream.write(f"{clear}vidinv: {one_line(text)}\n")
             self._stream.flush()
 
     def start_clock(self) -> None:
@@ -62,11 +61,16 @@ class Watcher:
         """A task ended well."""
         self.pace.task_done(task)
 
-    def update(self, clips: Sequence[Clip], running: Sequence[Running]) -> None:
-        """Take the time; show the state of the run if it is time to."""
+    def worked(self, running: Sequence[Running]) -> None:
+        """Take the time: these tasks ran since the last call, to its end or to their own."""
         now = time.monotonic()
         self.pace.tick(running, seconds=now - self._looked)
         self._looked = now
+
+    def update(self, clips: Sequence[Clip], running: Sequence[Running]) -> None:
+        """Show the state of the run if it is time to."""
+        now = time.monotonic()
+        self.pace.running = running
         terminal = self._stream.isatty()
         show = now - self._shown >= (_TERMINAL_SECONDS if terminal else _FILE_SECONDS)
         log = now - self._logged >= _FILE_SECONDS
@@ -108,10 +112,11 @@ class Watcher:
             return os.get_terminal_size(self._stream.fileno()).columns or 80  # 0: it does not say
         return 80
 
-    def log(self, text: str) -> None:
-        """A line for the log alone."""
+    def log(self, text: str, details: str = "") -> None:
+        """A line for the log alone, and what explains it on lines of its own."""
+        lines = "".join(f"{one_line(line)}\n" for line in (text, *details.splitlines()))
         with contextlib.suppress(OSError):  # a full disk: the journal tells, and ends the run
-            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+            self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {lines}")
             self._log.flush()
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from pipelines.batch.cluster import connect, import_ray
 from pipelines.batch.host import Host, Place, Report, WorkerFacts
 from pipelines.batch.pools import Pool, Wish, choose_pools
-from pipelines.batch.schedule import Outcome, Row, Running, Task
+from pipelines.batch.tasks import Outcome, Row, Running, Task
 from vidinv.errors import VidinvError
 
 STAGES_CLASS = "pipelines.batch.stages:Stages"

@@ -9,6 +9,7 @@ from typing import Any
 
 from pipelines.batch.host import WorkerFacts
 from pipelines.batch.progress import clock
+from vidinv.files import one_line
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ class BatchResult:
             )
         if self.page is not None:
             lines.append(f"report: {self.page}")
-        return lines + [
+        lines += [
             f"{row['input']}: quarantined at {row['stage']}: {row['cause']}"
             for row in self.quarantined
         ]
+        return [one_line(line) for line in lines]

@@ -6,27 +6,30 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.batch.estimate import describe_jobs
+from pipelines.batch.cluster import check_dashboard, local_nodes
+from pipelines.batch.estimate import Estimate, Plan, estimate_clips, free_bytes
 from pipelines.batch.inputs import find_jobs
 from pipelines.batch.jobs import Job, Keyframes, Settings, pack_digest
-from pipelines.batch.journal import DISK_FULL, Journal, check, start
-from pipelines.batch.pools import WORKER_CPUS, Wish
+from pipelines.batch.journal import DISK_FULL, MANIFEST_FILE, Journal, Past, check, start
+from pipelines.batch.pools import WORKER_CPUS, Wish, choose_pools
 from pipelines.batch.progress import LOG_FILE, Watcher
 from pipelines.batch.ray_workers import STAGES_CLASS, STALL_SECONDS, RayWorkers
-from pipelines.batch.reports import check_pages, write_data_set_page
+from pipelines.batch.recall import recall
+from pipelines.batch.reports import INDEX_FILE, check_pages, write_data_set_page
 from pipelines.batch.result import BatchResult
 from pipelines.batch.schedule import Schedule
 from pipelines.segments import SEGMENT_FRAMES
 from vidinv.errors import EncodeError, UsageError
+from vidinv.files import printable_values
 from vidinv.packs import DEFAULT_PACK, load_pack
-from vidinv.video import EncodeOptions, segment_path
+from vidinv.video import EncodeOptions, choose_encoder
 
-MANIFEST_FILE = "manifest.jsonl"
+_NAMES_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -94,9 +97,7 @@ def run(request: BatchRequest) -> BatchResult:
         request.latents.mkdir(parents=True, exist_ok=True)
     output = request.output.absolute()  # workers of a cluster start in folders of their own
     with _full_disk_told(output), contextlib.closing(Journal(output)) as journal:
-        if request.report:
-            check_pages(request.output, jobs, journal.outputs)
-        check(journal, settings, jobs, resume=request.resume, restart=request.restart)
+        _check_folder(request, journal, jobs, settings)
         with _workers(request, settings) as workers, _watcher(request, journal, workers) as watcher:
             workers.tell = watcher.note
             watcher.note(_start_line(request, jobs, workers, watcher))
@@ -105,6 +106,10 @@ def run(request: BatchRequest) -> BatchResult:
             start(journal, settings, jobs, restart=request.restart)
             manifest = request.output / MANIFEST_FILE
             manifest.unlink(missing_ok=True)  # of an earlier run, or attempt
+            if request.report and journal.pages:
+                (request.output / INDEX_FILE).unlink(missing_ok=True)
+            if others := _others(journal, jobs):
+                watcher.note(others)
             schedule = Schedule(
                 jobs,
                 output=output,
@@ -134,6 +139,15 @@ def run(request: BatchRequest) -> BatchResult:
     return result
 
 
+def _others(journal: Journal, jobs: Sequence[Job]) -> str:
+    """Outputs of earlier runs that the manifest will not have, as a line; empty for none."""
+    names = sorted(journal.outputs - {job.output for job in jobs})
+    names = [name for name in names if (journal.folder.parent / name).exists()]
+    more = ", ..." if len(names) > _NAMES_SHOWN else ""
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    return f"outputs of earlier runs that this one is not asked for: {shown}{more}" if names else ""
+
+
 def _start_line(
     request: BatchRequest, jobs: Sequence[Job], workers: RayWorkers, watcher: Watcher
 ) -> str:
@@ -142,12 +156,53 @@ def _start_line(
     return f"{len(jobs)} clips for {request.output}, log {watcher.path}; {workers.describe()}{at}"
 
 
-def plan(request: BatchRequest) -> list[str]:
-    """The lines of ``--dry-run``."""
-    jobs, _ = _checked(request)
-    return describe_jobs(
-        jobs, output=request.output, num_workers=request.num_workers, report=request.report
+def plan(request: BatchRequest, *, tell: Callable[[str], None] = lambda line: None) -> Plan:
+    """What ``run`` would do (``--dry-run``); nothing is written, no cluster is asked.
+
+    Args:
+        tell: is given a line for each clip, as soon as it is known.
+
+    Raises:
+        UsageError, VidinvError: what ``run`` would refuse before any work.
+    """
+    jobs, settings = _checked(request)
+    output = request.output.absolute()
+    past = Past(output)
+    _check_folder(request, past, jobs, settings)
+    num_workers = _count_workers(request)
+    if request.restart:
+        past.lines = []
+    clips = recall(jobs, output=output, journal=past, with_reports=request.report)
+    missing = [clip for clip in clips if clip.row is None]
+    estimates: list[Estimate] = []
+    for estimate in estimate_clips(missing, report=request.report):
+        tell(estimate.line)
+        estimates.append(estimate)
+    return Plan(
+        estimates=tuple(estimates),
+        num_done=len(clips) - len(missing),
+        num_workers=num_workers,
+        free_bytes=free_bytes(output),
     )
+
+
+def _count_workers(request: BatchRequest) -> int | None:
+    """As many as a run would start; a cluster's own are not known."""
+    if request.address is not None:
+        return request.num_workers
+    nodes = local_nodes()
+    if request.dashboard:
+        check_dashboard()
+    return sum(pool.num_workers for pool in choose_pools(nodes, request.wish))
+
+
+def _check_folder(
+    request: BatchRequest, past: Past, jobs: Sequence[Job], settings: Settings
+) -> None:
+    """UsageError for what is in the way in the output folder; nothing is written."""
+    if request.report:
+        check_pages(request.output, jobs, past.outputs)
+    check(past, settings, jobs, resume=request.resume, restart=request.restart)
 
 
 def _checked(request: BatchRequest) -> tuple[tuple[Job, ...], Settings]:
@@ -156,9 +211,18 @@ def _checked(request: BatchRequest) -> tuple[tuple[Job, ...], Settings]:
         raise UsageError("--resume and --restart exclude each other")
     if request.dashboard and request.address is not None:
         raise UsageError("--dashboard starts one with a Ray on this machine; a cluster has its own")
+    if request.output.exists() and not request.output.is_dir():
+        raise UsageError(f"{request.output}: not a folder")
     request.wish  # noqa: B018 - values that go with no cluster
+    manifest = request.output / MANIFEST_FILE
+    if any(Path(text).absolute() == manifest.absolute() for text in request.inputs):
+        raise UsageError(
+            f"{manifest}: the run writes its own manifest there; move the list elsewhere"
+        )
     if request.segment_frames < 1:
         raise UsageError(f"--segment-frames {request.segment_frames}: give at least 1")
+    if not request.stall_seconds > 0:  # nor is NaN
+        raise UsageError(f"--stall-seconds {request.stall_seconds:g}: give a time above 0")
     pack = load_pack(request.pack)
     pack.inverter(request.method)  # UnknownNameError before any worker starts
     jobs = find_jobs(
@@ -180,9 +244,9 @@ def _checked(request: BatchRequest) -> tuple[tuple[Job, ...], Settings]:
         segment_frames=request.segment_frames,
         latents=None if request.latents is None else str(request.latents.absolute()),
     )
-    for job in jobs:  # an encoder that does not go with its container
+    for job in jobs:
         if not job.is_picture:
-            segment_path("", output=job.output, options=settings.encode)
+            choose_encoder(Path(job.output), settings.encode)
     return jobs, settings
 
 
@@ -224,5 +288,5 @@ def _full_disk_told(output: Path) -> Iterator[None]:
 def write_manifest(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """One JSON line for each clip."""
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    temporary.write_text("".join(json.dumps(printable_values(row)) + "\n" for row in rows))
     os.replace(temporary, path)

@@ -60,11 +60,6 @@ def split_url(url: str) -> tuple[str, str, str]:
     return before, bits[place], "".join(f"::{bit}" for bit in bits[place + 1 :])
 
 
-def one_line(text: str) -> str:
-    """A name for a line of text: what cannot be printed is escaped."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def url_path(url: str) -> str:
     """The path inside a URL: without scheme, query, and the archive or cache that it lies in."""
     own = split_url(url)[1]
@@ -116,4 +111,6 @@ def check_file(path: str) -> None:
 
 def absolute(path: Path) -> Path:
     """Links are followed, but for one that leads nowhere: it is what an error is to name."""
-    return path.resolve() if os.path.exists(path) else path.absolute()
+    if os.path.exists(path):
+        return path.resolve()
+    return Path(os.path.realpath(path.parent), path.name)

@@ -61,10 +61,10 @@ class Stages:
     """Runs tasks one after another; networks load at the first task that needs them.
 
     A task is ``{"stage", "job", "folder"}``: the folder is the clip's own, for plan and segments.
-    ``render`` adds ``"segment"`` (its number), ``join`` adds ``"output"`` and ``"files"``,
-    ``report`` what ``report_clip`` needs. A row has ``"status"`` (``"done"`` or
-    ``"failed"``) and ``"seconds"``; a failed one also ``"cause"``, ``"file"``, and ``"retry"``:
-    whether a second attempt may help.
+    ``render`` adds ``"segment"`` (its number), ``join`` adds ``"output"``, and ``"files"`` and
+    ``"warnings"`` of the segments, ``report`` what ``report_clip`` needs. A row has ``"status"``
+    (``"done"`` or ``"failed"``) and ``"seconds"``; a failed one also ``"cause"``, ``"file"``, and
+    ``"retry"``: whether a second attempt may help.
 
     ``frames_done`` counts on while a task runs; ``num_expected`` is what the header of a clip in
     its analysis says that there will be. ``beats`` counts on where no frame is done: while a
@@ -176,7 +176,7 @@ class Stages:
         folder, output = Path(task["folder"]), Path(task["output"])
         plan = load_plan(folder / PLAN_FILE)
         output.parent.mkdir(parents=True, exist_ok=True)
-        warnings = self.directions.warnings(job.attributes)
+        warnings = [*self.directions.warnings(job.attributes), *task.get("warnings", ())]
         if plan.segments:
             files = [folder / name for name in task["files"]]
             warnings += join_segments(

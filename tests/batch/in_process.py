@@ -6,7 +6,8 @@ import io
 
 from pipelines.batch.journal import Journal
 from pipelines.batch.progress import Watcher
-from pipelines.batch.schedule import Outcome, Schedule
+from pipelines.batch.schedule import Schedule
+from pipelines.batch.tasks import Outcome
 
 
 class InProcessWorkers:

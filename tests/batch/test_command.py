@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 
+import vidinv
 from pipelines.batch import cluster
 from pipelines.batch import run as batch_run
 from pipelines.batch.result import BatchResult
 from tests.video.clips import make_clip
 from vidinv.cli import main
 from vidinv.errors import MissingDependencyError, UsageError, VidinvError
+from vidinv.packs import load_pack
 
 
 @pytest.fixture
@@ -30,6 +34,7 @@ def batch(clips, output, *more):
 
 
 def test_a_dry_run_prints_the_plan_and_does_nothing(clips, tiny_pack, tmp_path, capsys):
+    pytest.importorskip("ray", reason="needs Ray: pip install 'vidinv[batch]'")
     output = tmp_path / "out"
     assert batch(clips, output, "--attr", "smile", "--pack", tiny_pack, "--dry-run") == 0
     first, second, total = capsys.readouterr().out.splitlines()
@@ -38,6 +43,16 @@ def test_a_dry_run_prints_the_plan_and_does_nothing(clips, tiny_pack, tmp_path, 
     assert "2 clips, about 12 frames" in total
     assert "MB of" in total
     assert not output.exists()
+
+
+def test_json_is_strict_utf8_whatever_the_names(tiny_pack, tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / os.fsdecode(b"b\xff.mp4")).write_bytes(b"no video")
+    options = ["--attr", "smile", "--pack", tiny_pack, "--dry-run", "--json", "--quiet"]
+    assert batch(folder, tmp_path / "out", *options) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert row["output"] == "b\\udcff.mp4"
 
 
 @pytest.mark.parametrize(
@@ -49,6 +64,8 @@ def test_a_dry_run_prints_the_plan_and_does_nothing(clips, tiny_pack, tmp_path, 
         (["--attr", "smile", "--resume", "--restart"], "exclude each other"),
         (["--attr", "smile", "--workers", 0], "give at least 1"),
         (["--attr", "smile", "--encoder", "ffv1"], r".mp4 does not hold ffv1"),
+        (["--attr", "smile", "--preset", "bogus"], "--preset bogus: libx264 takes ultrafast"),
+        (["--attr", "smile", "--crf", "-5"], "--crf -5: libx264 takes 0 to 51"),
     ],
 )
 def test_wrong_usage_is_refused_before_any_work(
@@ -58,6 +75,27 @@ def test_wrong_usage_is_refused_before_any_work(
     assert batch(clips, output, "--pack", tiny_pack, *options) == 2
     assert message in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_a_list_in_the_place_of_the_manifest_is_refused_and_kept(clips, tiny_pack, capsys):
+    listed = clips / "manifest.jsonl"
+    listed.write_text('{"input": "a.mp4", "attributes": "smile"}\n')
+    text = listed.read_text()
+    assert batch(listed, clips, "--pack", tiny_pack) == 2
+    assert "the run writes its own manifest there" in capsys.readouterr().err
+    assert listed.read_text() == text
+
+
+def test_outputs_that_a_later_run_is_not_asked_for_are_named(
+    local_ray, clips, tiny_pack, tmp_path, capsys
+):
+    options = ["--attr", "smile", "--pack", tiny_pack, "--workers", 1]
+    assert batch(clips / "a.mp4", tmp_path / "out", *options) == 0
+    (clips / "a.mp4").rename(clips / "b.mp4")
+    assert batch(clips / "b.mp4", tmp_path / "out", *options, "--resume") == 0
+    said = "outputs of earlier runs that this one is not asked for: a.mp4\n"
+    assert said in capsys.readouterr().err
+    assert (tmp_path / "out" / "a.mp4").exists()
 
 
 def test_exit_code_3_says_which_clips_were_quarantined(
@@ -71,6 +109,29 @@ def test_exit_code_3_says_which_clips_were_quarantined(
     assert "broken.mp4: quarantined at analyse: " in err
     assert "1 of 2 clips done" in err
     assert len((tmp_path / "out" / "manifest.jsonl").read_text().splitlines()) == 2
+
+
+def test_python_takes_what_edit_takes(clips, tiny_pack, tmp_path, monkeypatch):
+    requests = []
+    monkeypatch.setattr(batch_run, "run", requests.append)
+    how = {"attributes": {"smile": 1}, "face": 1, "latents": str(tmp_path / "kept")}
+    vidinv.batch(clips, tmp_path / "out", pack=load_pack(tiny_pack), **how)
+    vidinv.batch(clips, str(tmp_path / "out"), pack=str(tiny_pack), num_workers=1)
+    first, second = requests
+    assert (Path(first.pack), first.face) == (tiny_pack, "1")
+    assert (first.latents, second.latents) == (tmp_path / "kept", None)
+    assert (second.pack, second.face, second.num_workers) == (str(tiny_pack), "largest", 1)
+
+
+@pytest.mark.parametrize("command", [vidinv.edit, vidinv.batch])
+def test_a_strength_that_no_float_holds_is_refused(clips, tmp_path, command):
+    with pytest.raises(UsageError, match=r"smile.*not finite"):
+        command(clips, tmp_path / "out", attributes={"smile": 10**400})
+
+
+def test_errors_cannot_steer_the_terminal(tmp_path, capsys):
+    assert batch(tmp_path / "a\x1bc\nb.mp4", tmp_path / "out", "--attr", "smile") == 2
+    assert "a\\x1bc b.mp4: no such file" in capsys.readouterr().err
 
 
 def test_what_ray_prints_does_not_get_into_the_json(
@@ -122,6 +183,9 @@ def test_a_run_whose_workers_could_not_start_need_not_be_resumed(
     [
         (["--dashboard", "--address", "auto"], 2, "a cluster has its own"),
         (["--worker-cpus", "1.5"], 2, "--worker-cpus 1.5: give a part of a CPU"),
+        (["--worker-cpus", "nan"], 2, "--worker-cpus nan: give a part of a CPU"),
+        (["--stall-seconds=-5"], 2, "--stall-seconds -5: give a time above 0"),
+        (["--stall-seconds", "nan"], 2, "--stall-seconds nan: give a time above 0"),
         (["--gpu-workers", "1", "--device", "cpu"], 2, "exclude each other"),
     ],
 )

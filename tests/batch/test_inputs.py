@@ -15,6 +15,7 @@ from pipelines.batch.jobs import Job, Settings
 from pipelines.batch.sources import check_file, one_line
 from pipelines.batch.stages import Stages
 from tests.batch.in_process import InProcessWorkers, run_jobs
+from tests.batch.test_schedule import FakeWorkers, run
 from vidinv.errors import DecodeError, UsageError
 
 SMILE = {"smile": ((0.0, 1.0),)}
@@ -116,7 +117,6 @@ def test_a_csv_manifest_says_the_same(tree):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"input": "gone.mp4"}, r"list\.jsonl:1: input 'gone\.mp4' is not a file"),
         ({"face": "all"}, r"list\.jsonl:1: the field input is missing"),
         ({"input": 5}, "input 5 is not a path"),
         ({"input": "s"}, "input 's' is a folder"),
@@ -127,15 +127,27 @@ def test_a_csv_manifest_says_the_same(tree):
         ({"input": "a.mp4", "output": "x.png"}, "'x.png': a clip is written as .mp4"),
         ({"input": "a.mp4", "output": ".vidinv-batch/x.mp4"}, "among vidinv's own"),
         ({"input": "a.mp4", "output": "x" * 230 + ".mp4"}, "longer than 230 bytes"),
+        ({"input": "a.mp4", "output": "\ud800.mp4"}, r":1: output '.ud800.mp4' is not a path"),
+        ({"input": "\ud800.mp4"}, r":1: input '.ud800.mp4' is not a path"),
         ({"input": "a.mp4", "face": "nobody"}, r":1: face 'nobody' is not largest, all"),
         ({"input": "a.mp4", "face": -1}, "face -1 is not"),
         ({"input": "a.mp4", "face": True}, "face True is not"),
+        ({"input": "a.mp4", "face": "9" * 5000}, "face '9+' is not"),
         ({"input": "a.mp4", "attributes": {"smile": float("nan")}}, ":1: .*not finite"),
         ({"input": "a.mp4", "attributes": {"smile": "much"}}, ":1: .*keyframes are pairs"),
         ({"input": "a.mp4", "attributes": {"smile": True}}, "keyframes are pairs"),
+        ({"input": "a.mp4", "attributes": {"smile": ["12"]}}, ":1: .*keyframes are pairs"),
+        ({"input": "a.mp4", "attributes": {"smile": [["0", "1"]]}}, "keyframes are pairs"),
+        ({"input": "a.mp4", "attributes": {"smile": [[0, False]]}}, "keyframes are pairs"),
+        ({"input": "a.mp4", "attributes": {"smile": 10**400}}, ":1: .*not finite"),
+        ({"input": "a.mp4", "attributes": "smile", "strength": 10**400}, ":1: .*not finite"),
         ({"input": "a.mp4", "attributes": "smile", "strength": "nan"}, ":1: .*not finite"),
         ({"input": "a.mp4", "attributes": "smile", "strength": "much"}, ":1: .*not a number"),
         ({"input": "a.mp4", "attributes": {"smile": 1}, "strength": 2}, "without one"),
+        ({"input": "a.mp4", "attributes": "smile=0.5 age=1", "strength": 2}, ":1: .*without one"),
+        ({"input": "a.mp4", "attributes": {}}, ":1: attributes are empty: leave the field out"),
+        ({"input": "a.mp4", "attributes": []}, "attributes are empty"),
+        ({"input": "a.mp4", "attributes": " ", "strength": 3}, "attributes are empty"),
         ({"input": "a.mp4", "attributes": 3}, "attributes 3: expected text"),
         ({"input": "a.mp4", "attributes": "smlie"}, ":1: unknown attribute 'smlie'; .* smile"),
         ({"input": "a.mp4", "strenght": 1}, "no such field 'strenght'"),
@@ -165,6 +177,18 @@ def test_rows_with_the_same_output_are_refused_with_both_lines(tree):
         ("l.csv", b"input;face\na.mp4;all\n", "no such field 'input;face'"),
         ("l.csv", b"input,face\na.mp4,all,3\n", r"l\.csv:2: more values than"),
         ("l.csv", b"input\n" + b"x" * 200_000, r"l\.csv:2: not CSV"),
+        ("l.csv", b"input,face,input\na.mp4,all,c.mpg\n", r"l\.csv:1: 'input' is given twice"),
+        ("l.jsonl", b'{"input": "a.mp4", "input": "c.mpg"}', r"l\.jsonl:1: 'input' is given twice"),
+        (
+            "l.jsonl",
+            b'{"input": "a.mp4", "attributes": {"age": 1, "age": 2}}',
+            r"l\.jsonl:1: 'age' is given twice",
+        ),
+        (
+            "l.jsonl",
+            b'{"input": "a.mp4", "strength": 1' + b"0" * 5000 + b"}",
+            r"l\.jsonl:1: not JSON",
+        ),
         ("l.jsonl", b'\n{"input": "a.mp4"\n', r"l\.jsonl:2: not JSON"),
         ("l.jsonl", '{"input": "ä.mp4"}'.encode("latin-1"), r"l\.jsonl: not UTF-8"),
         ("l.jsonl", '{"input": "a.mp4"}'.encode("utf-16"), r"l\.jsonl: not UTF-8"),
@@ -197,6 +221,57 @@ def test_a_face_of_a_row_counts_from_its_folder_and_zero_is_a_face(tree):
 def test_a_face_on_the_command_line_that_is_no_picture_is_refused(tree):
     with pytest.raises(UsageError, match="face 'nobody' is not largest"):
         jobs_of(tree, face="nobody")
+
+
+def test_columns_without_a_name_are_nothing(tree):
+    (tree / "l.csv").write_text("input,face,,\na.mp4,all,,\n")
+    (job,) = jobs_of(tree / "l.csv")
+    assert job.face == "all"
+
+
+def test_a_file_that_is_missing_costs_no_other_clip_anything(tree):
+    gone = str(tree / "gone.mp4")
+    rows = [{"input": "a.mp4"}, {"input": "gone.mp4"}, {"input": gone, "output": "b.mp4"}]
+    assert [(job.input, job.output, job.stamp == {}) for job in jobs_of(manifest(tree, *rows))] == [
+        (str(tree / "a.mp4"), "a.mp4", False),
+        (gone, "b.mp4", True),
+        (gone, "gone.mp4", True),
+    ]
+
+
+def test_a_file_that_vanished_is_known_as_it_was_before(tree, tmp_path):
+    (tmp_path / "link").symlink_to(tree)
+    path = tmp_path / "list.jsonl"
+    path.write_text(json.dumps({"input": "link/a.mp4"}))
+    (before,) = jobs_of(path)
+    (tree / "a.mp4").unlink()
+    (after,) = jobs_of(path)
+    assert before.wish() == after.wish()
+
+
+def test_an_absolute_output_counts_from_the_output_folder(tree, tmp_path):
+    output, link = tmp_path / "out", tmp_path / "link"
+    output.mkdir()
+    link.symlink_to(output)
+    rows = [
+        {"input": "a.mp4", "output": str(output / "x" / "one.mp4")},
+        {"input": "c.mpg", "output": str(link / "two")},
+    ]
+    assert outputs_of(manifest(tree, *rows), output=output) == ["two.mp4", "x/one.mp4"]
+    assert outputs_of(manifest(tree, *rows), output=link) == ["two.mp4", "x/one.mp4"]
+    for outside in (output, tmp_path / "out2" / "x.mp4"):
+        with pytest.raises(UsageError, match="would lie outside"):
+            jobs_of(manifest(tree, {"input": "a.mp4", "output": str(outside)}), output=output)
+
+
+@pytest.mark.parametrize("names", [("x.mp4", "x.mp4/y.mp4"), ("X.mp4/a/y.mp4", "x.mp4")])
+def test_an_output_is_no_folder_of_another(tree, names):
+    rows = [
+        {"input": name, "output": out} for name, out in zip(("a.mp4", "c.mpg"), names, strict=True)
+    ]
+    with pytest.raises(UsageError, match=r"would be a file and a folder of one name") as caught:
+        jobs_of(manifest(tree, *rows))
+    assert all(str(tree / name) in str(caught.value) for name in ("a.mp4", "c.mpg"))
 
 
 def test_a_link_below_the_output_folder_leads_nowhere_else(tree, tmp_path):
@@ -269,6 +344,16 @@ def test_odd_files_end_as_rows_and_so_does_a_file_that_vanishes(tmp_path, tiny_p
     assert rows["vanishing.mp4"]["cause"].endswith(": no such file")
 
 
+def test_a_finished_clip_whose_source_is_gone_stays_done(tree, tmp_path):
+    path = manifest(tree, {"input": "a.mp4", "face": "all"}, {"input": "c.mpg"})
+    first = run(jobs_of(path), tmp_path, FakeWorkers())
+    assert [row["status"] for row in first] == ["done", "done"]
+    (tree / "a.mp4").unlink()
+    workers = FakeWorkers()
+    assert run(jobs_of(path), tmp_path, workers) == first
+    assert workers.done == []
+
+
 def test_a_file_without_permission_is_named_when_it_is_looked_at(tree, monkeypatch):
     def refuse(*args):
         raise PermissionError(errno.EACCES, "Permission denied")
@@ -289,6 +374,42 @@ def test_a_folder_that_cannot_be_listed_is_refused(tree, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(UsageError, match=r"s/deep: cannot be listed \(Permission denied\)"):
         jobs_of(tree)
+
+
+def test_folders_that_are_links_are_searched_too(tree, tmp_path):
+    real = tmp_path / "real"
+    (real / "deep").mkdir(parents=True)
+    (real / "deep" / "r.mp4").write_bytes(b"clip")
+    (tree / "linked").symlink_to("../real")
+    for inputs in (tree, tree / "**", tree / "**" / "*.*"):
+        assert "linked/deep/r.mp4" in outputs_of(inputs)
+
+
+def test_links_that_lead_in_a_circle_end_nothing_and_double_nothing(tree):
+    before = outputs_of(tree)
+    (tree / "loop").symlink_to(".")
+    (tree / "s" / "up").symlink_to("..")
+    (tree / "s" / "deep" / "up").symlink_to("../..")
+    assert outputs_of(tree) == before
+    assert outputs_of(tree / "**") == before
+    assert outputs_of(tree / "**" / "**" / "*.mp4") == ["a.mp4", "s/a.mp4"]
+    assert outputs_of(tree / "**" / "deep" / "**" / "*.webm") == ["s/deep/d.webm"]
+
+
+def test_a_glob_takes_what_it_names_and_no_hidden_folder(tree, monkeypatch):
+    monkeypatch.chdir(tree)
+    assert outputs_of("**/*.mp4") == ["a.mp4", "s/a.mp4"]
+    assert outputs_of("s/**") == ["a.mp4", "deep/d.webm"]
+    assert outputs_of("s/**/d*") == ["deep/d.webm"]
+    assert outputs_of(tree / "[s]" / "**" / "*.webm") == ["s/deep/d.webm"]
+
+
+def test_earlier_outputs_behind_a_link_are_no_inputs(tree, tmp_path):
+    before, output = outputs_of(tree), tmp_path / "out"
+    output.mkdir()
+    (output / "a.mp4").write_bytes(b"edited")
+    (tree / "edited").symlink_to(output)
+    assert outputs_of(tree, output=output) == before
 
 
 NAMES = [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import fcntl
 import json
 
 import pytest
@@ -68,6 +70,25 @@ def test_a_line_cut_short_by_a_crash_is_left_out(output, job):
     }
 
 
+def test_a_damaged_line_is_named_and_restart_goes_on(output, job):
+    journal = begin(output, [job])
+    text = journal.path.read_text().replace('{"job"', '{"jo', 1)
+    journal.path.write_text(text)
+    with pytest.raises(UsageError, match=r"journal\.jsonl: line 2 is damaged.*--restart"):
+        begin(output, [job], resume=True)
+    assert begin(output, [job], restart=True).lines == []
+    begin(output, [job], resume=True)
+
+
+def test_a_disk_without_locks_can_be_written_to(output, job, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert len(begin(output, [job], resume=True).lines) == 0
+    assert len(lines_of(output)) == 2
+
+
 def test_two_runs_do_not_share_a_folder(output):
     journal = Journal(output)
     with pytest.raises(UsageError, match="another run is writing"):
@@ -128,6 +149,13 @@ def test_files_that_are_not_ours_are_not_replaced(output, job):
     for how in ({}, {"restart": True}):
         with pytest.raises(UsageError, match="not from an earlier run"):
             begin(output, [job], **how)
+
+
+def test_a_manifest_that_is_not_ours_is_not_replaced(output, job):
+    output.mkdir()
+    (output / "manifest.jsonl").write_bytes(b"precious")
+    with pytest.raises(UsageError, match=r"manifest\.jsonl exists and is not from an earlier run"):
+        begin(output, [job])
 
 
 def test_restart_may_replace_what_an_earlier_run_made(output, job):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 import vidinv
 from pipelines import edit as edit_pipeline
@@ -80,6 +81,20 @@ def test_a_faceless_picture_is_copied_and_a_broken_one_is_quarantined(folder, st
     assert not (tmp_path / "out" / "broken.jpg").exists()
 
 
+def test_what_a_picture_loses_is_said_and_an_animation_is_quarantined(folder, stages, tmp_path):
+    face = PillowImage.fromarray(read_image(folder / "face.png"))
+    face.putalpha(99)
+    face.save(folder / "clear.png")
+    face.save(folder / "moving.webp", save_all=True, append_images=[face.rotate(3)])
+    rows = run(folder, tmp_path / "out", stages)
+    clear, moving = rows["clear.png"], rows["moving.webp"]
+    assert clear["status"] == "done"
+    assert any("transparency" in text for text in clear["warnings"])
+    assert not any("transparency" in text for text in rows["face.png"]["warnings"])
+    assert (moving["status"], moving["attempts"]) == ("quarantined", 1)
+    assert moving["cause"].endswith("moving.webp: an animation of 2 frames; convert it to a clip")
+
+
 def test_networks_load_once_for_all_pictures(folder, stages, tmp_path, monkeypatch):
     def fail(request):
         raise AssertionError("networks were loaded again")
@@ -98,6 +113,7 @@ def test_a_finished_picture_is_not_made_again(folder, stages, tmp_path):
 
 
 def test_a_dry_run_knows_pictures(folder, tiny_pack, tmp_path, capsys):
+    pytest.importorskip("ray", reason="needs Ray: pip install 'vidinv[batch]'")
     command = ["batch", str(folder), "-o", str(tmp_path / "out"), "--attr", "smile"]
     assert main([*command, "--pack", str(tiny_pack), "--dry-run"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipelines.batch.pools import Pool, Wish, choose_pools
-from pipelines.batch.schedule import STAGES
+from pipelines.batch.tasks import STAGES
 from vidinv.errors import MissingDependencyError, UsageError
 
 EVERYTHING = frozenset(STAGES)
@@ -83,6 +83,8 @@ def test_a_gpu_that_is_not_there_is_refused():
         ({"num_workers": 0}, "--workers 0: give at least 1"),
         ({"worker_cpus": 0.0}, "--worker-cpus 0: give a part of a CPU, or whole"),
         ({"worker_cpus": 1.5}, "--worker-cpus 1.5"),
+        ({"worker_cpus": float("nan")}, "--worker-cpus nan: give a part of a CPU"),
+        ({"worker_cpus": float("inf")}, "--worker-cpus inf"),
         ({"num_gpu_workers": -1}, "--gpu-workers -1: give at least 0"),
         ({"num_gpu_workers": 0, "device": "cuda"}, "--gpu-workers 0: give at least 1"),
         ({"num_gpu_workers": 1, "device": "cpu"}, "exclude each other"),

@@ -13,7 +13,7 @@ from pipelines.batch.jobs import Job
 from pipelines.batch.pace import RENDER_TO_ANALYSE, Pace, expected_frames
 from pipelines.batch.progress import Watcher, clock, fitting
 from pipelines.batch.result import BatchResult
-from pipelines.batch.schedule import Clip, Running, Task
+from pipelines.batch.tasks import Clip, Running, Task
 
 
 def clip_of(name, **fields):
@@ -43,6 +43,7 @@ def watcher(tmp_path):
 def test_the_progress_line_counts_the_tasks_that_run(clips, watcher):
     running = [Running(Task("render", clips[1], 1), 5), Running(Task("analyse", clips[2]), 20)]
     watcher.pace.tick(running, seconds=10.0)
+    watcher.pace.running = running
     # 0.5 s to analyse a frame, 2 s to render one; the last clip counts as long as the mean, 40.
     left = (40 + 40) * 0.5 + (15 + 60 + 40) * 2.0
     assert watcher.describe(clips, running) == [
@@ -63,6 +64,7 @@ def test_there_is_an_estimate_before_the_first_clip_is_analysed(watcher):
     clips[0].num_expected = 100
     running = [Running(Task("analyse", clips[0]), 50)]
     watcher.pace.tick(running, seconds=5.0)
+    watcher.pace.running = running
     left = 150 * 0.1 + 200 * 0.1 * RENDER_TO_ANALYSE
     assert f"{clock(left)} left" in watcher.describe(clips, running)
 
@@ -72,6 +74,7 @@ def test_idle_workers_make_the_rest_take_longer():
     running = [Running(Task("render", clip, 0), 25)]
     pace = Pace(num_workers=4)
     pace.tick(running, seconds=25.0)
+    pace.running = running
     assert pace.seconds_left([clip]) == pytest.approx(75.0)
     assert (pace.num_busy, pace.share("render")) == (1, 0.25)
 
@@ -93,7 +96,6 @@ def test_finished_clips_need_no_more_time():
     pace = Pace(num_workers=1)
     clip = clip_of("a.mp4", num_frames=10, segment_frames=[10], rendered={0: {}})
     pace.tick([Running(Task("render", clip, 0), 10)], seconds=1.0)
-    pace.tick([], seconds=0.0)
     pace.task_done(Task("render", clip, 0))
     assert pace.seconds_left([clip]) == 0
     clip.row = {"status": "done"}
@@ -170,6 +172,22 @@ def test_the_summary_says_what_was_done_and_what_is_missing():
     facts = result.as_dict()
     assert (facts["fps"], facts["peak_rss_mb"]) == (10.0, 900.0)
     assert facts["workers"][0] == {"name": "all 1", "node": "127.0.0.1", "peak_rss_mb": 800.0}
+
+
+def test_names_cannot_steer_the_terminal_or_forge_lines(tmp_path):
+    stream = Terminal()
+    watcher = Watcher(tmp_path / "log", num_workers=2, stream=stream)
+    watcher.note("/in/a\nb\x1b[2J.mp4: failed", 'File "x\x1b[2J.py"\nValueError')
+    watcher.log("the run ended: \x1b[2J")
+    watcher.close()
+    assert "vidinv: /in/a\\nb\\x1b[2J.mp4: failed\n" in stream.getvalue()
+    log = (tmp_path / "log").read_text()
+    assert '/in/a\\nb\\x1b[2J.mp4: failed\nFile "x\\x1b[2J.py"\nValueError\n' in log
+    assert "\x1b" not in stream.getvalue().replace("\r\x1b[K", "") + log
+    name = "/in/a\nb\x1b[2J\udcff.mp4"
+    row = {"status": "quarantined", "input": name, "stage": "analyse", "cause": f"{name}: bad"}
+    lines = BatchResult((row,), Path("out\n"), seconds=1.0, start_seconds=1.0).summary()
+    assert all(line.isprintable() for line in lines)
 
 
 def test_clock():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
+import time
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,10 @@ import pytest
 from pipelines.batch.jobs import Job
 from pipelines.batch.journal import Journal
 from pipelines.batch.progress import Watcher
-from pipelines.batch.schedule import Outcome, Schedule
+from pipelines.batch.schedule import Schedule
+from pipelines.batch.tasks import Outcome, Running
 from vidinv.errors import EncodeError
+from vidinv.report import report_files
 
 WISH = {"smile": ((0.0, 1.0),)}
 SEGMENTS = 3
@@ -22,11 +26,14 @@ class FakeWorkers:
     """Do every task at once, in order; ``fail`` maps (clip, stage, segment) to outcomes."""
 
     count = 2
-    running = ()
 
-    def __init__(self, fail=None):
-        self.done, self.fail = [], fail or {}
+    def __init__(self, fail=None, warnings=None):
+        self.done, self.fail, self.warnings = [], fail or {}, warnings or {}
         self._busy = []
+
+    @property
+    def running(self):
+        return [Running(task, 0) for task, _ in self._busy]
 
     def start(self, task, payload):
         if len(self._busy) == self.count:
@@ -53,10 +60,17 @@ class FakeWorkers:
             return {**row, "num_frames": 30, "segment_frames": [10] * SEGMENTS}
         if task.stage == "render":
             (folder / f"{task.segment}.nut").touch()
-            return {**row, "file": f"{task.segment}.nut"}
+            warnings = self.warnings.get(task.segment, [])
+            return {**row, "file": f"{task.segment}.nut", "warnings": warnings}
+        if task.stage == "report":
+            page = Path(payload["root"], payload["page"])
+            page.parent.mkdir(exist_ok=True)
+            for path in report_files(page):
+                path.write_bytes(b"report")
+            return {**row, "report": {"status": "done", "page": payload["page"]}}
         assert payload["files"] == [f"{n}.nut" for n in range(SEGMENTS)]
-        Path(payload["output"]).touch()
-        return {**row, "frames": 30}
+        Path(payload["output"]).write_bytes(b"edit")
+        return {**row, "frames": 30, "warnings": payload["warnings"]}
 
 
 def failed(cause, *, retry=True, disk_full=False):
@@ -69,16 +83,17 @@ def failed(cause, *, retry=True, disk_full=False):
 def jobs(tmp_path):
     for name in ("a", "b"):
         (tmp_path / f"{name}.mp4").write_bytes(b"clip")
-    return [Job(str(tmp_path / f"{n}.mp4"), f"{n}.mp4", WISH) for n in ("a", "b")]
+    stamp = {"size": 4}
+    return [Job(str(tmp_path / f"{n}.mp4"), f"{n}.mp4", WISH, stamp=stamp) for n in ("a", "b")]
 
 
-def run(jobs, tmp_path, workers):
+def run(jobs, tmp_path, workers, *, reports=None, watcher=None):
     output = tmp_path / "out"
     journal = Journal(output)
-    watcher = Watcher(tmp_path / "log", num_workers=2, stream=io.StringIO())
+    watcher = watcher or Watcher(tmp_path / "log", num_workers=2, stream=io.StringIO())
+    how = {"journal": journal, "workers": workers, "watcher": watcher, "reports": reports}
     try:
-        schedule = Schedule(jobs, output=output, journal=journal, workers=workers, watcher=watcher)
-        return schedule.run()
+        return Schedule(jobs, output=output, **how).run()
     finally:
         journal.close()
         watcher.close()
@@ -159,6 +174,39 @@ def test_finished_clips_are_not_done_again_unless_their_output_is_gone(jobs, tmp
     assert {name for name, *_ in workers.done} == {"b"}
 
 
+def test_an_empty_output_is_none(jobs, tmp_path):
+    run(jobs, tmp_path, FakeWorkers())
+    (tmp_path / "out" / "b.mp4").write_bytes(b"")
+    workers = FakeWorkers()
+    run(jobs, tmp_path, workers)
+    assert {name for name, *_ in workers.done} == {"b"}
+
+
+def test_more_dead_links_than_workers_do_not_stop_the_run(jobs, tmp_path):
+    links = [Job(f"http://host/{n}.mp4", f"{n}.mp4", WISH) for n in range(6)]
+    fail = {(f"{n}", "fetch", None): [failed("gone"), failed("gone")] for n in range(6)}
+    rows = run([*links, *jobs], tmp_path, FakeWorkers(fail))
+    assert [row["status"] for row in rows] == ["quarantined"] * 6 + ["done"] * 2
+    assert {row["attempts"] for row in rows[:6]} == {2}
+
+
+def test_what_an_encoder_says_of_segments_is_said_of_the_clip(jobs, tmp_path):
+    said = {0: ["odd size"], 2: ["odd size", "times rounded"]}
+    first, _ = run(jobs, tmp_path, FakeWorkers(warnings=said))
+    assert first["warnings"] == ["odd size", "odd size", "times rounded"]
+
+
+def test_every_second_of_a_task_counts_up_to_its_end(jobs, tmp_path, monkeypatch):
+    clock = itertools.count()  # one second at each look
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    watcher = Watcher(tmp_path / "log", num_workers=1, stream=io.StringIO())
+    monkeypatch.setattr(FakeWorkers, "count", 1)
+    run(jobs, tmp_path, FakeWorkers(), watcher=watcher)
+    pace = watcher.pace
+    assert {"analyse", "render", "join"} == {*pace.busy}
+    assert sum(pace.busy.values()) == pace.seconds > 0
+
+
 def test_quarantined_clips_are_tried_again_by_the_next_run(jobs, tmp_path):
     run(jobs, tmp_path, FakeWorkers({("a", "analyse", None): [failed("gone", retry=False)]}))
     rows = run(jobs, tmp_path, FakeWorkers())
@@ -213,6 +261,38 @@ def test_an_output_of_another_file_is_put_aside_when_its_clip_fails(jobs, tmp_pa
     assert stale.read_bytes() == b"old edit"
 
 
+def test_reports_of_what_is_made_anew_without_one_are_put_aside(jobs, tmp_path):
+    output, index = tmp_path / "out", tmp_path / "out" / "report.html"
+    run(jobs, tmp_path, FakeWorkers(), reports={})
+    index.write_bytes(b"index")
+    run(jobs, tmp_path, FakeWorkers())
+    assert index.exists()  # nothing was made
+    (output / "a.mp4").unlink()
+    run(jobs, tmp_path, FakeWorkers())
+    kept = {path.name for path in output.rglob("*.*") if "stale" not in path.parts}
+    assert {"a.mp4", "b.mp4", "b.mp4.html", "b.mp4.json", "b.mp4.csv"} <= kept
+    stale = output / ".vidinv-batch" / "stale"
+    moved = {str(path.relative_to(stale)) for path in stale.rglob("*.*")}
+    assert moved == {"report.html", *(f"reports/a.mp4.{kind}" for kind in ("html", "json", "csv"))}
+    assert not kept & {Path(name).name for name in moved}
+
+
+def test_a_report_of_a_clip_that_fails_now_goes_with_its_output(jobs, tmp_path):
+    run(jobs, tmp_path, FakeWorkers(), reports={})
+    jobs[0] = dataclasses.replace(jobs[0], stamp={"size": 1})
+    bad = failed("damaged", retry=False)
+    run(jobs, tmp_path, FakeWorkers({("a", "analyse", None): [bad]}), reports={})
+    assert [path.name for path in (tmp_path / "out" / "reports").glob("*.html")] == ["b.mp4.html"]
+
+
+def test_a_page_of_somebody_else_stays_where_it_is(jobs, tmp_path):
+    page = tmp_path / "out" / "report.html"
+    page.parent.mkdir()
+    page.write_bytes(b"theirs")
+    run(jobs, tmp_path, FakeWorkers())
+    assert page.read_bytes() == b"theirs"
+
+
 def test_a_remote_clip_that_is_done_stays_so_while_its_server_is_silent(tmp_path):
     job = Job("https://host/a.mp4", "a.mp4", WISH, stamp={"size": 4})
     output = tmp_path / "out"
@@ -227,11 +307,12 @@ def test_a_remote_clip_that_is_done_stays_so_while_its_server_is_silent(tmp_path
     assert workers.done == []
 
 
-def test_a_file_that_was_changed_back_is_edited_again(jobs, tmp_path):
+@pytest.mark.parametrize("reports", [None, {}])
+def test_a_file_that_was_changed_back_is_edited_again(jobs, tmp_path, reports):
     """Its first output is gone: the one that is there is of the file in between."""
     changed = [dataclasses.replace(jobs[0], stamp={"size": 1}), jobs[1]]
     for version in (jobs, changed, jobs):
         workers = FakeWorkers()
-        run(version, tmp_path, workers)
+        run(version, tmp_path, workers, reports=reports)
         assert ("a", "join", None) in workers.done
     assert ("b", "join", None) not in workers.done

@@ -13,7 +13,7 @@ from pipelines.batch import ray_workers
 from pipelines.batch.jobs import Job
 from pipelines.batch.pools import Wish
 from pipelines.batch.ray_workers import RayWorkers
-from pipelines.batch.schedule import Clip, Task
+from pipelines.batch.tasks import Clip, Task
 from vidinv.errors import VidinvError
 
 STALL_SECONDS = 2.0

@@ -7,6 +7,8 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
+from PIL import ImageCms
 
 import vidinv
 from pipelines import edit as edit_pipeline
@@ -15,7 +17,7 @@ from tests.packs.tiny import write_tiny_pack
 from tests.video.clips import images_of, packets_of, plain_times, psnr, side_by_side, write_clip
 from vidinv.errors import DecodeError, UnknownNameError, UsageError
 from vidinv.packs import load_pack
-from vidinv.video import read_image, write_image
+from vidinv.video import EncodeOptions, read_image, rgb_profile, write_image
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +126,40 @@ def test_a_faceless_picture_is_copied(pack, tmp_path):
     assert read_image(other).shape == (64, 96, 3)
 
 
+def test_transparency_that_is_lost_is_said(pack, face_clip, tmp_path):
+    face = images_of(face_clip, limit=1)[0]
+    clear, hard = (np.full((*face.shape[:2], 1), alpha, np.uint8) for alpha in (99, 255))
+    for name, picture, outputs in (
+        ("face", np.dstack([face, clear]), {"out.png": True}),
+        ("hard", np.dstack([face, hard]), {"out.png": False}),
+        ("none", np.dstack([clear] * 4), {"copied.png": False, "made.webp": True}),
+    ):
+        still = tmp_path / f"{name}.png"
+        PillowImage.fromarray(picture).save(still)
+        for output, lost in outputs.items():
+            result = vidinv.edit(
+                still, tmp_path / output, attributes={"smile": 1}, pack=pack, overwrite=True
+            )
+            assert result.faces_edited == (name != "none")
+            assert any("transparency of" in text for text in result.warnings) == lost
+
+
+def test_an_edited_picture_keeps_its_colour_profile(pack, face_clip, tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    write_image(tmp_path / "a.png", images_of(face_clip, limit=1)[0], profile=profile)
+    result = vidinv.edit(tmp_path / "a.png", tmp_path / "b.jpg", attributes={"smile": 1}, pack=pack)
+    assert result.faces_edited == 1
+    assert rgb_profile(tmp_path / "b.jpg") == profile
+
+
+def test_an_animation_is_no_picture(pack, tmp_path):
+    first, second = (PillowImage.new("RGB", (96, 64), colour) for colour in ("red", "blue"))
+    first.save(tmp_path / "a.webp", save_all=True, append_images=[second])
+    with pytest.raises(DecodeError, match=r"a\.webp: an animation of 2 frames; convert it"):
+        vidinv.edit(tmp_path / "a.webp", tmp_path / "b.webp", attributes={"smile": 1}, pack=pack)
+    assert not (tmp_path / "b.webp").exists()
+
+
 def test_all_edits_everyone_and_largest_one(pack, face_clip, tmp_path):
     other = make_face_clip(pack, tmp_path / "other.mp4", seconds=0.4, seed=1, tone=False)
     left, right = images_of(face_clip)[:10], images_of(other)
@@ -178,6 +214,26 @@ def test_overwrite_replaces(pack, tmp_path):
     output.write_bytes(b"old")
     vidinv.edit(clip, output, attributes={"smile": 1}, pack=pack, overwrite=True)
     assert len(images_of(output)) == 5
+
+
+@pytest.mark.parametrize("command", ["edit", "invert"])
+@pytest.mark.parametrize(
+    ("output", "encode", "message"),
+    [
+        ("a.mp4", EncodeOptions(preset="bogus"), "--preset bogus: libx264 takes ultrafast"),
+        ("a.webm", EncodeOptions(crf=-5), "--crf -5: libvpx-vp9 takes 0 to 63"),
+        ("a.mp4", EncodeOptions("ffv1"), r"\.mp4 does not hold ffv1"),
+        ("a.xyz", None, r"cannot write \.xyz video"),
+    ],
+)
+def test_what_cannot_be_encoded_is_refused_before_anything_is_read(
+    pack, tmp_path, command, output, encode, message
+):
+    wish = {"attributes": {"smile": 1}} if command == "edit" else {}
+    with pytest.raises(UsageError, match=message):
+        getattr(vidinv, command)(
+            tmp_path / "absent.mp4", tmp_path / output, pack=pack, encode=encode, **wish
+        )
 
 
 def test_unknown_names_are_refused_before_anything_is_read(pack, tmp_path):

@@ -7,10 +7,11 @@ import os
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
+from PIL import ImageCms
 
 from tests.video.clips import pattern, psnr
 from vidinv.errors import DecodeError, EncodeError, UsageError
-from vidinv.video import is_image_path, read_image, write_image
+from vidinv.video import has_transparency, is_image_path, read_image, rgb_profile, write_image
 
 
 @pytest.mark.parametrize(("name", "least_db"), [("a.png", 100), ("a.JPG", 38), ("a.webp", 32)])
@@ -34,6 +35,63 @@ def test_other_modes_become_rgb(tmp_path, mode):
     name = "a.jpg" if mode == "CMYK" else "a.png"
     PillowImage.fromarray(pattern(0)).convert(mode).save(tmp_path / name)
     assert read_image(tmp_path / name).shape == (64, 96, 3)
+
+
+def test_deep_grey_is_scaled_not_clipped(tmp_path):
+    grey = np.arange(0, 1 << 16, 64, np.uint16).reshape(32, 32)
+    PillowImage.fromarray(grey).save(tmp_path / "a.png")
+    assert np.array_equal(read_image(tmp_path / "a.png")[..., 1], grey >> 8)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
+def test_the_colour_profile_is_kept(tmp_path, name):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    write_image(tmp_path / name, pattern(0), profile=profile)
+    assert rgb_profile(tmp_path / name) == profile
+    write_image(tmp_path / name, pattern(0))
+    assert rgb_profile(tmp_path / name) is None
+    grey = profile[:16] + b"GRAY" + profile[20:]
+    PillowImage.fromarray(pattern(0)).convert("L").save(tmp_path / name, icc_profile=grey)
+    assert rgb_profile(tmp_path / name) is None  # it does not speak of the RGB that is read
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "lost"),
+    [
+        ("a.png", "RGB", False),
+        ("a.jpg", "RGB", False),
+        ("a.png", "RGBA", True),
+        ("a.webp", "RGBA", True),
+        ("a.png", "LA", True),
+        ("a.png", "P", True),
+    ],
+)
+def test_transparency_is_known(tmp_path, name, mode, lost):
+    picture = PillowImage.fromarray(pattern(0)).convert(mode)
+    picture.save(tmp_path / name)
+    assert not has_transparency(tmp_path / name)  # there may be a channel that hides nothing
+    if not lost:
+        return
+    if mode == "P":
+        picture.save(tmp_path / name, transparency=picture.getpixel((3, 3)))
+    else:
+        picture.putpixel((3, 3), (*picture.getpixel((3, 3))[:-1], 0))
+        picture.save(tmp_path / name, lossless=True)
+    assert has_transparency(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.webp"])
+def test_animation_fails(tmp_path, name):
+    first, *others = (PillowImage.fromarray(pattern(n)) for n in range(3))
+    first.save(tmp_path / name, save_all=True, append_images=others)
+    with pytest.raises(DecodeError, match="an animation of 3 frames; convert it"):
+        read_image(tmp_path / name)
+
+
+def test_jpeg_with_a_second_picture_is_still(tmp_path):
+    first, second = (PillowImage.fromarray(pattern(n)) for n in range(2))
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second], quality=95)
+    assert psnr(read_image(tmp_path / "a.jpg"), pattern(0)) > 30
 
 
 def test_missing_picture_fails(tmp_path):

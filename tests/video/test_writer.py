@@ -21,7 +21,15 @@ import pytest
 from tests.video.clips import make_clip, media_workers, packets_of, pattern, plain_times, psnr
 from vidinv.errors import DecodeError, EncodeError, UnknownNameError, UsageError
 from vidinv.types import Frame
-from vidinv.video import EncodeOptions, VideoInfo, copy_media, open_reader, open_writer, probe
+from vidinv.video import (
+    EncodeOptions,
+    VideoInfo,
+    copy_media,
+    encoders,
+    open_reader,
+    open_writer,
+    probe,
+)
 
 CLIPS = [
     "cuts_crowd.mp4",
@@ -263,9 +271,44 @@ def test_missing_folder_fails(tmp_path):
         write_some(tmp_path / "absent" / "a.mp4")
 
 
-def test_bad_preset_fails_and_leaves_nothing(tmp_path):
-    with pytest.raises(EncodeError, match=r"a\.mp4: "):
-        write_some(tmp_path / "a.mp4", options=EncodeOptions(preset="warp"))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"preset": "warp"}, r"--preset warp: libx264 takes ultrafast, .*, placebo$"),
+        ({"preset": ""}, r"--preset : libx264 takes ultrafast"),
+        ({"crf": -5}, r"--crf -5: libx264 takes 0 to 51$"),
+        ({"crf": 99}, r"--crf 99: libx264 takes 0 to 51$"),
+        ({"encoder": "libx265", "crf": 52}, r"--crf 52: libx265 takes 0 to 51$"),
+        ({"encoder": "libx265", "preset": "warp"}, r"--preset warp: libx265 takes ultrafast"),
+        ({"encoder": "libsvtav1", "preset": "fast"}, r"--preset fast: libsvtav1 takes -2, .*, 13$"),
+        ({"encoder": "libsvtav1", "crf": 64}, r"--crf 64: libsvtav1 takes 0 to 63$"),
+        ({"encoder": "libvpx-vp9", "crf": 64}, r"--crf 64: libvpx-vp9 takes 0 to 63$"),
+        ({"encoder": "libvpx-vp9", "preset": "fast"}, r"--preset fast: libvpx-vp9 takes none$"),
+        ({"encoder": "ffv1", "crf": 5}, r"--crf 5: ffv1 takes none$"),
+    ],
+)
+def test_options_that_the_encoder_refuses_fail_before_any_work(tmp_path, options, message):
+    with pytest.raises(UsageError, match=message):
+        write_some(tmp_path / "a.mkv", options=EncodeOptions(**options))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("encoder", encoders.ENCODERS)
+def test_encoders_take_the_ends_of_what_is_said_to_be_possible(tmp_path, encoder):
+    how = encoders.ENCODERS[encoder]
+    wide = [{"crf": crf} for crf in how.crfs or ()]
+    wide += [{"preset": name} for name in (*how.presets[:1], *how.presets[7:9], *how.presets[-1:])]
+    for number, options in enumerate(wide):
+        path = tmp_path / f"{number}.mkv"
+        write_some(path, options=EncodeOptions(encoder=encoder, **options))
+        assert len(read(path)) == 5
+
+
+def test_what_the_encoder_itself_refuses_fails_and_leaves_nothing(tmp_path, monkeypatch):
+    how = dataclasses.replace(encoders.ENCODERS["libx264"], preset="warp")
+    monkeypatch.setitem(encoders.ENCODERS, "libx264", how)
+    with pytest.raises(EncodeError, match=r"a\.mp4: encoding failed"):
+        write_some(tmp_path / "a.mp4")
     assert os.listdir(tmp_path) == []
 
 

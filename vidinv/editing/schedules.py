@@ -74,7 +74,9 @@ def check_keyframes(keyframes: Sequence[Sequence[float]], *, name: str) -> Keyfr
     """
     shown = f"{name}={keyframes!r}"
     try:
-        checked = tuple((float(seconds), float(strength)) for seconds, strength in keyframes)
+        checked = tuple((_real(seconds), _real(strength)) for seconds, strength in keyframes)
+    except OverflowError:  # an integer that no float holds
+        raise _bad(f"{name}=...", "a number is not finite") from None
     except (TypeError, ValueError):
         raise _bad(shown, "keyframes are pairs (seconds, strength) of numbers") from None
     if not checked:
@@ -117,6 +119,12 @@ def _check_order(pairs: Sequence[tuple[float, float]], text: str) -> None:
     times = [seconds for seconds, _ in pairs]
     if any(later <= earlier for earlier, later in pairwise(times)):
         raise _bad(text, "times must rise from one keyframe to the next")
+
+
+def _real(value: Any) -> float:
+    if isinstance(value, (str, bytes, bool)):  # float() takes them, nobody means them
+        raise TypeError
+    return float(value)
 
 
 def _number(value: str, text: str) -> float:

@@ -10,13 +10,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vidinv.video.images import is_image_path, read_image, write_image
+    from vidinv.video.encoders import EncodeOptions, choose_encoder
+    from vidinv.video.images import (
+        has_transparency,
+        is_image_path,
+        read_image,
+        rgb_profile,
+        write_image,
+    )
     from vidinv.video.info import StreamInfo, VideoInfo
     from vidinv.video.reader import Part, VideoReader, open_reader, probe
     from vidinv.video.sampler import FrameSampler
     from vidinv.video.shots import ShotDetector
     from vidinv.video.writer import (
-        EncodeOptions,
         VideoWriter,
         copy_media,
         join_segments,
@@ -25,7 +31,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "EncodeOptions": "writer",
+    "EncodeOptions": "encoders",
     "FrameSampler": "sampler",
     "Part": "reader",
     "ShotDetector": "shots",
@@ -33,13 +39,16 @@ _HOMES = {
     "VideoInfo": "info",
     "VideoReader": "reader",
     "VideoWriter": "writer",
+    "choose_encoder": "encoders",
     "copy_media": "writer",
+    "has_transparency": "images",
     "is_image_path": "images",
     "join_segments": "writer",
     "open_reader": "reader",
     "open_writer": "writer",
     "probe": "reader",
     "read_image": "images",
+    "rgb_profile": "images",
     "segment_path": "writer",
     "write_image": "images",
 }
@@ -53,13 +62,16 @@ __all__ = [
     "VideoInfo",
     "VideoReader",
     "VideoWriter",
+    "choose_encoder",
     "copy_media",
+    "has_transparency",
     "is_image_path",
     "join_segments",
     "open_reader",
     "open_writer",
     "probe",
     "read_image",
+    "rgb_profile",
     "segment_path",
     "write_image",
 ]

@@ -10,7 +10,7 @@ import contextlib
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from vidinv.errors import DecodeError, EncodeError, UnknownNameError, UsageError
+from vidinv.errors import DecodeError, EncodeError, UsageError
 from vidinv.files import put_in_place
 from vidinv.types import Frame
+from vidinv.video.encoders import EncodeOptions, choose_encoder, container_format, encoder_options
 from vidinv.video.info import VideoInfo
 from vidinv.video.isolation import Worker, WorkerDied, WorkerStalled
 from vidinv.video.reader import probe
@@ -31,51 +32,6 @@ STALL_SECONDS = 300.0
 
 # Between a run's stages: NUT keeps every time base exactly. It does not take ProRes, MOV does.
 SEGMENT_FORMATS = {".nut": "nut", ".mov": "mov"}
-FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Encoder:
-    """How one encoder is driven: its default quality and how it takes preset and CRF."""
-
-    crf: int | None
-    preset: str | None = None
-    formats: tuple[str, ...] = ("mp4", "mov", "matroska")
-    options: Mapping[str, str] = field(default_factory=dict)
-
-
-# libx264 at CRF 16: every frame of every clip of ../shared/clips keeps 40 dB RGB PSNR (worst
-# frames: 40.4 dB in grid_bbaf2n.mpg to 45.4 in noface_bottle.mp4); at 18 GRID falls below.
-# The other encoders' values were chosen near it and not measured on every clip.
-ENCODERS = {
-    "libx264": _Encoder(crf=16, preset="veryfast"),
-    "libx265": _Encoder(crf=14, preset="veryfast", options={"x265-params": "log-level=none"}),
-    "libsvtav1": _Encoder(crf=18, preset="9", formats=("mp4", "matroska", "webm")),
-    "libvpx-vp9": _Encoder(
-        crf=15,
-        formats=("mp4", "matroska", "webm"),
-        options={"deadline": "good", "cpu-used": "5", "row-mt": "1", "b": "0"},
-    ),
-    "prores_ks": _Encoder(crf=None, formats=("mov", "matroska")),
-    "ffv1": _Encoder(crf=None, formats=("matroska",)),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class EncodeOptions:
-    """How to encode.
-
-    Attributes:
-        encoder: a key of ``ENCODERS``; None takes libx264, or libvpx-vp9 for .webm.
-        preset: the encoder's own name for its speed; None takes the default.
-        crf: constant quality, lower is better; None takes the default.
-        threads: encoder threads, 0 lets the encoder choose.
-    """
-
-    encoder: str | None = None
-    preset: str | None = None
-    crf: int | None = None
-    threads: int = 0
 
 
 def open_writer(
@@ -97,7 +53,8 @@ def open_writer(
         worker: importable name of the encoding program.
 
     Raises:
-        UsageError: unknown extension, encoder, or a pair that does not go together.
+        UsageError: unknown extension or encoder, a pair that does not go together, or a preset or
+            quality that the encoder does not take.
         EncodeError: the output cannot be written.
     """
     info = source if isinstance(source, VideoInfo) else probe(source)
@@ -154,7 +111,7 @@ def segment_path(
         UsageError: as ``open_writer`` for ``output``.
     """
     output = Path(output)
-    encoder = _choose_encoder(output, container_format(output), options)
+    encoder = choose_encoder(output, options)
     suffix = ".mov" if encoder == "prores_ks" else ".nut"
     return Path(f"{os.fspath(path)}{suffix}"), replace(options, encoder=encoder)
 
@@ -201,17 +158,6 @@ def join_segments(
     return tuple(done["warnings"])
 
 
-def container_format(path: Path) -> str:
-    """FFmpeg's name of the container for an extension; UsageError lists those there are."""
-    try:
-        return FORMATS[path.suffix.lower()]
-    except KeyError:
-        raise UsageError(
-            f"{path}: cannot write {path.suffix or 'a file without extension'} video; "
-            f"name it {', '.join(FORMATS)}"
-        ) from None
-
-
 class VideoWriter:
     """Encodes frames into a file that has the source's properties; see ``open_writer``.
 
@@ -235,7 +181,7 @@ class VideoWriter:
             self._format, self._encoder = SEGMENT_FORMATS[self.path.suffix], str(options.encoder)
         else:
             self._format = container_format(self.path)
-            self._encoder = _choose_encoder(self.path, self._format, options)
+            self._encoder = choose_encoder(self.path, options)
         self._options = options
         self._module = worker
         self._session: _Session | None = None
@@ -337,7 +283,7 @@ class VideoWriter:
             "format": self._format,
             "info": self.info.to_json(),
             "encoder": self._encoder,
-            "options": _encoder_options(self._encoder, self._options),
+            "options": encoder_options(self._encoder, self._options),
             "threads": self._options.threads,
             "dtype": self._dtype,
         }
@@ -398,28 +344,3 @@ class _Session:
             raise EncodeError(f"{self.path}: cannot be replaced ({error.strerror})") from None
         finally:
             self.abandon()
-
-
-def _choose_encoder(path: Path, format_name: str, options: EncodeOptions) -> str:
-    if options.encoder is None:
-        return "libvpx-vp9" if format_name == "webm" else "libx264"
-    if options.encoder not in ENCODERS:
-        raise UnknownNameError("encoder", options.encoder, ENCODERS)
-    if format_name not in ENCODERS[options.encoder].formats:
-        takers = [e for e, how in ENCODERS.items() if format_name in how.formats]
-        raise UsageError(
-            f"{path}: {path.suffix} does not hold {options.encoder}; use {', '.join(takers)}"
-        )
-    return options.encoder
-
-
-def _encoder_options(encoder: str, options: EncodeOptions) -> dict[str, str]:
-    how = ENCODERS[encoder]
-    values = dict(how.options)
-    crf = how.crf if options.crf is None else options.crf
-    preset = options.preset or how.preset
-    if crf is not None:
-        values["crf"] = str(crf)
-    if preset is not None:
-        values["preset"] = preset
-    return values

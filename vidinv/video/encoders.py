@@ -1,0 +1,146 @@
+"""The encoders that outputs can be written with: container, preset and quality that each takes.
+
+What each takes was tried with FFmpeg 8.1 (PyAV 18). libx264 takes a CRF above 51 for 51, and one of
+-1 is FFmpeg's word for none given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vidinv.errors import UnknownNameError, UsageError
+
+FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+
+_X264_PRESETS = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
+    *("medium", "slow", "slower", "veryslow", "placebo"),
+)
+_SVT_PRESETS = tuple(map(str, range(-2, 14)))
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """How one encoder is driven.
+
+    Attributes:
+        crf, preset: the defaults; None where it has none.
+        crfs: lowest (best) and highest quality that it takes; None where it takes none.
+        presets: all that it takes.
+        formats: containers that hold what it makes.
+        options: what it is always given.
+    """
+
+    crf: int | None = None
+    crfs: tuple[int, int] | None = None
+    preset: str | None = None
+    presets: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ("mp4", "mov", "matroska")
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+# libx264 at CRF 16: every frame of every clip of ../shared/clips keeps 40 dB RGB PSNR (worst
+# frames: 40.4 dB in grid_bbaf2n.mpg to 45.4 in noface_bottle.mp4); at 18 GRID falls below.
+# The other encoders' values were chosen near it and not measured on every clip.
+ENCODERS = {
+    "libx264": Encoder(crf=16, crfs=(0, 51), preset="veryfast", presets=_X264_PRESETS),
+    "libx265": Encoder(
+        crf=14,
+        crfs=(0, 51),
+        preset="veryfast",
+        presets=_X264_PRESETS,
+        options={"x265-params": "log-level=none"},
+    ),
+    "libsvtav1": Encoder(
+        crf=18,
+        crfs=(0, 63),
+        preset="9",
+        presets=_SVT_PRESETS,
+        formats=("mp4", "matroska", "webm"),
+    ),
+    "libvpx-vp9": Encoder(
+        crf=15,
+        crfs=(0, 63),
+        formats=("mp4", "matroska", "webm"),
+        options={"deadline": "good", "cpu-used": "5", "row-mt": "1", "b": "0"},
+    ),
+    "prores_ks": Encoder(formats=("mov", "matroska")),
+    "ffv1": Encoder(formats=("matroska",)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeOptions:
+    """How to encode.
+
+    Attributes:
+        encoder: a key of ``ENCODERS``; None takes libx264, or libvpx-vp9 for .webm.
+        preset: the encoder's own name for its speed; None takes the default.
+        crf: constant quality, lower is better; None takes the default.
+        threads: encoder threads, 0 lets the encoder choose.
+    """
+
+    encoder: str | None = None
+    preset: str | None = None
+    crf: int | None = None
+    threads: int = 0
+
+
+def container_format(path: Path) -> str:
+    """FFmpeg's name of the container for an extension; UsageError lists those there are."""
+    try:
+        return FORMATS[path.suffix.lower()]
+    except KeyError:
+        raise UsageError(
+            f"{path}: cannot write {path.suffix or 'a file without extension'} video; "
+            f"name it {', '.join(FORMATS)}"
+        ) from None
+
+
+def choose_encoder(path: Path, options: EncodeOptions) -> str:
+    """The encoder of an output.
+
+    Raises:
+        UsageError: an extension or encoder that is unknown, a pair that does not go together, or a
+            preset or quality that the encoder does not take.
+    """
+    format_name = container_format(path)
+    if options.encoder is None:
+        encoder = "libvpx-vp9" if format_name == "webm" else "libx264"
+    else:
+        encoder = options.encoder
+    if encoder not in ENCODERS:
+        raise UnknownNameError("encoder", encoder, ENCODERS)
+    if format_name not in ENCODERS[encoder].formats:
+        takers = [e for e, how in ENCODERS.items() if format_name in how.formats]
+        raise UsageError(f"{path}: {path.suffix} does not hold {encoder}; use {', '.join(takers)}")
+    _check_values(encoder, options)
+    return encoder
+
+
+def encoder_options(encoder: str, options: EncodeOptions) -> dict[str, str]:
+    """What FFmpeg is given."""
+    how = ENCODERS[encoder]
+    values = dict(how.options)
+    crf = how.crf if options.crf is None else options.crf
+    preset = how.preset if options.preset is None else options.preset
+    if crf is not None:
+        values["crf"] = str(crf)
+    if preset is not None:
+        values["preset"] = preset
+    return values
+
+
+def _check_values(encoder: str, options: EncodeOptions) -> None:
+    """FFmpeg would refuse them late and without their name, correct them, or leave them out."""
+    how = ENCODERS[encoder]
+    if options.preset is not None and options.preset not in how.presets:
+        possible = ", ".join(how.presets) or "none"
+        raise UsageError(f"--preset {options.preset}: {encoder} takes {possible}")
+    if options.crf is not None:
+        low, high = how.crfs or (1, 0)
+        if not low <= options.crf <= high:
+            possible = f"{low} to {high}" if how.crfs else "none"
+            raise UsageError(f"--crf {options.crf}: {encoder} takes {possible}")
