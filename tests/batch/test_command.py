@@ -46,6 +46,7 @@ def test_a_dry_run_prints_the_plan_and_does_nothing(clips, tiny_pack, tmp_path, 
 
 
 def test_json_is_strict_utf8_whatever_the_names(tiny_pack, tmp_path, capsys):
+    pytest.importorskip("ray", reason="needs Ray: pip install 'vidinv[batch]'")
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / os.fsdecode(b"b\xff.mp4")).write_bytes(b"no video")
