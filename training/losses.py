@@ -13,7 +13,11 @@ SSIM_WINDOW, SSIM_STRIDE = 7, 2
 
 
 def ssim_map(x: Tensor, y: Tensor) -> Tensor:
-    """Structural similarity in -1..1 over 7x7 boxes, ``[N, 3, h, w]`` with half the density."""
+    """Structural similarity in -1..1 over 7x7 boxes, ``[N, 3, h, w]`` with half the density.
+
+    A loss, not the published measure (``vidinv.metrics.ssim_batch``): signed values make it mind
+    small shifts of tone near mid-grey, and its figures are lower.
+    """
 
     window = min(SSIM_WINDOW, x.shape[-1])
 

@@ -12,11 +12,12 @@ import pytest
 
 from pipelines.batch.inputs import find_jobs
 from pipelines.batch.jobs import Job, Settings
-from pipelines.batch.sources import check_file, one_line
+from pipelines.batch.sources import check_file
 from pipelines.batch.stages import Stages
 from tests.batch.in_process import InProcessWorkers, run_jobs
 from tests.batch.test_schedule import FakeWorkers, run
 from vidinv.errors import DecodeError, UsageError
+from vidinv.files import one_line
 
 SMILE = {"smile": ((0.0, 1.0),)}
 

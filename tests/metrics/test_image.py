@@ -56,7 +56,7 @@ def test_psnr_batch_agrees_with_arrays():
 
 
 def reference_ssim(x, y):
-    """The formula of Wang et al. at every position, one window at a time, in float64."""
+    """The formula of Wang et al. for values 0..255, one window at a time, in float64."""
     axis = np.arange(11) - 5
     window = np.exp(-(axis**2) / (2 * 1.5**2))
     window = np.outer(window, window) / np.outer(window, window).sum()
@@ -64,7 +64,7 @@ def reference_ssim(x, y):
     mean_x, mean_y = ((view * window).sum((-2, -1)) for view in views)
     dx, dy = views[0] - mean_x[..., None, None], views[1] - mean_y[..., None, None]
     xx, yy, xy = ((a * b * window).sum((-2, -1)) for a, b in ((dx, dx), (dy, dy), (dx, dy)))
-    c1, c2 = 0.02**2, 0.06**2
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     return (luminance * (2 * xy + c2) / (xx + yy + c2)).mean()
 
@@ -76,7 +76,13 @@ def test_ssim_agrees_with_the_formula():
     tensors = [torch.tensor(z, dtype=torch.float32).expand(2, 3, -1, -1) for z in (x, y)]
     values = ssim_batch(*tensors)
     assert values.shape == (2,)
-    assert values.numpy() == pytest.approx(reference_ssim(x, y), abs=1e-5)
+    expected = reference_ssim(*((z + 1) * 127.5 for z in (x, y)))
+    assert values.numpy() == pytest.approx(expected, abs=1e-5)
+
+
+def test_ssim_does_not_mind_a_shift_that_nobody_sees():
+    grey = 0.01 * torch.randn(1, 3, 32, 32)
+    assert ssim_batch(grey, grey + 3 / 127.5).item() > 0.99
 
 
 def test_ssim_of_equal_pictures_is_one_and_noise_lowers_it():

@@ -62,8 +62,8 @@ def psnr_batch(images_N3HW: torch.Tensor, references_N3HW: torch.Tensor) -> torc
 def ssim_batch(images_N3HW: torch.Tensor, references_N3HW: torch.Tensor) -> torch.Tensor:
     """``[N]`` structural similarity of tensors in [-1, 1], mean over positions and channels.
 
-    Gaussian window 11, sigma 1.5, only positions where the window fits; K1 = 0.01, K2 = 0.03,
-    L = 2. Differentiable, so it also serves as a loss.
+    Gaussian window 11, sigma 1.5, only positions where the window fits; K1 = 0.01, K2 = 0.03. As
+    published, for intensities from 0 up: the luminance term of signed values is another measure.
 
     Raises:
         ValueError: shapes that differ, or a side under 11 px.
@@ -73,10 +73,10 @@ def ssim_batch(images_N3HW: torch.Tensor, references_N3HW: torch.Tensor) -> torc
         raise ValueError(
             f"SSIM needs at least {SSIM_WINDOW} px a side, got {tuple(images_N3HW.shape)}"
         )
-    x, y = images_N3HW.float(), references_N3HW.float()
+    x, y = ((values.float() + 1) / 2 for values in (images_N3HW, references_N3HW))
     moments = _window_mean(torch.cat([x, y, x * x, y * y, x * y]))
     mean_x, mean_y, xx, yy, xy = moments.chunk(5)
-    c1, c2 = (SSIM_K1 * 2.0) ** 2, (SSIM_K2 * 2.0) ** 2
+    c1, c2 = SSIM_K1**2, SSIM_K2**2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     spread = (xx - mean_x**2) + (yy - mean_y**2)
     structure = (2 * (xy - mean_x * mean_y) + c2) / (spread + c2)
