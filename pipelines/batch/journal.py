@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from pipelines.batch.jobs import Job, Settings, differences
@@ -25,6 +25,8 @@ WORK_FOLDER = ".vidinv-batch"
 STALE_FOLDER = "stale"  # outputs of other wishes or files, whose clips have failed since
 JOURNAL_FILE = "journal.jsonl"
 MANIFEST_FILE = "manifest.jsonl"  # of the outputs, beside them
+INDEX_FILE = "report.html"  # over all their reports
+_OUR_NAMES = frozenset({WORK_FOLDER, MANIFEST_FILE, INDEX_FILE})
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Line = dict[str, Any]
@@ -40,6 +42,7 @@ class Past:
         lines: of the run that may be resumed, over all its attempts; empty for a new one.
         outputs: of every clip that any run was asked for: files of these names are ours.
         pages: of the reports that any run has made.
+        has_reports: a run was to make some: files of their names are ours.
         damaged: number in the file, from 1, of a line of that run that cannot be read; None where
             all can.
 
@@ -62,6 +65,7 @@ class Past:
         reports = [line["row"].get("report") for line in lines if line.get("event") == "finished"]
         self.pages = {report["page"] for report in reports if report and "page" in report}
         starts = [number for number, line in enumerate(lines) if "settings" in line]
+        self.has_reports = any("reports" in line for line in lines)
         first = starts[-1] if starts else 0
         self.lines = lines[first:]
         damaged = [number for number, line in enumerate(lines, 1) if number > first and not line]
@@ -165,13 +169,20 @@ def check(
     _check_same(journal.lines[0]["settings"], settings.deciding(), _wishes(journal), jobs)
 
 
-def start(journal: Journal, settings: Settings, jobs: Sequence[Job], *, restart: bool) -> None:
-    """Begin, resume or restart a run that was checked."""
+def start(
+    journal: Journal, settings: Settings, jobs: Sequence[Job], *, restart: bool, reports: bool
+) -> None:
+    """Begin, resume or restart a run that was checked.
+
+    Args:
+        reports: it makes some.
+    """
     if restart or not journal.lines:
         journal.forget({"settings": settings.deciding(), "digest": settings.digest()})
     known = _wishes(journal)
     new = (job for job in jobs if known.get(job.output) != _as_read(job))
-    journal.append(*({"job": job.wish()} for job in new))
+    wishes = [{"job": job.wish()} for job in new]
+    journal.append(*wishes, *([{"reports": True}] if reports and not journal.has_reports else []))
 
 
 def _wishes(journal: Past) -> dict[str, Line]:
@@ -180,6 +191,7 @@ def _wishes(journal: Past) -> dict[str, Line]:
 
 
 def _check_outputs(folder: Path, jobs: Sequence[Job], known: Collection[str]) -> None:
+    _check_folders(folder, jobs)
     names = [job.output for job in jobs if job.output not in known]
     for name in [*names, *(() if known else (MANIFEST_FILE,))]:
         if (folder / name).exists():
@@ -187,6 +199,24 @@ def _check_outputs(folder: Path, jobs: Sequence[Job], known: Collection[str]) ->
                 f"{folder / name} exists and is not from an earlier run: "
                 "move it away, or give another folder"
             )
+
+
+def _check_folders(root: Path, jobs: Sequence[Job]) -> None:
+    """UsageError where outputs would need a folder that cannot be."""
+    for job in jobs:
+        if PurePosixPath(job.output).parts[0] in _OUR_NAMES:
+            raise UsageError(
+                f"{root / job.output}, the output of {job.shown}, lies where the run keeps its own "
+                "files: name it in a manifest"
+            )
+    names = {parent for job in jobs for parent in PurePosixPath(job.output).parents}
+    folders = [next(path for path in (root, *root.parents) if path.exists())]
+    folders += [path for name in sorted(names) if (path := root / name).exists()]
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"{folder}: not a folder; move it away, or give another one for all")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UsageError(f"{folder}: cannot be written to; change that, or give another folder")
 
 
 def _check_same(old: Line, new: Line, known: Mapping[str, Line], jobs: Sequence[Job]) -> None:

@@ -26,8 +26,7 @@ def recall(jobs: Sequence[Job], *, output: Path, journal: Past, with_reports: bo
     }
     by_id = {}
     for clip in clips:
-        # A file that is gone, or remote and silent, has no stamp: what was made of it stays.
-        if not {*clip.job.stamp} - {"face"}:
+        if not _is_seen(clip.job):  # what was made of it stays
             clip.id = owners.get(clip.job.output, clip.id)
         by_id[clip.id] = clip
     for line in journal.lines:
@@ -36,6 +35,19 @@ def recall(jobs: Sequence[Job], *, output: Path, journal: Past, with_reports: bo
             is_owner = owners.get(known.job.output) == known.id
             _recall_line(known, line, output=output, is_owner=is_owner, with_reports=with_reports)
     return clips
+
+
+def _is_seen(job: Job) -> bool:
+    """Its file is there now; one that is gone, or remote and silent, has no stamp."""
+    return bool({*job.stamp} - {"face"})
+
+
+def outdated(clips: Sequence[Clip], journal: Past) -> set[Path]:
+    """Folders of work for files or wishes that have become others; nobody comes back to them."""
+    ids = {clip.job.output: clip.id for clip in clips if _is_seen(clip.job)}
+    begun = [line for line in journal.lines if line.get("event") in ("fetched", "analysed")]
+    old = {line["clip"] for line in begun if ids.get(line["output"], line["clip"]) != line["clip"]}
+    return {journal.folder / "work" / name for name in old}
 
 
 def _recall_line(

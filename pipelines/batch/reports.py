@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.batch.jobs import Job
+from pipelines.batch.journal import INDEX_FILE, Past
 from vidinv.errors import UsageError
 from vidinv.report import IndexRow, Report, report_files, write_index
 
-REPORTS_FOLDER, INDEX_FILE = "reports", "report.html"
+REPORTS_FOLDER = "reports"
 _TRACK_FIGURES = (
     *("distance_median", "similarity_median", "ic_source", "ic_inversion", "ic_output"),
     *("tl_id", "tg_id", "flicker_source", "flicker_output"),
@@ -30,8 +31,9 @@ def page_name(output: str) -> str:
     return f"{REPORTS_FOLDER}/{output}.html"
 
 
-def check_pages(folder: Path, jobs: Sequence[Job], known: Collection[str]) -> None:
-    """UsageError for files in the way that no earlier run (of the outputs ``known``) has made."""
+def check_pages(folder: Path, jobs: Sequence[Job], past: Past) -> None:
+    """UsageError for files in the way that no earlier run has made."""
+    known: Collection[str] = past.outputs if past.has_reports else ()
     pages = [folder / page_name(job.output) for job in jobs if job.output not in known]
     files = [path for page in pages for path in report_files(page)]
     for path in [*files, *(() if known else (folder / INDEX_FILE,))]:
@@ -65,6 +67,7 @@ def figures(report: Report, page: str) -> Row:
         "page": page,
         "standing_out": len({item.frame for item in report.standing_out}),
         "badness": max((track.badness for track in report.tracks), default=0.0),
+        "faces": len(report.tracks),
         "network": report.recognition.network,
         "summary": data["summary"],
         "tracks": tracks,
@@ -99,6 +102,7 @@ def index_row(row: Mapping[str, Any]) -> IndexRow:
         frames=row.get("frames"),
         standing_out=made["standing_out"],
         badness=made["badness"],
+        faces=made.get("faces"),  # manifests of earlier versions do not say
         network=made["network"],
         **known,
     )

@@ -42,6 +42,13 @@ class BatchResult:
         return tuple(row for row in self.rows if row["status"] != "done")
 
     @property
+    def without_report(self) -> tuple[dict[str, Any], ...]:
+        """Rows of outputs whose report was asked for and could not be made."""
+        return tuple(
+            row for row in self.rows if (row.get("report") or {}).get("status") == "failed"
+        )
+
+    @property
     def frames(self) -> int:
         return sum(row.get("frames", 0) for row in self.rows)
 
@@ -64,6 +71,7 @@ class BatchResult:
             "fps": round(self.fps, 2),
             "manifest": str(self.manifest),
             "report": None if self.page is None else str(self.page),
+            "without_report": len(self.without_report),
             "seconds": round(self.seconds, 3),
             "start_seconds": round(self.start_seconds, 3),
             "stage_seconds": {name: round(s, 3) for name, s in self.stage_seconds.items()},
@@ -93,5 +101,9 @@ class BatchResult:
         lines += [
             f"{row['input']}: quarantined at {row['stage']}: {row['cause']}"
             for row in self.quarantined
+        ]
+        lines += [
+            f"{row['input']}: done, but without a report: {row['report']['cause']}"
+            for row in self.without_report
         ]
         return [one_line(line) for line in lines]

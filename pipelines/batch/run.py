@@ -15,12 +15,20 @@ from pipelines.batch.cluster import check_dashboard, local_nodes
 from pipelines.batch.estimate import Estimate, Plan, estimate_clips, free_bytes
 from pipelines.batch.inputs import find_jobs
 from pipelines.batch.jobs import Job, Keyframes, Settings, pack_digest
-from pipelines.batch.journal import DISK_FULL, MANIFEST_FILE, Journal, Past, check, start
+from pipelines.batch.journal import (
+    DISK_FULL,
+    INDEX_FILE,
+    MANIFEST_FILE,
+    Journal,
+    Past,
+    check,
+    start,
+)
 from pipelines.batch.pools import WORKER_CPUS, Wish, choose_pools
 from pipelines.batch.progress import LOG_FILE, Watcher
 from pipelines.batch.ray_workers import STAGES_CLASS, STALL_SECONDS, RayWorkers
 from pipelines.batch.recall import recall
-from pipelines.batch.reports import INDEX_FILE, check_pages, write_data_set_page
+from pipelines.batch.reports import check_pages, write_data_set_page
 from pipelines.batch.result import BatchResult
 from pipelines.batch.schedule import Schedule
 from pipelines.segments import SEGMENT_FRAMES
@@ -92,9 +100,9 @@ def run(request: BatchRequest) -> BatchResult:
     """
     jobs, settings = _checked(request)
     started = time.monotonic()
-    request.output.mkdir(parents=True, exist_ok=True)
-    if request.latents is not None:
-        request.latents.mkdir(parents=True, exist_ok=True)
+    for folder in (request.output, request.latents):
+        if folder is not None:
+            _make_folder(folder)
     output = request.output.absolute()  # workers of a cluster start in folders of their own
     with _full_disk_told(output), contextlib.closing(Journal(output)) as journal:
         _check_folder(request, journal, jobs, settings)
@@ -103,10 +111,10 @@ def run(request: BatchRequest) -> BatchResult:
             watcher.note(_start_line(request, jobs, workers, watcher))
             workers.wait_until_up()
             # Only now: a run that could not start leaves an earlier one as it was.
-            start(journal, settings, jobs, restart=request.restart)
+            start(journal, settings, jobs, restart=request.restart, reports=request.report)
             manifest = request.output / MANIFEST_FILE
             manifest.unlink(missing_ok=True)  # of an earlier run, or attempt
-            if request.report and journal.pages:
+            if request.report:  # one that is there is ours
                 (request.output / INDEX_FILE).unlink(missing_ok=True)
             if others := _others(journal, jobs):
                 watcher.note(others)
@@ -201,8 +209,15 @@ def _check_folder(
 ) -> None:
     """UsageError for what is in the way in the output folder; nothing is written."""
     if request.report:
-        check_pages(request.output, jobs, past.outputs)
+        check_pages(request.output, jobs, past)
     check(past, settings, jobs, resume=request.resume, restart=request.restart)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be made ({error.strerror})") from None
 
 
 def _checked(request: BatchRequest) -> tuple[tuple[Job, ...], Settings]:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from pipelines.batch.fetching import remove_copy
 from pipelines.batch.jobs import Job
-from pipelines.batch.journal import STALE_FOLDER, Journal
+from pipelines.batch.journal import INDEX_FILE, STALE_FOLDER, Journal
 from pipelines.batch.progress import Watcher
-from pipelines.batch.recall import recall
-from pipelines.batch.reports import INDEX_FILE, failure, page_name
+from pipelines.batch.recall import outdated, recall
+from pipelines.batch.reports import failure, page_name
 from pipelines.batch.tasks import STAGES, Clip, Outcome, Row, Task, Workers
 from vidinv.errors import EncodeError
 from vidinv.report import report_files
@@ -52,6 +52,8 @@ class Schedule:
         self._ready: dict[str, deque[Task]] = {stage: deque() for stage in STAGES}
         self._attempts: Counter[tuple[str, str, int | None]] = Counter()
         self._losses: Counter[tuple[str, str, int | None]] = Counter()
+        for folder in outdated(self.clips, journal):
+            shutil.rmtree(folder, ignore_errors=True)
         # Clips whose copy lies on disk or is on its way, by id.
         self._copies = {clip.id for clip in self.clips if clip.fetched and clip.row is None}
 
@@ -194,11 +196,11 @@ class Schedule:
         if task.stage == "fetch":
             clip.fetched = True
             clip.seconds["fetch"] += row["seconds"]
-            self.journal.append({"event": "fetched", "clip": clip.id, **row})
+            self._note("fetched", clip, row)
             self._queue(clip)
         elif task.stage == "analyse":
             clip.note_analysis(row)
-            self.journal.append({"event": "analysed", "clip": clip.id, **row})
+            self._note("analysed", clip, row)
             self._queue(clip)
         elif task.stage == "render":
             line = {"event": "rendered", "clip": clip.id, "segment": task.segment, **row}
@@ -214,6 +216,9 @@ class Schedule:
             clip.num_frames = row["frames"]
             self._output_made(clip, {**row, "stage": None, "cause": None})
         self.watcher.task_done(task)
+
+    def _note(self, event: str, clip: Clip, row: Row) -> None:
+        self.journal.append({"event": event, "clip": clip.id, "output": clip.job.output, **row})
 
     def _output_made(self, clip: Clip, row: Row) -> None:
         """The output is there: the clip is done, or has its report made."""

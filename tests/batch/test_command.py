@@ -45,6 +45,15 @@ def test_a_dry_run_prints_the_plan_and_does_nothing(clips, tiny_pack, tmp_path, 
     assert not output.exists()
 
 
+def test_a_folder_that_cannot_be_made_is_refused(clips, tiny_pack, tmp_path, capsys):
+    (tmp_path / "file").write_bytes(b"mine")
+    options = ["--attr", "smile", "--pack", tiny_pack]
+    for more in ([], ["--dry-run"]):
+        assert batch(clips, tmp_path / "file" / "out", *options, *more) in (1, 2)
+        assert "file" in capsys.readouterr().err
+    assert (tmp_path / "file").read_bytes() == b"mine"
+
+
 def test_json_is_strict_utf8_whatever_the_names(tiny_pack, tmp_path, capsys):
     pytest.importorskip("ray", reason="needs Ray: pip install 'vidinv[batch]'")
     folder = tmp_path / "in"
@@ -148,6 +157,15 @@ def test_what_ray_prints_does_not_get_into_the_json(
     out, err = capsys.readouterr()
     assert json.loads(out)["clips"] == 0
     assert err == ""
+
+
+def test_a_report_that_failed_is_no_success(clips, tiny_pack, tmp_path, capsys, monkeypatch):
+    row = {"status": "done", "input": "a.mp4", "report": {"status": "failed", "cause": "gone"}}
+    result = BatchResult((row,), tmp_path / "manifest.jsonl", seconds=1.0, start_seconds=1.0)
+    monkeypatch.setattr(batch_run, "run", lambda request: result)
+    options = ["--attr", "smile", "--pack", tiny_pack, "--json", "--quiet", "--report"]
+    assert batch(clips, tmp_path / "out", *options) == 3
+    assert json.loads(capsys.readouterr().out)["without_report"] == 1
 
 
 def test_an_address_where_nobody_answers_is_told_at_once():

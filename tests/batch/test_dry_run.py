@@ -51,7 +51,7 @@ def run_before(request, *done, report=None):
     """An earlier run in the output folder, which has finished some outputs."""
     jobs, settings = batch_run._checked(request)
     journal = Journal(request.output.absolute())
-    start(journal, settings, jobs, restart=False)
+    start(journal, settings, jobs, restart=False, reports=False)
     for job in jobs:
         if job.output in done:
             (request.output / job.output).write_bytes(b"edited")

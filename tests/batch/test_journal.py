@@ -6,6 +6,8 @@ import dataclasses
 import errno
 import fcntl
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -34,7 +36,7 @@ def begin(output, jobs, *, settings=SETTINGS, **how):
     try:
         how = {**AGREED, **how}
         check(journal, settings, jobs, **how)
-        start(journal, settings, jobs, restart=how["restart"])
+        start(journal, settings, jobs, restart=how["restart"], reports=False)
     finally:
         journal.close()
     return journal
@@ -149,6 +151,31 @@ def test_files_that_are_not_ours_are_not_replaced(output, job):
     for how in ({}, {"restart": True}):
         with pytest.raises(UsageError, match="not from an earlier run"):
             begin(output, [job], **how)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sub/b/a.mp4", r"sub: not a folder"),
+        ("manifest.jsonl/a.mp4", "lies where the run keeps its own files"),
+        (".vidinv-batch/a.mp4", "lies where the run keeps its own files"),
+        ("report.html/a.mp4", "lies where the run keeps its own files"),
+    ],
+)
+def test_what_is_no_folder_is_refused_before_any_work(output, job, name, message):
+    output.mkdir()
+    (output / "sub").write_bytes(b"a file")
+    with pytest.raises(UsageError, match=message):
+        begin(output, [dataclasses.replace(job, output=name)])
+    assert (output / "sub").read_bytes() == b"a file"
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused(output, job, monkeypatch):
+    (output / "sub").mkdir(parents=True)
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda p, mode: Path(p).name != "sub" and access(p, mode))
+    with pytest.raises(UsageError, match=r"sub: cannot be written to"):
+        begin(output, [dataclasses.replace(job, output="sub/a.mp4")])
 
 
 def test_a_manifest_that_is_not_ours_is_not_replaced(output, job):

@@ -150,7 +150,12 @@ def test_a_file_gets_whole_lines_now_and_then(clips, tmp_path, monkeypatch):
 def test_the_summary_says_what_was_done_and_what_is_missing():
     rows = (
         {"status": "done", "input": "/in/a.mp4", "frames": 100},
-        {"status": "done", "input": "/in/b.mp4", "frames": 60},
+        {
+            "status": "done",
+            "input": "/in/b.mp4",
+            "frames": 60,
+            "report": {"status": "failed", "cause": "gone"},
+        },
         {"status": "quarantined", "input": "/in/c.mp4", "stage": "analyse", "cause": "damaged"},
     )
     result = BatchResult(
@@ -168,9 +173,11 @@ def test_the_summary_says_what_was_done_and_what_is_missing():
         "00:10 after a start-up of 6 s",
         "2 workers busy 80% of the time (analyse 4 s, render 12 s), at most 900 MiB each",
         "/in/c.mp4: quarantined at analyse: damaged",
+        "/in/b.mp4: done, but without a report: gone",
     ]
     facts = result.as_dict()
     assert (facts["fps"], facts["peak_rss_mb"]) == (10.0, 900.0)
+    assert (facts["quarantined"], facts["without_report"]) == (1, 1)
     assert facts["workers"][0] == {"name": "all 1", "node": "127.0.0.1", "peak_rss_mb": 800.0}
 
 

@@ -8,6 +8,7 @@ import os
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,18 +16,26 @@ from pipelines.batch.jobs import Job
 from pipelines.batch.journal import Journal
 from pipelines.batch.progress import Watcher
 from pipelines.batch.report_stage import MAX_EMBEDDINGS
-from pipelines.batch.reports import check_pages, index_row, page_name, write_data_set_page
+from pipelines.batch.reports import (
+    check_pages,
+    figures,
+    index_row,
+    page_name,
+    write_data_set_page,
+)
 from pipelines.batch.schedule import Schedule
 from pipelines.batch.stages import Stages
 from tests.batch.conftest import FRAMES
 from tests.batch.in_process import InProcessWorkers
 from tests.batch.test_schedule import SEGMENTS, WISH, FakeWorkers, failed
 from tests.batch.test_segments import make_stages, run_stages
+from tests.report.made_up import make_report
 from tests.report.test_page import parse
 from tests.video.clips import images_of, write_clip
 from vidinv.cli import main
 from vidinv.errors import EncodeError, UsageError
 from vidinv.report import read_index_row
+from vidinv.report.model import MAX_PAIRS
 from vidinv.video import write_image
 
 CAUSE = "the recognition net is gone"
@@ -134,24 +143,30 @@ def test_the_next_run_makes_missing_reports_and_nothing_else(jobs, tmp_path):
     assert third.done == [("a", "report", None)]
 
 
+def past(*outputs, has_reports=False):
+    return SimpleNamespace(outputs=set(outputs), has_reports=has_reports)
+
+
 def test_pages_that_no_run_has_made_are_not_replaced(jobs, tmp_path):
     page = tmp_path / page_name("deep/a.mp4")
     page.parent.mkdir(parents=True)
     page.touch()
     with pytest.raises(UsageError, match=r"a\.mp4\.html exists and is not from an earlier run"):
-        check_pages(tmp_path, jobs, known=())
-    check_pages(tmp_path, jobs, known=("deep/a.mp4",))
+        check_pages(tmp_path, jobs, past())
+    with pytest.raises(UsageError, match=r"a\.mp4\.html exists"):
+        check_pages(tmp_path, jobs, past("deep/a.mp4"))  # it made outputs, and no reports
+    check_pages(tmp_path, jobs, past("deep/a.mp4", has_reports=True))
     page.unlink()
     for suffix in (".json", ".csv"):
         beside = page.with_suffix(suffix)
         beside.touch()
         with pytest.raises(UsageError, match=rf"a\.mp4\{suffix} exists and is not from"):
-            check_pages(tmp_path, jobs, known=())
+            check_pages(tmp_path, jobs, past())
         beside.unlink()
-    check_pages(tmp_path, jobs, known=())
+    check_pages(tmp_path, jobs, past())
     (tmp_path / "report.html").touch()
     with pytest.raises(UsageError, match=r"report\.html exists"):
-        check_pages(tmp_path, jobs, known=())
+        check_pages(tmp_path, jobs, past())
 
 
 def test_the_page_of_the_data_set_says_of_every_clip_what_became_of_it(tmp_path):
@@ -178,6 +193,17 @@ def test_the_page_of_the_data_set_says_of_every_clip_what_became_of_it(tmp_path)
     links = [attributes["href"] for tag, attributes in checker.elements if tag == "a"]
     assert links == ["reports/deep/a%20b.mp4.html"]
     assert '<data value="0.8">' in page
+
+
+def test_a_clip_without_a_face_is_told_on_the_page_of_the_data_set(tmp_path):
+    empty = figures(make_report(rows=(), tracks=(), standing_out=()), page_name("a.mp4"))
+    row = {"output": "a.mp4", "status": "done", "frames": 30, "report": empty}
+    page = write_data_set_page(tmp_path, [row]).read_text()
+    assert "1 of 1 clips done, 0 with frames that stand out" in page
+    assert "1 without a face." in page
+    assert 'class="verdict bad"' in page
+    del empty["faces"]  # an earlier version's manifest
+    assert "without a face" not in write_data_set_page(tmp_path, [row]).read_text()
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +234,9 @@ def test_a_worker_reports_a_clip_along_the_tracks_of_its_plan(reported):
     made = row["report"]
     data = json.loads((root / "reports" / "deep" / "o.mkv.json").read_text())
     assert made["summary"] == data["summary"]
-    assert data["recognition"]["looked_at"] <= MAX_EMBEDDINGS / 3 * 1.5
+    known = data["recognition"]
+    assert known["looked_at"] <= MAX_EMBEDDINGS / 3 * 1.5 + MAX_PAIRS
+    assert known["pairs"] == min(MAX_PAIRS, FRAMES - 1)
     assert data["edit"] == {"age": [[0.0, 0.0], [0.6, 1.5]], "method": "fse"}
     assert None not in (made["summary"]["ic_inversion"], made["summary"]["ic_output"])
     assert [track["id"] for track in made["tracks"]] == [0]

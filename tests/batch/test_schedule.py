@@ -261,6 +261,17 @@ def test_an_output_of_another_file_is_put_aside_when_its_clip_fails(jobs, tmp_pa
     assert stale.read_bytes() == b"old edit"
 
 
+def test_work_for_a_file_that_was_changed_is_cleared_up(jobs, tmp_path):
+    dead = [{"death": "killed"}, {"death": "killed"}]
+    run(jobs, tmp_path, FakeWorkers({("a", "render", 1): dead}))
+    work = tmp_path / "out" / ".vidinv-batch" / "work"
+    assert [path.name for path in work.iterdir()] == [jobs[0].id]
+    run(jobs[1:], tmp_path, FakeWorkers())  # not asked for now: it may be again
+    assert [path.name for path in work.iterdir()] == [jobs[0].id]
+    run([dataclasses.replace(jobs[0], stamp={"size": 1})], tmp_path, FakeWorkers())
+    assert list(work.iterdir()) == []
+
+
 def test_reports_of_what_is_made_anew_without_one_are_put_aside(jobs, tmp_path):
     output, index = tmp_path / "out", tmp_path / "out" / "report.html"
     run(jobs, tmp_path, FakeWorkers(), reports={})
