@@ -8,7 +8,7 @@ the clip.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from pipelines.edit import choose_device
 from pipelines.meter import Progress
 from pipelines.parallel import Prefetch
 from pipelines.report_clips import Clips, Invert
-from pipelines.report_faces import ChipStore, TrackMeter
+from pipelines.report_faces import ChipStore, TrackMeter, settle_again
 from pipelines.report_identity import MAX_EMBEDDINGS, Recognised, Recogniser
 from pipelines.report_inversion import InversionMeter, inverted
 from pipelines.report_summary import changed_tracks, mean_over_tracks, summarise, track_facts
@@ -30,6 +30,7 @@ from vidinv.packs import Pack
 from vidinv.report import (
     MAX_REGULAR,
     ClipFacts,
+    Finding,
     FrameRow,
     Recognition,
     Report,
@@ -54,8 +55,8 @@ class ReportRequest:
     Attributes:
         page: the HTML file; JSON and CSV go beside it under the same name.
         every: look at every n-th frame's identity; None chooses by ``max_embeddings``.
-        max_embeddings: how often the recognition network may look, at 64 ms a time on a CPU;
-            half as often again beside suspicious frames.
+        max_embeddings: how often the recognition network may look, at 64 ms a time on a CPU; half
+            as often again beside suspicious frames, and at a few neighbours for TL-ID.
         ordinary_frames: how many frames that do not stand out are shown.
         inversion: invert the source, too, and measure what the inversion alone loses.
         inverter: the networks of ``method`` where they are loaded already.
@@ -142,13 +143,14 @@ class _Measuring:
             # All of these faces were edited: the raster is known before they are measured.
             self.every = self._recogniser().choose_every(sum(t.num_frames for t in analysis.tracks))
         rows = self._measure(analysis)
+        self.notes += self.clips.notes()
         changed = changed_tracks(rows)
         if rows and not changed:
             self.notes.append("no face differs from the source: figures are over all faces")
         looked = [row for row in rows if not changed or row.track in changed]
         recogniser = self._recogniser()
         known = recogniser.look(looked, self.every)
-        standing_out = rank(rows)
+        standing_out = self._rank(rows)
         steadiness = recogniser.steadiness(known)
         over_tracks = mean_over_tracks(steadiness, {row.track for row in looked})
         return Report(
@@ -171,7 +173,7 @@ class _Measuring:
     def _analyse(self) -> Analysis:
         if self.request.analysis is not None:
             return self.request.analysis
-        self.clips.check_lengths()
+        self.clips.check()
         with contextlib.ExitStack() as stack:
             frames = self.clips.source_frames(stack)
             counted = self.progress.track(frames, label="faces", total=None)
@@ -210,6 +212,17 @@ class _Measuring:
         every = self.every or 1
         return partial(inverted, analysis=analysis, inverter=self.inverter, pack=pack, every=every)
 
+    def _rank(self, rows: Sequence[FrameRow]) -> tuple[Finding, ...]:
+        """Twice: what someone else's face changes is no measure of sudden changes."""
+        found = rank(rows, strangers=self._strangers())
+        for track in {item.track for item in found if "identity" in item.reasons}:
+            own = [row for row in rows if row.track == track]
+            settle_again(own, self.store, partial(self._counted, label="sudden changes"))
+        return rank(rows, strangers=self._strangers())
+
+    def _counted(self, rows: Sequence[FrameRow], label: str) -> Iterator[FrameRow]:
+        return self.progress.track(rows, label=label, total=len(rows))
+
     def _recogniser(self) -> Recogniser:
         mean = self.request.pack.mean_embedding()
         return Recogniser(
@@ -217,7 +230,7 @@ class _Measuring:
             self.backend.embedder,
             mean=0.0 if mean is None else mean.numpy(),
             clips=_clip_names(self.inversion is not None),
-            counted=lambda items, label: self.progress.track(items, label=label, total=len(items)),
+            counted=self._counted,
             max_embeddings=self.request.max_embeddings,
         )
 
@@ -229,6 +242,8 @@ class _Measuring:
             looked_at=known.num_rows,
             refined=known.refined,
             baseline=baseline_of(self.backend.embedder.name),
+            neighbours=known.neighbours,
+            pairs=sum(map(len, known.pairs.values())),
         )
 
     def _strangers(self) -> float | None:
@@ -238,7 +253,7 @@ class _Measuring:
         source = self.request.source_name or str(self.clips.source)
         path = source if name == "source" else str(self.clips.output)
         width, height = self.clips.sizes[name]
-        seconds = round(self.clips.last_seconds[name], 3)
+        seconds = round(self.clips.clocks[name].seconds, 3)
         return ClipFacts(path, analysis.num_frames, width, height, seconds)
 
     def _tracks(

@@ -28,27 +28,64 @@ class Step:
     faces: Mapping[int, FaceEdit]
 
 
+@dataclass
+class Clock:
+    """Times of a clip's frames, counted from the first one.
+
+    Attributes:
+        at_seconds: of the newest frame since the first.
+        last_seconds: how long the newest frame is shown; 0 where the file does not say.
+    """
+
+    num_frames: int = 0
+    first_seconds: float = 0.0
+    at_seconds: float = 0.0
+    last_seconds: float = 0.0
+
+    def note(self, frame: Frame) -> float:
+        """The next frame; its seconds since the first."""
+        if not self.num_frames:
+            self.first_seconds = frame.time_seconds
+        self.num_frames += 1
+        self.at_seconds = frame.time_seconds - self.first_seconds
+        self.last_seconds = float(frame.duration * frame.time_base)
+        return self.at_seconds
+
+    @property
+    def interval_seconds(self) -> float:
+        """Mean time between two frames; 0 of a single one."""
+        return self.at_seconds / max(1, self.num_frames - 1)
+
+    @property
+    def seconds(self) -> float:
+        """From the first frame until the last one is over."""
+        return self.at_seconds + (self.last_seconds or self.interval_seconds)
+
+
 class Clips:
     """A source and what was made from it.
 
     Attributes:
-        sizes: width and height by name, known once pictures were read; ``last_seconds`` likewise.
+        sizes: width and height by name, known once pictures were read; ``clocks`` likewise.
     """
 
     def __init__(self, source: Path, output: Path) -> None:
         self.source, self.output = source, output
         self.sizes: dict[str, tuple[int, int]] = {}
-        self.last_seconds: dict[str, float] = {"source": 0.0, "output": 0.0}
+        self.clocks = {"source": Clock(), "output": Clock()}
+        self._apart: tuple[float, int, float, float] = (0.0, 0, 0.0, 0.0)
 
-    def check_lengths(self) -> None:
-        """UsageError for clips of different length, before anything is measured.
+    def check(self) -> None:
+        """UsageError for clips of different size or length, before anything is measured.
 
-        What a container says may be an estimate, or count what cannot be decoded; so a difference
-        is only a reason to count, which takes a fraction of the measuring.
+        What a container says of its frames may be an estimate, or count what cannot be decoded; so
+        a difference is only a reason to count, which takes a fraction of the measuring.
         """
         if is_image_path(self.source):
             return
-        said = [probe(path).num_frames for path in (self.source, self.output)]
+        infos = [probe(path) for path in (self.source, self.output)]
+        self._check_sizes(*((info.width, info.height) for info in infos))
+        said = [info.num_frames for info in infos]
         if said[0] == said[1] or None in said:
             return
         counted = [_count(path) for path in (self.source, self.output)]
@@ -84,15 +121,31 @@ class Clips:
                     pictures["inversion"] = made.picture
                 yield Step(made.frame, pictures, made.faces)
 
+    def notes(self) -> list[str]:
+        """What is odd about the two together, once all of their pictures were read."""
+        apart, number, source, output = self._apart
+        if apart <= self.clocks["source"].interval_seconds / 2:
+            return []
+        return [
+            "the clips keep different times, and were compared frame by frame: counted from the "
+            f"first frame, frame {number} is at {source:.2f} s in the source and at {output:.2f} s "
+            "in the output"
+        ]
+
     def _note(self, frame: Frame, other: Frame) -> None:
         (w, h), (ow, oh) = frame.image.shape[1::-1], other.image.shape[1::-1]
-        if (w, h) != (ow, oh):
+        self._check_sizes((w, h), (ow, oh))
+        self.sizes = {"source": (w, h), "output": (ow, oh)}
+        source, output = self.clocks["source"].note(frame), self.clocks["output"].note(other)
+        self._apart = max(self._apart, (abs(source - output), frame.index, source, output))
+
+    def _check_sizes(self, source: tuple[int, int], output: tuple[int, int]) -> None:
+        if source != output:
+            (w, h), (ow, oh) = source, output
             raise UsageError(
                 f"{self.source} is {w}x{h} and {self.output} {ow}x{oh}: "
                 "a report compares clips of the same size"
             )
-        self.sizes = {"source": (w, h), "output": (ow, oh)}
-        self.last_seconds = {"source": frame.time_seconds, "output": other.time_seconds}
 
     def _other_length(self, source: int, output: int) -> UsageError:
         return UsageError(

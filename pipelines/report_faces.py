@@ -2,14 +2,15 @@
 
 A face is looked at in a chip: the FFHQ square of the source's landmarks, cut from source and
 output alike. Chips are kept as JPEG in a temporary file, so that memory does not grow with the
-clip; recognition and thumbnails come back for the frames they want.
+clip; recognition and thumbnails come back for the frames they want. So are output - source, which
+sudden changes are told from: when someone else's face is found, it no longer counts as usual there.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -31,10 +32,33 @@ CHIP_PX = 256  # the recognition net looks at 150 px of about 230 in it
 _JPEG_QUALITY = 95
 _FLOW_PX = 160  # flow of a face costs 2 ms here
 _POP_PX = 48
+_CHANGE = "change"  # beside the names of clips
 _ON_FACE, _OFF_FACE = 0.98, 0.02  # of the mask; between them lies the border
 
 Picture = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Change:
+    """Output - source of a face at a small size, and where its face and the mask's border are.
+
+    Attributes:
+        difference: ``[P, P, 3]`` int16 levels; ``face``, ``border``: ``[P, P]`` bool.
+    """
+
+    difference: npt.NDArray[np.int16]
+    face: npt.NDArray[np.bool_]
+    border: npt.NDArray[np.bool_]
+
+    def departure(self, near: Sequence[Change]) -> tuple[float | None, float | None]:
+        """How far it is from the median of those near in time, inside the face and at the border.
+
+        Levels of 0..255.
+        """
+        usual = np.median([other.difference for other in near], axis=0)
+        departure = np.abs(self.difference - usual).mean(2)
+        return _mean(departure, self.face), _mean(departure, self.border)
 
 
 class ChipStore:
@@ -58,18 +82,37 @@ class ChipStore:
         for name, chip in chips.items():
             quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
             coded = cv2.imencode(".jpg", np.ascontiguousarray(chip[..., ::-1]), quality)[1]
-            data = coded.tobytes()
-            self._places[track, frame, name] = (self._file.tell(), len(data))
-            self._file.write(data)
+            self._write((track, frame, name), coded.tobytes())
 
     def chip(self, track: int, frame: int, name: str) -> Picture:
         """``[CHIP_PX, CHIP_PX, 3]`` RGB."""
-        offset, length = self._places[track, frame, name]
+        data = np.frombuffer(self._read((track, frame, name)), np.uint8)
+        return as_uint8(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1])
+
+    def put_change(self, track: int, frame: int, change: Change) -> None:
+        """Keep how source and output differ; exact."""
+        data = [change.difference, change.face, change.border]
+        self._write((track, frame, _CHANGE), b"".join(one.tobytes() for one in data))
+
+    def change(self, track: int, frame: int) -> Change:
+        """What ``put_change`` kept."""
+        data = self._read((track, frame, _CHANGE))
+        shape, size = (_POP_PX, _POP_PX), _POP_PX**2
+        difference = np.frombuffer(data, np.int16, 3 * size).reshape(*shape, 3)
+        face, border = np.frombuffer(data, bool, offset=6 * size).reshape(2, *shape)
+        return Change(difference, face, border)
+
+    def _write(self, key: tuple[int, int, str], data: bytes) -> None:
+        self._places[key] = (self._file.tell(), len(data))
+        self._file.write(data)
+
+    def _read(self, key: tuple[int, int, str]) -> bytes:
+        offset, length = self._places[key]
         end = self._file.tell()
         self._file.seek(offset)
-        data = np.frombuffer(self._file.read(length), np.uint8)
+        data = self._file.read(length)
         self._file.seek(end)
-        return as_uint8(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1])
+        return data
 
     def has(self, track: int, frame: int, name: str) -> bool:
         """Whether there is such a chip; the inversion's are made for some frames only."""
@@ -78,16 +121,6 @@ class ChipStore:
     def points(self, track: int, frame: int) -> Points:
         """``[68, 2]`` landmarks of the source in chip pixels."""
         return self._points[track, frame]
-
-
-@dataclass
-class _Change:
-    """Output - source of a face at a small size, waiting for its neighbours in time."""
-
-    row: FrameRow
-    difference: npt.NDArray[np.float32]
-    face: npt.NDArray[np.bool_]
-    border: npt.NDArray[np.bool_]
 
 
 class TrackMeter:
@@ -107,8 +140,8 @@ class TrackMeter:
         self.track, self._backend, self._store = track, backend, store
         self._smile = smile
         self._differ = NeighbourDifference()
-        self._window: deque[_Change] = deque(maxlen=2 * REACH + 1)
-        self._waiting: deque[_Change] = deque()
+        self._window: deque[tuple[FrameRow, Change]] = deque(maxlen=2 * REACH + 1)
+        self._waiting: deque[tuple[FrameRow, Change]] = deque()
         self.rows: list[FrameRow] = []
 
     def observe(self, frame: Frame, seconds: float, pictures: Mapping[str, Image]) -> FrameRow:
@@ -140,7 +173,7 @@ class TrackMeter:
     def finish(self) -> list[FrameRow]:
         """The rows of the track, complete."""
         while self._waiting:
-            self._settle(self._waiting.popleft())
+            self._settle(*self._waiting.popleft())
         return self.rows
 
     def _flicker(self, row: FrameRow, chips: dict[str, Picture], mask: Mask) -> None:
@@ -170,23 +203,37 @@ class TrackMeter:
     def _pop(self, row: FrameRow, chips: dict[str, Picture], mask: Mask) -> None:
         source, output = (_resized(chips[name], _POP_PX) for name in ("source", "output"))
         small = _resized(mask, _POP_PX)
-        change = output.astype(np.float32) - source
-        entry = _Change(row, change, small >= _ON_FACE, _border(small))
-        self._window.append(entry)
-        self._waiting.append(entry)
+        change = Change(output.astype(np.int16) - source, small >= _ON_FACE, _border(small))
+        self._store.put_change(row.track, row.frame, change)
+        self._window.append((row, change))
+        self._waiting.append((row, change))
         if len(self._waiting) > REACH:
-            self._settle(self._waiting.popleft())
+            self._settle(*self._waiting.popleft())
 
-    def _settle(self, entry: _Change) -> None:
-        near = [
-            other.difference
-            for other in self._window
-            if abs(other.row.frame - entry.row.frame) <= REACH
-        ]
-        usual = np.median(near, axis=0)
-        departure = np.abs(entry.difference - usual).mean(2)
-        entry.row.pop_face = _mean(departure, entry.face)
-        entry.row.pop_border = _mean(departure, entry.border)
+    def _settle(self, row: FrameRow, change: Change) -> None:
+        near = [other for there, other in self._window if abs(there.frame - row.frame) <= REACH]
+        row.pop_face, row.pop_border = change.departure(near)
+
+
+def settle_again(
+    rows: Sequence[FrameRow],
+    store: ChipStore,
+    counted: Callable[[Sequence[FrameRow]], Iterable[FrameRow]] = iter,
+) -> None:
+    """Sudden changes of rows of one track near others that are someone else's face.
+
+    Those no longer count as usual: where they are most of the frames within ``REACH``, the good
+    ones would be the exception. A row that is left without neighbours stays as it is.
+    """
+    frames = np.array([row.frame for row in rows])
+    others = np.array(["identity" in row.reasons for row in rows], bool)
+    near = [row for row in rows if (np.abs(frames[others] - row.frame) <= REACH).any()]
+    for row in counted(near):
+        usual = frames[~others & (np.abs(frames - row.frame) <= REACH)]
+        if len(usual):
+            changes = [store.change(row.track, int(frame)) for frame in usual]
+            own = store.change(row.track, row.frame)
+            row.pop_face, row.pop_border = own.departure(changes)
 
 
 def measure_shape(landmarks_M682: Points) -> dict[str, npt.NDArray[np.float64]]:

@@ -1,8 +1,9 @@
 """Recognition for ``vidinv report``: which frames to look at, and what they say of identity.
 
 An embedding costs 64 ms on a CPU, two or three a frame, so long clips are looked at every n-th
-frame; frames next to a suspicious one are then looked at as well, which finds where a fault
-begins and ends.
+frame, and a few of these together with the frame after, for TL-ID. Frames next to a suspicious one
+are then looked at as well, which finds where a fault begins and ends. Figures over the clip are
+those of the even raster: the frames looked at in addition are the worst ones.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import numpy.typing as npt
 
 from pipelines.report_faces import ChipStore
 from vidinv.faces.protocols import Embedder
-from vidinv.metrics.identity import identity_consistency, similarity, tg_id, tl_id
-from vidinv.report.model import FrameRow
-from vidinv.report.ranking import MEASURES, STANDS_OUT, outliers
+from vidinv.metrics.identity import identity_consistency, similarity, tg_id, tl_id_of_pairs
+from vidinv.report.model import MAX_PAIRS, FrameRow, strangers_from
+from vidinv.report.ranking import MEASURES, STANDS_OUT, like_strangers, outliers
 
 # 40 s on one core: with source, output and inversion every frame of an 8 s clip of one face.
 MAX_EMBEDDINGS = 600
@@ -35,12 +36,16 @@ class Recognised:
     Attributes:
         every: every n-th row of a track.
         evenly: the rows of that raster, by track, in frame order; figures over time use them.
-        refined: rows that were looked at in addition.
+        pairs: neighbouring rows for TL-ID, by track: the first one is of the raster.
+        neighbours: rows that were looked at in addition for the pairs.
+        refined: rows that were looked at in addition, being next to a suspicious one.
     """
 
     every: int
     clips: tuple[str, ...]
     evenly: dict[int, list[FrameRow]]
+    pairs: dict[int, list[tuple[FrameRow, FrameRow]]] = field(default_factory=dict)
+    neighbours: int = 0
     refined: int = 0
     embeddings: dict[tuple[int, int, str], Embeddings] = field(default_factory=dict)
 
@@ -58,6 +63,10 @@ class Recognised:
         found = [self.embeddings[r.track, r.frame, clip] for r in rows if self.has(r, clip)]
         return np.array(found, np.float64)
 
+    def of_pairs(self, track: int, clip: str) -> Embeddings:
+        """``[N, 2, D]`` of the pairs of a track."""
+        return np.array([self.of(pair, clip) for pair in self.pairs[track]], np.float64)
+
 
 class Recogniser:
     """Looks at rows whose chips are in the store.
@@ -65,7 +74,8 @@ class Recogniser:
     Args:
         mean: ``[D]`` what cosines are centred on, or 0.
         clips: chips to look at: source, output and, where made, inversion.
-        max_embeddings: of the even raster over all rows; half as many more to refine it.
+        max_embeddings: of the even raster over all rows; half as many more to refine it, and
+            those of the pairs.
     """
 
     def __init__(
@@ -88,19 +98,27 @@ class Recogniser:
             every = self.choose_every(len(rows))
         tracks = {row.track: [r for r in rows if r.track == row.track] for row in rows}
         evenly = {track: own[::every] for track, own in tracks.items()}
-        known = Recognised(every, self._clips, evenly)
+        at_most = None if every == 1 else self._pairs_a_track(len(tracks))
+        pairs = {track: _pairs(own, every, at_most) for track, own in tracks.items()}
+        known = Recognised(every, self._clips, evenly, pairs)
         self._embed(known, [row for own in evenly.values() for row in own], "identity")
+        seconds = [after for own in pairs.values() for _, after in own]
+        known.neighbours = self._embed_also(known, seconds, "identity, neighbours")
         self._over_time(known, tracks)
-        nearby = [row for own in tracks.values() for row in _suspicious(own, every)]
+        level = strangers_from(self._embedder.name)
+        nearby = [row for own in tracks.values() for row in _suspicious(own, every, level)]
         nearby = nearby[: self._max_rows // 2]
-        self._embed(known, nearby, "identity, closer")
-        known.refined = len(nearby)
+        known.refined = self._embed_also(known, nearby, "identity, closer")
         self._over_time(known, tracks)
         return known
 
     def choose_every(self, num_rows: int) -> int:
         """The raster that keeps to ``max_embeddings``."""
         return max(1, math.ceil(num_rows / self._max_rows))
+
+    def _pairs_a_track(self, num_tracks: int) -> int:
+        """In a crowd fewer, so that the pairs stay a small part of the work."""
+        return min(MAX_PAIRS, max(1, max(MAX_PAIRS, self._max_rows // 4) // max(1, num_tracks)))
 
     def _over_time(self, known: Recognised, tracks: Mapping[int, Sequence[FrameRow]]) -> None:
         for own in tracks.values():
@@ -119,6 +137,14 @@ class Recogniser:
                 found = self._embedder.embed(chip, points).astype(np.float64)
                 known.embeddings[row.track, row.frame, clip] = found
             self._compare(known, row)
+
+    def _embed_also(self, known: Recognised, rows: Sequence[FrameRow], label: str) -> int:
+        """Embed rows that are not yet, beside the raster; returns how many."""
+        new = [row for row in rows if row.distance is None]
+        for row in new:
+            row.additional = True
+        self._embed(known, new, label)
+        return len(new)
 
     def _compare(self, known: Recognised, row: FrameRow) -> None:
         source, *others = (one[0] for clip in self._clips if len(one := known.of([row], clip)))
@@ -139,9 +165,10 @@ class Recogniser:
     def _departures(self, known: Recognised, rows: Sequence[FrameRow]) -> None:
         """The median embedding does not move when fewer than half of the frames are bad."""
         away = {}
+        evenly = known.evenly[rows[0].track]
         for clip in ("source", "output"):
             all_TD = known.of(rows, clip)
-            usual = np.median(all_TD, axis=0)
+            usual = np.median(known.of(evenly, clip), axis=0)
             away[clip] = [self._distance(one, usual) for one in all_TD]
         for row, source, output in zip(rows, away["source"], away["output"], strict=True):
             row.departure = output - source
@@ -153,32 +180,39 @@ class Recogniser:
         return self._embedder.distance(first, second)  # type: ignore[arg-type]
 
     def steadiness(self, known: Recognised) -> dict[int, dict[str, float]]:
-        """Track -> IC of each clip, TL-ID and TG-ID; tracks with two looked-at rows."""
-        return {
-            track: self._steadiness(known, rows)
-            for track, rows in known.evenly.items()
-            if len(rows) > 1
-        }
+        """Track -> IC of each clip, TL-ID and TG-ID, as far as it has frames to compare."""
+        return {track: self._steadiness(known, track) for track in known.evenly}
 
-    def _steadiness(self, known: Recognised, rows: Sequence[FrameRow]) -> dict[str, float]:
-        source, output = known.of(rows, "source"), known.of(rows, "output")
-        thin = slice(None, None, math.ceil(len(rows) / _MAX_PAIRWISE))
-        ic = {
-            f"ic_{clip}": identity_consistency(known.of(rows, clip), mean=self._mean)
-            for clip in self._clips
-        }
-        return {
-            **ic,
-            "tl_id": tl_id(output, source, mean=self._mean),
-            "tg_id": tg_id(output[thin], source[thin], mean=self._mean),
-        }
+    def _steadiness(self, known: Recognised, track: int) -> dict[str, float]:
+        figures = {}
+        if known.pairs[track]:
+            output, source = (known.of_pairs(track, clip) for clip in ("output", "source"))
+            figures["tl_id"] = tl_id_of_pairs(output, source, mean=self._mean)
+        rows = known.evenly[track]
+        if len(rows) < 2:
+            return figures
+        for clip in self._clips:
+            ic = identity_consistency(known.of(rows, clip), mean=self._mean)
+            figures[f"ic_{clip}"] = ic
+        thin = rows[:: math.ceil(len(rows) / _MAX_PAIRWISE)]
+        output, source = (known.of(thin, clip) for clip in ("output", "source"))
+        return {**figures, "tg_id": tg_id(output, source, mean=self._mean)}
 
 
-def _suspicious(rows: Sequence[FrameRow], every: int) -> list[FrameRow]:
-    """Rows not looked at yet within ``every`` frames of an outlier of any measure."""
+def _pairs(
+    rows: Sequence[FrameRow], every: int, at_most: int | None
+) -> list[tuple[FrameRow, FrameRow]]:
+    """Rows of the raster with the next row, where there is one, spread evenly over the track."""
+    pairs = [(rows[n], rows[n + 1]) for n in range(0, len(rows) - 1, every)]
+    number = len(pairs) if at_most is None else min(at_most, len(pairs))
+    return [pairs[n] for n in np.linspace(0, len(pairs) - 1, number).round().astype(int)]
+
+
+def _suspicious(rows: Sequence[FrameRow], every: int, strangers: float | None) -> list[FrameRow]:
+    """Rows not looked at yet within ``every`` frames of what would stand out by any measure."""
     if every == 1:
         return []
-    outlier = np.zeros(len(rows), bool)
+    outlier = like_strangers(rows, strangers)
     for column, (reason, _) in MEASURES.items():
         outlier |= outliers(rows, column) >= STANDS_OUT[reason]
     near = np.zeros(len(rows), bool)

@@ -24,11 +24,14 @@ def summarise(
     """Figures over rows.
 
     Args:
+        rows: identity counts of those on the even raster only; the others look at suspicious
+            frames and would bias it.
         steadiness: IC, TL-ID and TG-ID, by their names in ``Summary``.
         strangers: distance from which a frame counts as a stranger.
     """
-    distances = _known(rows, "distance")
-    similarities = _known(rows, "similarity")
+    evenly = [row for row in rows if not row.additional]
+    distances = _known(evenly, "distance")
+    similarities = _known(evenly, "similarity")
     beyond = None if strangers is None else int((distances >= strangers).sum())
     return Summary(
         **steadiness,
@@ -38,7 +41,7 @@ def summarise(
         similarity_median=_quantile(similarities, 0.5),
         similarity_min=_quantile(similarities, 0.0),
         like_strangers=beyond if len(distances) else None,
-        similarity_inversion_median=_quantile(_known(rows, "similarity_inversion"), 0.5),
+        similarity_inversion_median=_quantile(_known(evenly, "similarity_inversion"), 0.5),
         attributes={name: _attribute(rows, name) for name in ATTRIBUTES} if rows else {},
     )
 

@@ -15,9 +15,10 @@ from vidinv.inversion import Inverter
 from vidinv.packs import Pack
 from vidinv.types import Analysis
 
-# Of recognition, a clip: 16 frames of source, inversion and output, 3 s of a CPU, and up to half as
-# many more beside suspicious frames. A single report takes 600 and shows 24 ordinary frames.
-MAX_EMBEDDINGS = 48
+# Of recognition, a clip: 12 frames of source, inversion and output, and the neighbours of 8 of them
+# in source and output, 3.4 s of a CPU; up to 6 more frames beside suspicious ones. A single report
+# takes 600 and shows 24 ordinary frames.
+MAX_EMBEDDINGS = 36
 ORDINARY_FRAMES = 6
 
 Row = dict[str, Any]

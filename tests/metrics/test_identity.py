@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidinv.metrics import identity_consistency, similarity, tg_id, tl_id
+from vidinv.metrics import identity_consistency, similarity, tg_id, tl_id, tl_id_of_pairs
 
 
 def at_degrees(*degrees):
@@ -36,6 +36,17 @@ def test_tl_id_compares_neighbours_and_tg_id_all_pairs():
     assert tl_id(edited, source, mean=0) == pytest.approx(local.item())
     everywhere = cosine(20, 40, 20).mean() / cosine(10, 20, 10).mean()
     assert tg_id(edited, source, mean=0) == pytest.approx(everywhere)
+
+
+def test_tl_id_of_pairs_needs_no_frames_between():
+    edited, source = at_degrees(0, 20, 70, 90), at_degrees(0, 10, 50, 60)
+    found = tl_id_of_pairs(edited.reshape(2, 2, 2), source.reshape(2, 2, 2), mean=0)
+    assert found == pytest.approx((cosine(20) / cosine(10)).item())
+    for bad in (np.ones((0, 2, 4)), np.ones((3, 4)), np.ones((1, 3, 4))):
+        with pytest.raises(ValueError, match="same pairs"):
+            tl_id_of_pairs(bad, bad, mean=0)
+    with pytest.raises(ValueError, match="same pairs"):
+        tl_id_of_pairs(np.ones((1, 2, 4)), np.ones((2, 2, 4)), mean=0)
 
 
 def test_slow_drift_costs_tg_id_more_than_tl_id():

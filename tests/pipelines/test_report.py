@@ -239,7 +239,13 @@ def test_the_command_writes_a_report(capsys, short, short_edit, tmp_path):
     command = ["report", str(short), str(short_edit), "-o", str(page), "--every", "3"]
     assert main([*command, "--json", "--quiet"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["summary"] == json.loads(page.with_suffix(".json").read_text())["summary"]
+    written = json.loads(page.with_suffix(".json").read_text())
+    assert {name: written[name] for name in said} == said
+    assert {"summary", "standing_out"} < set(said)
+    assert (said["recognition"]["network"], said["recognition"]["every"]) == (
+        "dlib_face_recognition_resnet_v1",
+        3,
+    )
     assert main(command) == 2
     assert "--overwrite" in capsys.readouterr().err
 

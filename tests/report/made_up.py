@@ -74,8 +74,24 @@ def make_report(**changes: Any) -> Report:
     return dataclasses.replace(report, **changes)
 
 
+def make_two_tracks(*, joins: int = 5, leaves: int = FRAMES, **changes: Any) -> Report:
+    """Track 0 is fine and ends before ``leaves``; track 1 comes in ``joins`` and is swapped."""
+    rows = [*make_rows(swapped=())[:leaves], *make_rows(track=1)[joins:]]
+    standing_out = rank(rows)
+    spans = {0: (0, leaves - 1), 1: (joins, FRAMES - 1)}
+    tracks = tuple(
+        TrackFacts(number, 0, first, last, last - first + 1, 0, True)
+        for number, (first, last) in spans.items()
+    )
+    rows.sort(key=lambda row: (row.frame, row.track))
+    facts = {"rows": tuple(rows), "tracks": tracks, "standing_out": standing_out}
+    return make_report(**{**facts, **changes})
+
+
 def thumbnails_of(report: Report) -> list[Thumbnail]:
-    """Plain squares."""
-    grey = np.full((32, 32, 3), 128, np.uint8)
-    chips = {"source": grey, "output": grey}
-    return [Thumbnail.of(row, chips) for row in choose_thumbnails(report)]
+    """Plain squares, of a grey for each track."""
+    chosen = []
+    for row in choose_thumbnails(report):
+        grey = np.full((32, 32, 3), 128 + 16 * row.track, np.uint8)
+        chosen.append(Thumbnail.of(row, {"source": grey, "output": grey}))
+    return chosen

@@ -10,7 +10,7 @@ import pytest
 from tests.report.made_up import HOSTILE, make_report
 from tests.report.test_page import parse
 from vidinv.errors import UsageError
-from vidinv.report import IndexRow, read_index_row, write_index, write_report
+from vidinv.report import IndexRow, Summary, read_index_row, write_index, write_report
 
 
 def test_failed_clips_come_first_then_the_worst(tmp_path):
@@ -88,6 +88,10 @@ def test_a_row_comes_from_a_report_and_links_to_it(tmp_path):
         a["href"] for tag, a in parse((tmp_path / "index.html").read_text()).elements if tag == "a"
     ]
     assert links == ["deep/a%20b.html"]
+    assert (
+        "TL-ID is over pairs of neighbouring frames: 8 of a face at most"
+        in (tmp_path / "index.html").read_text()
+    )
 
 
 def test_boxes_over_clips_are_those_of_source_inversion_and_output(tmp_path):
@@ -103,6 +107,26 @@ def test_boxes_over_clips_are_those_of_source_inversion_and_output(tmp_path):
     assert titles[2].startswith("output: median 0.800")
     assert page.index("no net") < page.index("0.html")
     assert "4 of 4 clips done, 0 with frames that stand out, 1 without a report" in page
+
+
+def test_a_clip_without_a_face_is_no_good_one(tmp_path):
+    """Neither on its own page nor on that of the data set."""
+    faceless = make_report(rows=(), tracks=(), standing_out=(), summary=Summary())
+    write_report(faceless, tmp_path / "a.html")
+    assert 'class="verdict bad"' in (tmp_path / "a.html").read_text()
+    row = read_index_row(tmp_path / "a.json")
+    assert row.is_faceless
+    fine = IndexRow("fine.mp4", "fine.html", distance_median=0.2, like_strangers=0, faces=1)
+    worse = IndexRow("worse.mp4", "worse.html", standing_out=3, badness=20.0, faces=1)
+    write_index([fine, row, worse], tmp_path / "index.html")
+    page = (tmp_path / "index.html").read_text()
+    assert 'class="verdict bad"' in page
+    assert "1 with frames that stand out, 1 without a face." in page
+    assert page.count('<span class="failed">no face</span>') == 1
+    order = [page.index(f"{name}.mp4<") for name in ("worse", "output", "fine")]
+    assert order == sorted(order)
+    write_index([fine], tmp_path / "index.html")
+    assert 'class="verdict good"' in (tmp_path / "index.html").read_text()
 
 
 def test_another_schema_is_refused(tmp_path):

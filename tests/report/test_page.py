@@ -7,16 +7,33 @@ import dataclasses
 import json
 import os
 import re
+import statistics
 from html.parser import HTMLParser
 
 import pytest
 
-from tests.report.made_up import FRAMES, HOSTILE, SWAPPED, make_report, thumbnails_of
-from vidinv.report import ClipFacts, Recognition, Summary, TrackFacts, write_report
+from tests.report.made_up import (
+    FRAMES,
+    HOSTILE,
+    SWAPPED,
+    make_report,
+    make_two_tracks,
+    thumbnails_of,
+)
+from vidinv.report import (
+    DLIB_BASELINE,
+    ClipFacts,
+    Recognition,
+    Summary,
+    TrackFacts,
+    write_report,
+)
 from vidinv.report.charts import Box, nice_ticks
+from vidinv.report.files import as_csv
 from vidinv.report.model import SMILE_UNIT
 from vidinv.report.page import render, runs
 
+FINE = {"distance_median": 0.2, "like_strangers": 0}
 VOID = {"meta", "img", "line", "rect", "polyline", "br"}
 
 
@@ -112,6 +129,131 @@ def test_the_page_says_network_baselines_and_where_to_look(written):
     ):
         assert part in words
     assert "frames 10–19" in words
+
+
+def card(page: str, title: str) -> str:
+    """The text of one of the cards with figures."""
+    found = re.search(rf'<div class="card"><h3>{title}</h3>(.*?)</div>', page)
+    assert found
+    return re.sub(r"<[^>]+>", " ", found[1])
+
+
+def chart(page: str, title: str) -> str:
+    """The markup of one of the charts."""
+    return next(one for one in page.split("<figure ") if f"<b>{title}" in one)
+
+
+def test_cosines_have_their_baseline_beside_them():
+    page = render(make_report())
+    same, strangers = (DLIB_BASELINE[f"{n}_cosine"] for n in ("same_person", "strangers_p95"))
+    assert 0 < strangers < 0.68 < same < 1
+    words = f"same person {same:g} · strangers to {strangers:g}"
+    assert words in card(page, "Similarity to the source")
+    steady = f"one person, not edited {DLIB_BASELINE['same_person_ic']:g}"
+    assert steady in card(page, "Identity consistency IC")
+    for ratio in ("TL-ID", "TG-ID"):
+        assert "1 is as" in card(page, ratio)
+        assert "strangers" not in card(page, ratio)
+    for title in ("Similarity to the source", "Similarity to the first frame"):
+        assert f"likest strangers {strangers:g}" in chart(page, title)
+    assert f"same person, smiling {same:g}" in chart(page, "Similarity to the source")
+    assert f"one person {DLIB_BASELINE['same_person_ic']:g}" in chart(
+        page, "Similarity to the first frame"
+    )
+    assert "0.25 same person" in page  # the distances' own levels stay
+
+
+def test_the_label_of_a_level_lies_where_there_is_room():
+    page = chart(render(make_report()), "Similarity to the source")
+    sides = {label: css for css, label in re.findall(r'"level-label( under)?"[^>]*>(.*?)<', page)}
+    assert sides == {"same person, smiling 0.87": " under", "likest strangers 0.35": ""}
+
+
+def test_raw_cosines_and_other_networks_have_no_baseline():
+    for known in (
+        Recognition("dlib_test_net", False, 1, FRAMES, 0, DLIB_BASELINE),
+        Recognition("arcface", True, 1, FRAMES, 0, None),
+    ):
+        page = render(make_report(recognition=known))
+        assert "strangers" not in card(page, "Similarity to the source")
+        assert "one person" not in card(page, "Identity consistency IC")
+        assert "strangers" not in chart(page, "Similarity to the first frame")
+
+
+@pytest.mark.parametrize(
+    ("every", "beyond", "looked"),
+    [
+        (1, "which no frame reaches", "every frame"),
+        (3, "which no frame looked at reaches", "one frame in 3"),
+    ],
+)
+def test_what_was_not_looked_at_is_not_judged(every, beyond, looked):
+    known = Recognition("dlib_test_net", True, every, 14, 0, DLIB_BASELINE)
+    page = render(make_report(recognition=known, summary=Summary(**FINE)))
+    words = " ".join(parse(page).texts)
+    assert f"begin at 0.68, {beyond}." in words
+    assert f"Looked at: {looked}" in words
+
+
+def test_a_frame_looked_at_in_addition_counts_as_like_strangers():
+    """The summary leaves it out, being there for its looks."""
+    known = Recognition("dlib_test_net", True, 3, 14, 1, DLIB_BASELINE)
+    report = make_report(recognition=known, summary=Summary(**FINE))
+    for row in report.rows:
+        row.distance = 0.7 if row.frame in (7, 8) else 0.2
+        row.additional = row.frame == 7
+    assert "which 1 of the frames looked at reaches" in render(report)
+
+
+def test_boxes_are_over_the_even_raster():
+    """Frames looked at in addition are the worst ones."""
+    report = make_report()
+    for row in report.rows:
+        row.additional = row.frame in SWAPPED
+    (all_frames, evenly) = (render(one) for one in (make_report(), report))
+    titles = [re.findall(r"output: median ([0-9.]+)", page) for page in (all_frames, evenly)]
+    usual = [row for row in report.rows if not row.additional]
+    first = statistics.median(row.first_output for row in usual[1:])
+    distance = statistics.median(row.distance for row in usual)
+    assert [float(one) for one in titles[1]] == pytest.approx([first, distance], abs=0.001)
+    assert titles[0] != titles[1]
+
+
+def test_how_many_pairs_tl_id_is_over_is_said():
+    known = Recognition("dlib_test_net", True, 3, 25, 3, DLIB_BASELINE, neighbours=8, pairs=8)
+    page = render(make_report(recognition=known))
+    assert "over 8 pairs of neighbouring frames" in card(page, "TL-ID")
+    words = " ".join(parse(page).texts)
+    assert "TL-ID is over 8 pairs of neighbouring frames" in words
+    assert "one frame in 3, 8 more for TL-ID, and 3 more beside suspicious ones, 25 in" in words
+
+
+def test_the_verdict_counts_what_the_median_is_of():
+    known = Recognition("dlib_test_net", True, 3, 25, 3, DLIB_BASELINE, neighbours=8, pairs=8)
+    _, lead = verdict(render(wrong_throughout(distance=0.95, count=14, recognition=known)))
+    assert lead.startswith("Identity is lost: 14 of 14 faces looked at are")
+
+
+def test_the_curve_to_the_first_frame_leaves_that_frame_out():
+    report = make_two_tracks()
+    for row in report.rows:
+        if row.frame == (0, 5)[row.track]:
+            row.first_source = row.first_output = 1.0
+    lines = re.findall(
+        r'<polyline class="curve (\w+)" data-track="(\d)" points="([^"]*)"',
+        chart(render(report), "Similarity to the first frame"),
+    )
+    starts = {(css, track): float(points.split(",")[0]) for css, track, points in lines}
+    assert starts == {
+        (css, track): (frame + 0.5) * 1000 / FRAMES
+        for css in ("source", "output")
+        for track, frame in (("0", 1), ("1", 6))
+    }
+
+
+def test_a_csv_without_faces_still_names_its_columns():
+    names = as_csv(make_report()).splitlines()[0]
+    assert as_csv(make_report(rows=())).splitlines() == [names]
 
 
 def test_neighbouring_frames_are_said_as_one():

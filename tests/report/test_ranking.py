@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tests.report.made_up import SWAPPED, make_rows
-from vidinv.report import rank
+from vidinv.report import FrameRow, rank
 from vidinv.report.ranking import STANDS_OUT, from_running_median, robust_z
 
 
@@ -29,6 +29,58 @@ def test_another_face_stands_out_of_a_clip_whose_identity_drifts():
     assert {item.frame: item.reasons for item in rank(rows)} == dict.fromkeys(
         SWAPPED, ("identity",)
     )
+
+
+def strangers_now_and_then():
+    """33 of 78 frames, eleven in a row: too many for a running median of 25 frames."""
+    rows = [FrameRow(n, n / 25, 0, 0, True, 200.0) for n in range(78)]
+    swapped = {*range(4, 15), *range(30, 41), *range(58, 69)}
+    for row in rows:
+        row.distance = 0.15 + 0.3 * (row.frame % 26) / 26 + 0.4 * (row.frame in swapped)
+        row.departure, row.pop_face, row.pop_border = 0.0, 1.0, 0.5
+    far = {row.frame for row in rows if row.distance >= 0.68}
+    return rows, swapped, far
+
+
+def test_a_face_at_strangers_distance_stands_out_whatever_its_score():
+    rows, swapped, far = strangers_now_and_then()
+    rows[45].pop_face = 40.0
+    assert not far <= {item.frame for item in rank(rows)}  # they need not
+    found = rank(rows, strangers=0.68)
+    assert {45} | far <= {item.frame for item in found} <= {45} | swapped
+    assert {item.frame for item in found[: len(far)]} == far  # before the jump, which scores more
+    assert all(item.reasons[0] == "identity" for item in found[: len(far)])
+    assert all(item.badness >= STANDS_OUT["identity"] for item in found)
+
+
+def test_where_the_whole_track_is_a_stranger_nobody_stands_out_for_it():
+    rows = make_rows(swapped=())
+    for row in rows:
+        row.distance += 0.5
+    assert rank(rows, strangers=0.68) == ()
+    lost, good = rows, make_rows(swapped=(5,), track=1)
+    assert [(i.track, i.frame) for i in rank([*lost, *good], strangers=0.68)] == [(1, 5)]
+
+
+def test_rows_looked_at_in_addition_do_not_say_what_is_usual():
+    """Every fifth frame and ten swapped ones: of those looked at, most are swapped."""
+    rows = make_rows()
+    for row in rows:
+        row.additional = row.frame in SWAPPED and row.frame % 5 > 0
+        if row.frame % 5 and not row.additional:
+            row.distance = row.departure = None
+    known = [row for row in rows if row.distance is not None]
+    assert sum(row.frame in SWAPPED for row in known) > len(known) / 2
+    for strangers in (None, 0.68):
+        found = rank(rows, strangers=strangers)
+        assert {item.frame: item.reasons for item in found} == dict.fromkeys(SWAPPED, ("identity",))
+
+
+def test_a_running_median_is_over_time_not_over_looks():
+    """Three of 13 frames are bad, but half of those looked at."""
+    values = [1.0, 9.0, 9.0, 9.0, 1.0, *[None] * 7, 1.0]
+    assert from_running_median(range(13), values)[1:4] == [8.0, 8.0, 8.0]
+    assert np.isnan(from_running_median([0, 1], [None, None])).all()
 
 
 def test_a_running_median_skips_what_was_not_measured():

@@ -46,13 +46,34 @@ def tl_id(edited_TD: FloatArray, source_TD: FloatArray, *, mean: FloatArray | fl
     similarity of one pair may come near zero.
 
     Args:
-        edited_TD, source_TD: embeddings of the same frames.
+        edited_TD, source_TD: embeddings of the same consecutive frames.
 
     Raises:
         ValueError: fewer than two rows, or different shapes.
     """
     edited, source = _pair(edited_TD, source_TD, mean)
     return _ratio((edited[1:] * edited[:-1]).sum(1), (source[1:] * source[:-1]).sum(1))
+
+
+def tl_id_of_pairs(
+    edited_N2D: FloatArray, source_N2D: FloatArray, *, mean: FloatArray | float
+) -> float:
+    """TL-ID over ``N`` pairs of neighbouring frames, where not every frame is looked at.
+
+    Args:
+        edited_N2D, source_N2D: embeddings of both frames of the same pairs.
+
+    Raises:
+        ValueError: no pair, or different shapes.
+    """
+    shapes = np.shape(edited_N2D), np.shape(source_N2D)
+    if shapes[0] != shapes[1] or len(shapes[0]) != 3 or shapes[0][0] < 1 or shapes[0][1] != 2:
+        raise ValueError(f"needs embeddings [N, 2, D] of the same pairs: got {shapes}")
+    edited, source = (
+        similarity(pairs[:, 0], pairs[:, 1], mean=mean)
+        for pairs in (np.asarray(edited_N2D), np.asarray(source_N2D))
+    )
+    return _ratio(edited, source)
 
 
 def tg_id(edited_TD: FloatArray, source_TD: FloatArray, *, mean: FloatArray | float) -> float:

@@ -20,11 +20,12 @@ _TICKS = 4  # about so many numbers on an axis
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: ``points`` are (frame, value) in frame order; ``css`` names its colour."""
+    """One curve of a track: ``points`` are (frame, value) in frame order; ``css`` its colour."""
 
     name: str
     css: str
     points: Series
+    track: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,12 @@ def line_chart(
     shapes += [_horizontal(y(level.value), "level") for level in levels]
     shapes += [shape for line in lines for shape in _curve(line, axis, y)]
     labels = [_label(y(tick), number(tick), "tick") for tick in ticks]
-    labels += [_label(y(level.value), level.label, "level-label") for level in levels]
+    # On the side of the line where there is more room.
+    sides = {level: "" if y(level.value) > _HEIGHT / 2 else " under" for level in levels}
+    labels += [_label(y(at.value), at.label, f"level-label{side}") for at, side in sides.items()]
     legend = "".join(
-        f'<span class="key {line.css}">{html.escape(line.name)}</span>' for line in lines
+        f'<span class="key {css}">{html.escape(name)}</span>'
+        for name, css in dict.fromkeys((line.name, line.css) for line in lines)
     )
     heading = f"{html.escape(title)}{_unit(unit)}"
     return (
@@ -128,7 +132,9 @@ def _curve(line: Line, axis: TimeAxis, y) -> list[str]:  # type: ignore[no-untyp
             (frame, value) = run[0]
             run = [(frame - 0.3, value), (frame + 0.3, value)]
         points = " ".join(f"{axis.x(frame):.1f},{y(value):.2f}" for frame, value in run)
-        shapes.append(f'<polyline class="curve {line.css}" points="{points}"/>')
+        shapes.append(
+            f'<polyline class="curve {line.css}" data-track="{line.track}" points="{points}"/>'
+        )
     return shapes
 
 

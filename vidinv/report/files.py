@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-from vidinv.report.model import Report
+from vidinv.report.model import FrameRow, Report
 from vidinv.report.page import render
 from vidinv.report.thumbnails import Thumbnail
 
@@ -34,10 +34,11 @@ def write_report(
 def as_csv(report: Report) -> str:
     """One line per frame and track, after a line of names; empty where not measured."""
     lines = io.StringIO()
-    rows = [row.flat() for row in report.rows]
-    writer = csv.DictWriter(lines, fieldnames=list(rows[0]) if rows else ["frame", "track"])
+    names = list(FrameRow(0, 0.0, 0, 0, True, 0.0).flat())  # also where there is no row
+    writer = csv.DictWriter(lines, fieldnames=names)
     writer.writeheader()
-    writer.writerows(row | {"reasons": " ".join(row["reasons"])} for row in rows)
+    flat = (row.flat() for row in report.rows)
+    writer.writerows(row | {"reasons": " ".join(row["reasons"])} for row in flat)
     return lines.getvalue()
 
 

@@ -14,7 +14,7 @@ from vidinv.errors import UsageError
 from vidinv.report.charts import Level, box_plot
 from vidinv.report.files import write_text
 from vidinv.report.markup import document, failed, section, table, value
-from vidinv.report.model import DLIB_BASELINE, SCHEMA, SCHEMA_VERSION, strangers_from
+from vidinv.report.model import DLIB_BASELINE, MAX_PAIRS, SCHEMA, SCHEMA_VERSION, strangers_from
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class IndexRow:
         cause: why it is not done, or has no report.
         standing_out: frames that stand out.
         badness: of the worst frame.
+        faces: tracks of the report; None where that is not known.
         network: decides what distances mean, see ``baseline_of``.
     """
 
@@ -41,6 +42,7 @@ class IndexRow:
     distance_median: float | None = None
     similarity_median: float | None = None
     like_strangers: int | None = None
+    faces: int | None = None
     ic_source: float | None = None
     ic_inversion: float | None = None
     ic_output: float | None = None
@@ -61,6 +63,11 @@ class IndexRow:
         """Some of its faces are."""
         return self.is_lost or bool(self.like_strangers)
 
+    @property
+    def is_faceless(self) -> bool:
+        """There was nothing to compare."""
+        return self.faces == 0
+
 
 def read_index_row(json_path: str | os.PathLike[str]) -> IndexRow:
     """The row of a clip from the JSON of its report; the page is taken to lie beside it.
@@ -80,6 +87,7 @@ def read_index_row(json_path: str | os.PathLike[str]) -> IndexRow:
         frames=data["output"]["frames"],
         standing_out=len({item["frame"] for item in found}),
         badness=max((item["badness"] for item in data["rows"]), default=0.0),
+        faces=len(data["tracks"]),
         network=data["recognition"]["network"],
         **known,
     )
@@ -117,8 +125,8 @@ def _label(row: IndexRow) -> str:
     return "no report" if row.status == "done" else html.escape(row.status)
 
 
-def _worst_first(row: IndexRow) -> tuple[bool, bool, float, bool, float, str]:
-    """Lost identity, then frames that stand out by how far, then faces like strangers', distance.
+def _worst_first(row: IndexRow) -> tuple[bool, bool, float, bool, bool, float, str]:
+    """Lost identity, frames that stand out by how far, faces like strangers', no face, distance.
 
     Badness is relative to the clip's own track: where nothing stands out, it says nothing.
     """
@@ -127,6 +135,7 @@ def _worst_first(row: IndexRow) -> tuple[bool, bool, float, bool, float, str]:
         not row.is_lost,
         -row.badness if row.standing_out else 0.0,
         not row.has_strangers,
+        not row.is_faceless,
         -(row.distance_median or 0.0),
         row.clip,
     )
@@ -138,11 +147,14 @@ def _header(
     flagged = sum(row.standing_out > 0 for row in rows)
     networks = ", ".join(sorted({row.network for row in rows if row.network})) or "none"
     strangers = sum(row.has_strangers for row in rows)
-    css = "bad" if flagged or strangers or not_done or silent else "good"
+    faceless = sum(row.is_faceless for row in rows)
+    css = "bad" if flagged or strangers or faceless or not_done or silent else "good"
     lead = f"{len(rows) - len(not_done)} of {len(rows)} clips done"
     lead += f", {flagged} with frames that stand out"
     if strangers:
         lead += f", {strangers} with faces as far from the source as strangers"
+    if faceless:
+        lead += f", {faceless} without a face"
     if silent:
         lead += f", {len(silent)} without a report"
     return (
@@ -155,7 +167,9 @@ def _header(
 def _note(done: Sequence[IndexRow]) -> str:
     words = (
         "Where no frame stands out, clips come by their distance to the source. Badness is that of "
-        "the worst frame, relative to its own track; flicker is output / source, in levels of 255."
+        "the worst frame, relative to its own track; flicker is output / source, in levels of 255. "
+        f"TL-ID is over pairs of neighbouring frames: {MAX_PAIRS} of a face at most where not "
+        "every frame was looked at."
     )
     if done and all(row.network.startswith("dlib") for row in done):
         words += (
@@ -215,7 +229,7 @@ def _table(rows: Sequence[IndexRow], path: Path) -> str:
     cells = [
         (
             _name(row, path),
-            failed(str(row.standing_out), row.standing_out > 0),
+            _standing_out(row),
             "–" if row.frames is None else str(row.frames),
             value(row.badness, 1),
             failed(value(row.distance_median, 2), row.has_strangers),
@@ -230,6 +244,12 @@ def _table(rows: Sequence[IndexRow], path: Path) -> str:
         for row in rows
     ]
     return table(head, cells, css="clips")
+
+
+def _standing_out(row: IndexRow) -> str:
+    if row.is_faceless:
+        return failed("no face", True)
+    return failed(str(row.standing_out), row.standing_out > 0)
 
 
 def _name(row: IndexRow, path: Path) -> str:

@@ -16,8 +16,17 @@ from vidinv.files import printable
 SCHEMA = "vidinv-report"
 SCHEMA_VERSION = 1
 
-# Distances of the bundled dlib net on the project's own faces (CLI.md, "Identity figures").
-DLIB_BASELINE = {"same_person_median": 0.25, "strangers_p5": 0.68}
+# What figures of the bundled dlib net mean. Distances: on the project's own faces (CLI.md,
+# "Identity figures"). Cosines after subtracting the default pack's mean embedding: measured as
+# docs/REPORT.md, "What the baselines are of", says.
+DLIB_BASELINE = {
+    "same_person_median": 0.25,
+    "strangers_p5": 0.68,
+    "same_person_cosine": 0.87,
+    "strangers_p95_cosine": 0.35,
+    "same_person_ic": 0.92,
+}
+_OF_CENTRED_COSINES = ("same_person_cosine", "strangers_p95_cosine", "same_person_ic")
 
 ATTRIBUTES = {
     "smile": "smile",
@@ -30,6 +39,9 @@ ATTRIBUTES = {
 }
 # What 0 and 1 mean; the others are in eye distances, head tilt in eyes' heights over the mouth.
 SMILE_UNIT = "0: average of the training faces, a slight smile; 1: a standard deviation more"
+
+# Neighbouring frames of a face that TL-ID is over where not every frame is looked at.
+MAX_PAIRS = 8
 
 
 def baseline_of(network: str) -> Mapping[str, float] | None:
@@ -62,6 +74,8 @@ class FrameRow:
         flicker_source, flicker_output: flow-warped difference to the frame before, inside the face.
         border_source, border_output: the same where the mask fades out.
         pop_face, pop_border: how far output - source departs from its running median, levels.
+        additional: looked at beside the even raster, being next to a suspicious frame or to one of
+            the raster; figures over frames leave its identity out.
         source_attributes, output_attributes: keys of ``ATTRIBUTES``; no smile where the pack
             cannot measure it.
         badness: the largest of the robust z-scores; 0 and below is ordinary.
@@ -93,6 +107,7 @@ class FrameRow:
     border_output: float | None = None
     pop_face: float | None = None
     pop_border: float | None = None
+    additional: bool = False
     source_attributes: dict[str, float] = field(default_factory=dict)
     output_attributes: dict[str, float] = field(default_factory=dict)
     badness: float = 0.0
@@ -129,9 +144,13 @@ class Recognition:
         network: the embedder's name.
         mean_centred: cosines are taken after subtracting the pack's mean embedding.
         every: every n-th frame of a track was looked at.
-        looked_at: rows with an embedding, of which ``refined`` lie next to a suspicious one.
-        baseline: distances of the same person (neutral against smiling) and of strangers, or None
-            for a network that was not calibrated.
+        looked_at: rows with an embedding.
+        refined: of them, looked at for being next to a suspicious one.
+        baseline: ``DLIB_BASELINE``: distances and centred cosines of the same person (neutral
+            against smiling) and of strangers, and the IC of unedited clips; None for a network that
+            was not calibrated.
+        neighbours: of those looked at, the ones that are there as a neighbour for TL-ID.
+        pairs: neighbouring frames that TL-ID is over.
     """
 
     network: str
@@ -140,15 +159,31 @@ class Recognition:
     looked_at: int
     refined: int
     baseline: Mapping[str, float] | None
+    neighbours: int = 0
+    pairs: int = 0
+
+    @property
+    def evenly(self) -> int:
+        """Rows of the even raster, which figures over frames are of."""
+        return self.looked_at - self.refined - self.neighbours
+
+    def level(self, name: str) -> float | None:
+        """A figure of the baseline; None where it says nothing, as of cosines without a mean."""
+        if self.baseline is None or (name in _OF_CENTRED_COSINES and not self.mean_centred):
+            return None
+        return self.baseline.get(name)
 
 
 @dataclass(frozen=True)
 class Summary:
     """Figures over the changed tracks; means are over tracks, medians over frames.
 
+    Identity is that of the even raster: frames looked at beside it are there for being suspicious.
+
     Attributes:
         ic_source, ic_output, ic_inversion: identity consistency (Feature-Style, eq. 9).
-        tl_id, tg_id: steadiness of identity relative to the source (STIT), 1 is as steady.
+        tl_id, tg_id: steadiness of identity relative to the source (STIT), 1 is as steady;
+            ``tl_id`` is over neighbouring frames.
         distance_median, distance_p95, similarity_median, similarity_min: output against source.
         like_strangers: looked-at frames at the strangers' 5th percentile of distance or beyond.
         flicker_source, flicker_output, border_source, border_output: means over frames, levels.
@@ -275,7 +310,7 @@ class Report:
 
     def _like_strangers(self) -> str:
         count = self.summary.like_strangers
-        looked = f"{count} of {self.recognition.looked_at} faces looked at"
+        looked = f"{count} of {self.recognition.evenly} faces looked at"
         return f"{looked} {'is' if count == 1 else 'are'} as far from the source as strangers"
 
     def as_dict(self) -> dict[str, Any]:

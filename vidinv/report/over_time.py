@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from vidinv.report.charts import Level, Line, TimeAxis, box_plot, line_chart
+from dataclasses import replace
+from typing import Any
+
+from vidinv.report.charts import Level, Line, Series, TimeAxis, box_plot, line_chart
 from vidinv.report.markup import section
-from vidinv.report.model import ATTRIBUTES, SMILE_UNIT, Report
+from vidinv.report.model import ATTRIBUTES, SMILE_UNIT, FrameRow, Report
 
 # Columns that the panel beside the charts shows for the frame under the cursor.
 _PANEL = {
@@ -50,43 +53,63 @@ def over_time(report: Report) -> str:
     charts += _attribute_charts(report, axis)
     panel = (
         '<aside class="panel" id="panel" hidden><div class="images"></div><p class="where"></p>'
-        "<dl></dl></aside>"
+        '<p class="tracks"></p><dl></dl></aside>'
     )
     note = (
         "Move over a chart to read a frame, click to hold it, ← and → step. "
         "Tinted columns are frames that stand out; dashed lines are cuts."
     )
+    if len(report.tracks) > 1:
+        note += " Where a frame has several faces, the nearest curve is read; the others pale."
     content = f'<div class="time"><div class="charts">{"".join(charts)}</div>{panel}</div>'
     return section("Over time", content, note=note)
 
 
 def _identity_charts(report: Report, axis: TimeAxis) -> list[str]:
-    baseline = report.recognition.baseline or {}
-    words = {"same_person_median": "same person, smiling", "strangers_p5": "likest strangers"}
-    levels = [Level(at, f"{words[name]} {at:g}") for name, at in baseline.items()]
+    smiling, likest = "same person, smiling {:g}", "likest strangers {:g}"
     inverted = ["inversion"] if report.has_inversion else []
     against = {"output": "", **{name: f"_{name}" for name in inverted}}
     distance = _lines(report, {name: f"distance{end}" for name, end in against.items()})
     cosine = _lines(report, {name: f"similarity{end}" for name, end in against.items()})
-    first = _lines(report, {name: f"first_{name}" for name in ("source", *inverted, "output")})
+    columns = {name: f"first_{name}" for name in ("source", *inverted, "output")}
+    first = [replace(line, points=_later(line.points)) for line in _lines(report, columns)]
     return [
         line_chart(
             "Distance to the source",
             distance,
             axis,
             unit="Euclidean",
-            levels=levels,
+            levels=_levels(report, same_person_median=smiling, strangers_p5=likest),
             at_least=(0.0, 0.3),
         ),
-        line_chart("Similarity to the source", cosine, axis, unit="cosine", at_least=(0.8, 1.0)),
+        line_chart(
+            "Similarity to the source",
+            cosine,
+            axis,
+            unit="cosine",
+            levels=_levels(report, same_person_cosine=smiling, strangers_p95_cosine=likest),
+            at_least=(0.8, 1.0),
+        ),
         line_chart(
             "Similarity to the first frame",
             first,
             axis,
             unit="cosine; its mean is IC",
+            levels=_levels(report, same_person_ic="one person {:g}", strangers_p95_cosine=likest),
             at_least=(0.8, 1.0),
         ),
     ]
+
+
+def _levels(report: Report, **words: str) -> list[Level]:
+    """Lines to compare with: names of the baseline, as far as it has them, to their labels."""
+    known = {name: report.recognition.level(name) for name in words}
+    return [Level(at, words[name].format(at)) for name, at in known.items() if at is not None]
+
+
+def _later(points: Series) -> Series:
+    """Without the first one measured: the first frame is like itself."""
+    return [point for point in points if point[1] is not None][1:]
 
 
 def _flicker_charts(report: Report, axis: TimeAxis) -> list[str]:
@@ -129,11 +152,14 @@ def measured_attributes(report: Report) -> dict[str, str]:
 
 
 def _lines(report: Report, columns: dict[str, str]) -> list[Line]:
-    """Curves of columns: caption (and colour) -> column; a track after the other."""
-    rows = sorted((row.flat() for row in report.rows), key=lambda r: (r["track"], r["frame"]))
+    """Curves of columns, one a track: caption (and colour) -> column."""
+    tracks: dict[int, list[dict[str, Any]]] = {}
+    for row in sorted(report.rows, key=lambda row: row.frame):
+        tracks.setdefault(row.track, []).append(row.flat())
     return [
-        Line(name, name, [(row["frame"], row[column]) for row in rows])
+        Line(name, name, [(row["frame"], row[column]) for row in rows], track)
         for name, column in columns.items()
+        for track, rows in sorted(tracks.items())
     ]
 
 
@@ -148,12 +174,11 @@ def spread(report: Report) -> str:
     distances = {name: (name, _values(report, column)) for name, column in against.items()}
     if not distances["output"][1]:
         return ""
-    levels = [
-        Level(at, f"{at:g} {'same person' if name == 'same_person_median' else 'strangers'}")
-        for name, at in (report.recognition.baseline or {}).items()
-    ]
+    same, others = "{:g} same person", "{:g} strangers"
+    steady = _levels(report, same_person_ic=same, strangers_p95_cosine=others)
+    levels = _levels(report, same_person_median=same, strangers_p5=others)
     plots = [
-        box_plot("Similarity to the first frame", first, unit="cosine"),
+        box_plot("Similarity to the first frame", first, unit="cosine", levels=steady),
         box_plot("Distance to the source", distances, unit="Euclidean", levels=levels),
     ]
     note = "Boxes: quartiles and median; whiskers: 1.5 boxes; diamond: mean."
@@ -164,15 +189,20 @@ def _to_the_first(report: Report, column: str) -> list[float]:
     """Values of a column without each track's first, which is the similarity to itself."""
     values = []
     for track in report.tracks:
-        rows = [row for row in report.rows if row.track == track.id]
+        rows = [row for row in _evenly(report) if row.track == track.id]
         known = [value for row in rows if (value := getattr(row, column)) is not None]
         values += known[1:]
     return values
 
 
 def _values(report: Report, column: str) -> list[float]:
-    values = [getattr(row, column) for row in report.rows]
+    values = [getattr(row, column) for row in _evenly(report)]
     return [value for value in values if value is not None]
+
+
+def _evenly(report: Report) -> list[FrameRow]:
+    """Without the rows whose identity was looked at for being suspicious."""
+    return [row for row in report.rows if not row.additional]
 
 
 def panel_data(report: Report) -> dict[str, object]:
@@ -191,4 +221,5 @@ def panel_data(report: Report) -> dict[str, object]:
         "labels": labels,
         "rows": rows,
         "many": many,
+        "every": report.recognition.every,
     }

@@ -3,7 +3,8 @@
 A frame's badness is its largest robust z-score, (value - median) / (1.4826 MAD), over its own
 track: median and MAD do not move when some frames are bad, so a fault cannot hide itself. Identity
 drifts with pose and expression, so it is also compared with its running median: another face for
-ten frames stands out although the clip's spread is wide.
+ten frames stands out although the clip's spread is wide. A face at a stranger's distance stands out
+whatever its score, unless the whole track is there.
 """
 
 from __future__ import annotations
@@ -36,16 +37,38 @@ MEASURES = {
 REACH = 12
 
 
-def rank(rows: Sequence[FrameRow]) -> tuple[Finding, ...]:
-    """Fill in ``badness`` and ``reasons`` of every row; those that stand out, worst first."""
+def rank(rows: Sequence[FrameRow], *, strangers: float | None = None) -> tuple[Finding, ...]:
+    """Fill in ``badness`` and ``reasons`` of every row; those that stand out, worst first.
+
+    Args:
+        strangers: distance from which a face stands out by itself, and comes before the others, in
+            a track whose median lies below it; None for a network without a baseline.
+    """
+    beyond = set()
     for track in {row.track for row in rows}:
-        _score([row for row in rows if row.track == track])
-    worst = sorted((row for row in rows if row.reasons), key=lambda row: (-row.badness, row.frame))
+        own = [row for row in rows if row.track == track]
+        alike = like_strangers(own, strangers)
+        _score(own, alike)
+        beyond |= {(row.track, row.frame) for row, far in zip(own, alike, strict=True) if far}
+    worst = sorted(
+        (row for row in rows if row.reasons),
+        key=lambda row: ((row.track, row.frame) not in beyond, -row.badness, row.frame),
+    )
     return tuple(Finding(r.frame, r.seconds, r.track, r.badness, r.reasons) for r in worst)
 
 
-def _score(rows: Sequence[FrameRow]) -> None:
+def like_strangers(rows: Sequence[FrameRow], strangers: float | None) -> npt.NDArray[np.bool_]:
+    """``[N]``; where the whole track is at that distance, none stands out for it."""
+    distances = _as_array([row.distance for row in rows])
+    usual = distances[_evenly(rows) & ~np.isnan(distances)]
+    if strangers is None or not len(usual) or np.median(usual) >= strangers:
+        return np.zeros(len(rows), bool)
+    return np.asarray(distances >= strangers)
+
+
+def _score(rows: Sequence[FrameRow], alike: npt.NDArray[np.bool_]) -> None:
     scores = [(reason, outliers(rows, column)) for column, (reason, _) in MEASURES.items()]
+    scores.append(("identity", np.where(alike, STANDS_OUT["identity"], -np.inf)))
     for number, row in enumerate(rows):
         own: dict[str, float] = {}
         for reason, z in scores:
@@ -58,21 +81,33 @@ def outliers(rows: Sequence[FrameRow], column: str) -> npt.NDArray[np.float64]:
     """``[N]`` robust z-scores of one of ``MEASURES`` over the rows of a track, in frame order."""
     reason, spread = MEASURES[column]
     values = [getattr(row, column) for row in rows]
-    scores = robust_z(values, least_spread=spread)
-    if reason != "identity":  # the others are differences from a running median already
-        return scores
+    if reason != "identity":  # differences from a running median already, and of every frame
+        return robust_z(values, least_spread=spread)
+    usual = _evenly(rows)
     departures = from_running_median([row.frame for row in rows], values)
-    return np.maximum(scores, robust_z(departures, least_spread=spread))
+    return np.maximum(
+        *(robust_z(one, least_spread=spread, usual=usual) for one in (values, departures))
+    )
+
+
+def _evenly(rows: Sequence[FrameRow]) -> npt.NDArray[np.bool_]:
+    """What is usual is told by the even raster: rows beside suspicious ones are the worst."""
+    return np.array([not row.additional for row in rows], bool)
 
 
 def from_running_median(frames: Sequence[int], values: Sequence[float | None]) -> list[float]:
-    """``[N]`` values less the median of those within ``REACH`` frames; NaN where not measured."""
+    """``[N]`` values less the median of the frames within ``REACH``; NaN where not measured.
+
+    Frames between measured ones count by interpolation: where suspicious ones were looked at more
+    densely than others, they would outvote them.
+    """
     at, known = np.array(frames), _as_array(values)
     measured = ~np.isnan(known)
+    if not measured.any():
+        return [float("nan")] * len(known)
+    filled = np.interp(at, at[measured], known[measured])
     return [
-        value - float(np.median(known[measured & (np.abs(at - frame) <= REACH)]))
-        if ok
-        else float("nan")
+        value - float(np.median(filled[np.abs(at - frame) <= REACH])) if ok else float("nan")
         for frame, value, ok in zip(frames, known, measured, strict=True)
     ]
 
@@ -83,13 +118,23 @@ def _reasons(scores: dict[str, float]) -> tuple[str, ...]:
     return tuple(sorted(over, key=lambda reason: (reason != "identity", -scores[reason])))
 
 
-def robust_z(values: Sequence[float | None], *, least_spread: float) -> npt.NDArray[np.float64]:
-    """``[N]`` deviations above the median in robust standard deviations; 0 where not measured."""
+def robust_z(
+    values: Sequence[float | None],
+    *,
+    least_spread: float,
+    usual: npt.NDArray[np.bool_] | None = None,
+) -> npt.NDArray[np.float64]:
+    """``[N]`` deviations above the median in robust standard deviations; 0 where not measured.
+
+    Args:
+        usual: ``[N]`` the values that median and spread are taken over; None: all.
+    """
     known = _as_array(values)
-    if np.isnan(known).all():
+    over = known if usual is None else known[usual]
+    if np.isnan(over).all():
         return np.zeros(len(known))
-    median = np.nanmedian(known)
-    spread = max(_MAD_TO_SIGMA * float(np.nanmedian(np.abs(known - median))), least_spread)
+    median = np.nanmedian(over)
+    spread = max(_MAD_TO_SIGMA * float(np.nanmedian(np.abs(over - median))), least_spread)
     return np.asarray(np.nan_to_num((known - median) / spread, nan=0.0))
 
 

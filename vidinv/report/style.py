@@ -3,10 +3,10 @@
 STYLE = """
 :root{--ink:#1b2330;--soft:#5d6878;--line:#e3e6ea;--paper:#fff;--ground:#f6f7f8;
 --source:#8a94a3;--output:#1f5fbf;--inversion:#a9741b;--identity:#c4314b;--flicker:#b8600b;
---border:#7a4fb5;--good:#1f7a4d;--veil:#ffffffd9;color-scheme:light dark}
+--border:#7a4fb5;--good:#1f7a4d;color-scheme:light dark}
 @media(prefers-color-scheme:dark){:root{--ink:#e6e9ee;--soft:#9aa5b4;--line:#2f3641;--paper:#1c2128;
 --ground:#14181d;--source:#8f9aa9;--output:#6ea8ff;--inversion:#d9a54a;--identity:#ff6b81;
---flicker:#f0a04b;--border:#b794f0;--good:#4cc38a;--veil:#1c2128d9}}
+--flicker:#f0a04b;--border:#b794f0;--good:#4cc38a}}
 *{box-sizing:border-box}
 html{scroll-behavior:smooth}
 body{margin:0;background:var(--ground);color:var(--ink);font:15px/1.5 system-ui,-apple-system,
@@ -80,12 +80,14 @@ touch-action:pan-y}
 .level{stroke:var(--soft);stroke-width:1;stroke-dasharray:2 4}
 .cut{stroke:var(--ink);stroke-width:1;stroke-dasharray:5 4;opacity:.55}
 .curve{stroke:var(--colour);stroke-width:1.7;stroke-linejoin:round}
+.curve.behind{opacity:.28}
 .mark{fill:var(--mark);opacity:.2}
 .tick,.level-label{position:absolute;transform:translateY(-50%);font-size:12px;color:var(--soft);
 pointer-events:none;white-space:nowrap}
 .tick{right:100%;margin-right:8px}
-.level-label{right:4px;transform:translateY(-100%);background:var(--veil);padding:0 3px;
-line-height:1.35}
+.level-label{right:4px;transform:translateY(-100%);padding:0 3px;line-height:1.35;
+background:color-mix(in srgb,var(--paper) 60%,transparent)}
+.level-label.under{transform:none}
 .cursor{position:absolute;top:0;bottom:0;width:1px;background:var(--ink);opacity:.75;display:none;
 pointer-events:none}
 .panel{position:sticky;top:16px;background:var(--paper);border:1px solid var(--line);
@@ -95,6 +97,11 @@ overflow:hidden;font-size:14px}
 .panel .images{min-height:20px}
 .panel .where{padding:10px 14px 2px;font-weight:600}
 .panel .where small{display:block;font-weight:400;color:var(--soft)}
+.tracks{display:flex;flex-wrap:wrap;gap:5px;padding:5px 14px 2px}.tracks:empty{display:none}
+.tracks button{background:none;border:1px solid var(--line);border-radius:999px;padding:0 9px;
+font-size:13px}
+.tracks button[hidden]{display:none}
+.tracks button[aria-pressed=true]{border-color:var(--output);color:var(--output);font-weight:600}
 .panel dl{display:grid;grid-template-columns:1fr auto;gap:1px 12px;margin:4px 14px 12px}
 .panel dt{color:var(--soft)}.panel dd{margin:0;text-align:right}
 .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,420px),1fr));gap:28px 40px}
@@ -145,7 +152,8 @@ main{padding:20px 14px 40px}h1{font-size:24px}section{margin-top:32px}.verdict{p
 .panel{position:sticky;top:auto;bottom:8px;display:grid;grid-template-columns:124px 1fr;
 box-shadow:0 6px 24px #1b233026;z-index:2}
 .panel[hidden]{display:none}
-.panel .images{grid-row:1/3;align-self:stretch;align-items:center}.panel .where{padding:8px 12px 0}
+.panel .images{grid-row:1/4;align-self:stretch;align-items:center}.panel .where{padding:8px 12px 0}
+.panel .tracks{padding:3px 12px 0}
 .panel dl{margin:2px 12px 8px;font-size:12.5px;gap:0 10px;grid-template-columns:1fr auto}
 .panel dl .less{display:none}
 th,td{padding:7px 11px}}
