@@ -8,6 +8,7 @@ again, and replaced.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Any
 
 import torch
 
-from pipelines.segments import ClipPlan, Segment, load_plan, save_plan
+from pipelines.segments import ClipPlan, Segment, build_plan, save_plan
 from vidinv import __version__
+from vidinv.arrays import read_arrays
 from vidinv.errors import DecodeError, UsageError
 from vidinv.latents import (
     PLAN_FILE,
@@ -39,6 +41,23 @@ Key = Mapping[str, Any]
 def clip_folder(latents: Path, name: str) -> Path:
     """Folder of a clip; its suffix keeps it apart from the clip itself and from outputs."""
     return latents / f"{name}.latents"
+
+
+def check_folder(latents: Path, *, cleared: Path) -> None:
+    """Whether ``--latents`` may be there; nothing is written.
+
+    Args:
+        cleared: folder in which a run removes what it does not know.
+
+    Raises:
+        UsageError: it may not.
+    """
+    path = latents.absolute()
+    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(cleared)):
+        raise UsageError(f"--latents {latents}: --restart would remove it there; give another")
+    there = next(p for p in (path, *path.parents) if os.path.lexists(p))
+    if not there.is_dir():
+        raise UsageError(f"--latents {latents}: {there} is not a folder")
 
 
 def key_of(clip: Path, *, pack: Pack, spec: EditSpec, segment_frames: int) -> Key:
@@ -90,24 +109,32 @@ class SavedClip:
     def __post_init__(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
             raise UsageError(f"{self.folder} is a file: give another folder for latents")
+        if (self.folder / PLAN_FILE).is_dir():
+            raise UsageError(f"{self.folder / PLAN_FILE} is a folder: move it away")
         self.folder.parent.mkdir(parents=True, exist_ok=True)
 
     def plan(self, clip: Path) -> ClipPlan | None:
         """The plan that was kept, for the clip where it lies now; None where it is of no use."""
+        path = self.folder / PLAN_FILE
         try:
-            plan = load_plan(self.folder / PLAN_FILE)
+            arrays, facts = read_arrays(path)
+            if others := self._others(facts.get("key")):
+                self.notes.append(
+                    f"{self.folder} was made with another {', '.join(others)}: it is not used"
+                )
+                return None
+            plan = build_plan(path, arrays, facts)
         except FileNotFoundError:
             return None
         except DecodeError as error:
-            self.notes.append(f"{error}; the clip is analysed again")
-            return None
-        if plan.key != self.key:
-            others = [name for name, value in self.key.items() if plan.key.get(name) != value]
-            self.notes.append(
-                f"{self.folder} was made with another {', '.join(others)}: it is not used"
-            )
+            self.notes.append(f"{error}; it is not used")
             return None
         return replace(plan, info=replace(plan.info, path=str(clip.absolute())))
+
+    def _others(self, key: Any) -> list[str]:
+        """What another key says otherwise, by name."""
+        theirs = key if isinstance(key, dict) else {}
+        return [n for n in {**self.key, **theirs} if theirs.get(n) != self.key.get(n)]
 
     def keep(self, plan: ClipPlan) -> None:
         """Begin anew with a plan: inversions that do not go with it are removed first."""
@@ -115,6 +142,24 @@ class SavedClip:
         for path in (*self.folder.glob(SEGMENT_FILES), *self.folder.glob(".*.part")):
             path.unlink(missing_ok=True)
         save_plan(self.folder / PLAN_FILE, plan)
+
+    def join(self, plan: ClipPlan) -> None:
+        """Write the plan where it is not, for a run that was begun without this folder.
+
+        Others may be rendering segments of it, so that no file which they may just have written is
+        removed: it is replaced when its segment is rendered, and its key keeps it out until then.
+        """
+        if self.plan(Path(plan.info.path or "")) is not None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        ours = {self.segment_path(segment) for segment in plan.segments}
+        for path in {*self.folder.glob(SEGMENT_FILES)} - ours:
+            path.unlink(missing_ok=True)
+        save_plan(self.folder / PLAN_FILE, plan)
+
+    def segment_path(self, segment: Segment) -> Path:
+        """The file of a segment's inversions."""
+        return self.folder / f"{segment.number:05d}.safetensors"
 
     def inversions(self, plan: ClipPlan) -> SegmentStore:
         """For ``FaceEditor``; serves one thread."""
@@ -156,7 +201,8 @@ class SegmentStore:
         tracks = {number: _joined(wanted[number].start, computed[number]) for number in wanted}
         del self._computed[segment.number]
         self._saved.folder.mkdir(parents=True, exist_ok=True)
-        write_latents(self._path(segment), SegmentLatents(self._saved.key, features, tracks))
+        found = SegmentLatents(self._saved.key, features, tracks)
+        write_latents(self._saved.segment_path(segment), found)
 
     def _segment(self, frames: range) -> Segment:
         """Segments begin with a chunk, so that a chunk lies in one of them."""
@@ -171,21 +217,20 @@ class SegmentStore:
         return {number: span for number, span in spans.items() if span}
 
     def _read(self, segment: Segment) -> SegmentLatents | None:
+        path = self._saved.segment_path(segment)
         try:
-            found = read_latents(self._path(segment))
+            found = read_latents(path, self._saved.key)
         except FileNotFoundError:
             return None
         except DecodeError as error:
             self._saved.notes.append(f"{error}; it is computed again")
             return None
-        spans = {number: track.frames for number, track in found.tracks.items()}
-        if found.key == self._saved.key and spans == self._wanted(segment):
-            return found
-        self._saved.notes.append(f"{self._path(segment)} is of another run: it is computed again")
+        if found is not None:
+            spans = {number: track.frames for number, track in found.tracks.items()}
+            if spans == self._wanted(segment):
+                return found
+        self._saved.notes.append(f"{path} is of another run: it is computed again")
         return None
-
-    def _path(self, segment: Segment) -> Path:
-        return self._saved.folder / f"{segment.number:05d}.safetensors"
 
 
 def _on_cpu(inversion: Inversion) -> Inversion:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.parallel import Prefetch
-from vidinv.arrays import read_arrays, write_arrays
+from vidinv.arrays import Array, as_decode_error, read_arrays, write_arrays
 from vidinv.compose import Composer
 from vidinv.errors import DecodeError
 from vidinv.stages import FaceEditor, FrameComposer, chunked
@@ -30,7 +30,7 @@ from vidinv.video import Part, VideoInfo
 # and at most this much is lost with a worker.
 SEGMENT_FRAMES = 160
 
-_TRACK_ARRAYS = ("landmarks_T682", "crops_T4", "measured_T", "embedding")
+_TRACK_ARRAYS = ("landmarks_T682", "crops_T4", "measured_T")  # and the embedding, where it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ def save_plan(path: Path, plan: ClipPlan) -> None:
     """Write a plan; it appears under its name when it is complete."""
     arrays: dict[str, npt.NDArray[Any]] = {"times_T2": plan.times_T2}
     for track in plan.analysis.tracks:
-        for name in _TRACK_ARRAYS:
+        for name in (*_TRACK_ARRAYS, "embedding"):
             if (value := getattr(track, name)) is not None:
                 arrays[f"{track.id}.{name}"] = value
     facts = {
@@ -185,21 +185,33 @@ def load_plan(path: Path) -> ClipPlan:
         FileNotFoundError: there is none.
         DecodeError: it is not as it was written.
     """
-    arrays, facts = read_arrays(path)
-    tracks = tuple(_track(arrays, *ids) for ids in facts["tracks"])
-    shots = tuple((first, last) for first, last in facts["shots"])
-    times = arrays["times_T2"]
-    return ClipPlan(
-        info=VideoInfo.from_json(facts["info"]),
-        analysis=Analysis(num_frames=len(times), shots=shots, tracks=tracks),
-        times_T2=times,
-        exact_times=facts["exact_times"],
-        num_tracks=facts["num_tracks"],
-        segments=tuple(Segment(**segment) for segment in facts["segments"]),
-        key=facts["key"],
-    )
+    return build_plan(path, *read_arrays(path))
 
 
-def _track(arrays: dict[str, Any], number: int, shot: int, first: int) -> FaceTrack:
-    values: dict[str, Any] = {name: arrays.get(f"{number}.{name}") for name in _TRACK_ARRAYS}
-    return FaceTrack(id=number, shot=shot, first=first, **values)
+def build_plan(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> ClipPlan:
+    """A plan from what ``read_arrays`` gave.
+
+    Raises:
+        DecodeError: another version wrote it, in a layout of its own.
+    """
+    with as_decode_error(path):
+        times = arrays["times_T2"]
+        return ClipPlan(
+            info=VideoInfo.from_json(facts["info"]),
+            analysis=Analysis(
+                num_frames=len(times),
+                shots=tuple((first, last) for first, last in facts["shots"]),
+                tracks=tuple(_track(arrays, *ids) for ids in facts["tracks"]),
+            ),
+            times_T2=times,
+            exact_times=facts["exact_times"],
+            num_tracks=facts["num_tracks"],
+            segments=tuple(Segment(**segment) for segment in facts["segments"]),
+            key=facts["key"],
+        )
+
+
+def _track(arrays: Mapping[str, Array], number: int, shot: int, first: int) -> FaceTrack:
+    values: dict[str, Any] = {name: arrays[f"{number}.{name}"] for name in _TRACK_ARRAYS}
+    embedding = arrays.get(f"{number}.embedding")
+    return FaceTrack(id=number, shot=shot, first=first, embedding=embedding, **values)

@@ -6,10 +6,11 @@ was cut short or damaged is an error, never wrong numbers. Nothing is unpickled.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
 
     Raises:
         FileNotFoundError: there is none.
-        DecodeError: it is not as it was written.
+        DecodeError: it is not as it was written, or cannot be read.
     """
     try:
         with safe_open(path, framework="np") as file:
@@ -51,10 +52,29 @@ def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise DecodeError(f"{path} is damaged: {error}") from error
+    except FileNotFoundError:
+        raise
+    except (OSError, TypeError) as error:  # no file; a kind of number that NumPy has not
+        raise DecodeError(f"{path} cannot be read: {error}") from error
     text = metadata.get("vidinv", "")
     if metadata.get("sha256") != _digest(arrays, text):
         raise DecodeError(f"{path} is damaged: it is not what was written")
-    return arrays, json.loads(text)
+    with as_decode_error(path):
+        return arrays, {**json.loads(text)}
+
+
+@contextlib.contextmanager
+def as_decode_error(path: Path) -> Iterator[None]:
+    """For taking apart what was read: a name or kind that is not there is a DecodeError inside.
+
+    The file is whole, but another version wrote it.
+    """
+    try:
+        yield
+    except DecodeError:
+        raise
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as e:
+        raise DecodeError(f"{path} is of another layout ({type(e).__name__}: {e})") from e
 
 
 def _digest(arrays: Mapping[str, Array], text: str) -> str:

@@ -1,7 +1,7 @@
 """The command line: ``vidinv edit clip.mp4 -o out.mp4 --attr smile`` (contract: design/CLI.md).
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a batch with quarantined clips, 130 interrupted. A
-failure is one line on stderr; ``--debug`` shows the traceback.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a batch with quarantined clips or failed reports, 130
+interrupted. A failure is one line on stderr; ``--debug`` shows the traceback.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from vidinv import __version__
 from vidinv.errors import UsageError, VidinvError
 from vidinv.files import one_line, printable_values
+from vidinv.interrupts import ignore_interrupts, interrupts_later
 
 if TYPE_CHECKING:
     from pipelines.batch.estimate import Plan
@@ -32,6 +33,7 @@ Command = Callable[[argparse.Namespace], int | None]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    _open_missing_streams()
     options = build_parser().parse_args(arguments)
     try:
         code: int | None = options.command(options)
@@ -39,8 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(options, error, EXIT_USAGE)
     except (VidinvError, OSError) as error:
         return _fail(options, error, EXIT_FAILED)
-    except KeyboardInterrupt:
-        print("vidinv: interrupted; nothing was written", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        if arguments is None:  # an impatient second one changes nothing
+            ignore_interrupts()
+        _say(f"interrupted; {str(error) or 'nothing was written'}")
         return EXIT_INTERRUPTED
     return code or 0
 
@@ -48,9 +52,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(options: argparse.Namespace, error: Exception, code: int) -> int:
     if options.debug:
         raise error
-    line = one_line(" ".join(str(error).split()))
-    print(f"vidinv: {line}", file=sys.stderr)
+    _say(one_line(" ".join(str(error).split())))
     return code
+
+
+def _say(line: str) -> None:
+    """On stderr, where it can be written: the exit code says how the command went."""
+    with contextlib.suppress(OSError):
+        print(f"vidinv: {line}", file=sys.stderr)
+
+
+def _open_missing_streams() -> None:
+    """Where the process was started without (``2>&-``), Python has None, and Ray refuses."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for the whole process
 
 
 def _print_json(data: Mapping[str, Any]) -> None:
@@ -315,7 +331,8 @@ def report(options: argparse.Namespace) -> None:
     if not options.quiet:
         print(f"{options.output}: {made.headline()}", file=sys.stderr)
     if options.json:
-        _print_json({key: made.as_dict()[key] for key in ("summary", "standing_out")})
+        said = made.as_dict()
+        _print_json({key: said[key] for key in ("recognition", "summary", "standing_out")})
 
 
 def _check_report(options: argparse.Namespace) -> None:
@@ -352,23 +369,35 @@ def _report_run(options: argparse.Namespace, result: ClipResult, *, inversion: b
 
 def batch(options: argparse.Namespace) -> int:
     """``vidinv batch``: 3 when some clips were quarantined."""
-    from pipelines.batch.run import plan, run
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended in order, as by Ctrl-C
+    with interrupts_later():  # inside the import of torch they would crash the process
+        from pipelines.batch.run import plan, run
 
     request = _batch_request(options)
     if options.dry_run:
         _print_plan(options, plan(request, tell=_line_printer(options)))
         return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended in order, as by Ctrl-C
     try:
         # Ray tells of dead workers on standard output, which belongs to --json; the log has it.
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
             result = run(request)
     except KeyboardInterrupt:
-        print("vidinv: interrupted; --resume does what is missing", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        raise KeyboardInterrupt("--resume does what is missing") from None
     if options.json:
-        _print_json(result.as_dict())
-    return EXIT_QUARANTINED if result.quarantined else 0
+        _print_json_of_done(result.as_dict())
+    return EXIT_QUARANTINED if result.quarantined or result.without_report else 0
+
+
+def _print_json_of_done(data: Mapping[str, Any]) -> None:
+    """A reader that is gone, or a full disk, makes nothing of the run undone."""
+    try:
+        _print_json(data)
+        sys.stdout.flush()
+    except OSError as error:
+        _say(f"the JSON could not be printed: {error}")
+        # What is left in its buffer would fail once more at the end of the process.
+        with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _line_printer(options: argparse.Namespace) -> Callable[[str], None]:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidinv.arrays import read_arrays, write_arrays
+from vidinv.arrays import as_decode_error, read_arrays, write_arrays
 from vidinv.errors import DecodeError
 from vidinv.types import Inversion
 
@@ -86,24 +86,27 @@ def write_latents(path: Path, segment: SegmentLatents) -> None:
     write_arrays(path, arrays, {**facts, "key": segment.key})
 
 
-def read_latents(path: Path) -> SegmentLatents:
-    """The inverse of ``write_latents``.
+def read_latents(path: Path, key: Mapping[str, Any]) -> SegmentLatents | None:
+    """The inverse of ``write_latents``; None where another key decided what is in the file.
 
     Raises:
         FileNotFoundError: there is none.
         DecodeError: it is not as it was written.
     """
     arrays, facts = read_arrays(path)
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    tracks = {
-        int(number): TrackLatents(
-            first,
-            tensors[f"{number}.latents_TLD"].expand(-1, facts["num_ws"], -1),
-            tensors.get(f"{number}.features_TCHW"),
-        )
-        for number, first in facts["first_frames"].items()
-    }
-    return SegmentLatents(facts["key"], facts["with_features"], tracks)
+    if facts.get("key") != key:  # before anything is built: its layout may be another, too
+        return None
+    with as_decode_error(path):
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        tracks = {
+            int(number): TrackLatents(
+                first,
+                tensors[f"{number}.latents_TLD"].expand(-1, facts["num_ws"], -1),
+                tensors.get(f"{number}.features_TCHW"),
+            )
+            for number, first in facts["first_frames"].items()
+        }
+        return SegmentLatents(facts["key"], facts["with_features"], tracks)
 
 
 def load_latents(folder: str | os.PathLike[str]) -> dict[int, TrackLatents]:
@@ -113,18 +116,25 @@ def load_latents(folder: str | os.PathLike[str]) -> dict[int, TrackLatents]:
         folder: the clip's own, for instance ``latents/clip.mp4.latents``.
 
     Raises:
-        FileNotFoundError: no clip was analysed there.
-        DecodeError: a file is damaged, or the run did not come to its end.
+        DecodeError: no clip was analysed there, a file is damaged or of a version with another
+            layout, or the run did not come to its end.
     """
     folder = Path(folder)
-    plan, facts = read_arrays(folder / PLAN_FILE)
-    segments = [read_latents(path) for path in sorted(folder.glob(SEGMENT_FILES))]
-    segments = [segment for segment in segments if segment.key == facts["key"]]
+    try:
+        plan, facts = read_arrays(folder / PLAN_FILE)
+    except FileNotFoundError:
+        raise DecodeError(f"{folder}: no clip was analysed there") from None
+    with as_decode_error(folder / PLAN_FILE):
+        spans = {
+            number: range(first, first + len(plan[f"{number}.crops_T4"]))
+            for number, _, first in facts["tracks"]
+        }
+        read = [read_latents(path, facts["key"]) for path in sorted(folder.glob(SEGMENT_FILES))]
+    segments = [segment for segment in read if segment is not None]
     whole = {}
-    for number, _, first in facts["tracks"]:
+    for number, span in spans.items():
         parts = [segment.tracks[number] for segment in segments if number in segment.tracks]
-        frames = [frame for part in parts for frame in part.frames]
-        if frames != list(range(first, first + len(plan[f"{number}.crops_T4"]))):
+        if [frame for part in parts for frame in part.frames] != list(span):
             raise DecodeError(f"{folder}: latents of face {number} are not complete; edit it again")
         whole[number] = _joined(parts)
     return whole

@@ -6,17 +6,16 @@ import contextlib
 import importlib
 import logging
 import os
-import signal
 import socket
-import threading
 from collections.abc import Iterator
-from types import FrameType
 from typing import Any
 
 import torch
 
 from pipelines.batch.pools import Node
 from vidinv.errors import MissingDependencyError, UsageError, VidinvError
+from vidinv.files import printable
+from vidinv.interrupts import interrupts_later
 
 _OBJECT_STORE_BYTES = 100 * 2**20  # rows only
 _CONNECT_SECONDS = 10.0
@@ -43,7 +42,9 @@ def connect(address: str | None, *, dashboard: bool) -> str:
     else:
         local = {"object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": dashboard}
     try:
-        with _interrupts_later():
+        # Ctrl-C inside of it would crash the process (Ray 2.60), and leave what it has started. A
+        # cluster may be slow to answer, and nothing is left behind there.
+        with interrupts_later(all_of_them=address is None), _ray_as_we_need_it():
             context = ray.init(
                 address=address or "local",
                 log_to_driver=False,
@@ -52,6 +53,8 @@ def connect(address: str | None, *, dashboard: bool) -> str:
             )
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
+        if address is None:
+            raise VidinvError(f"cannot start Ray on this machine: {reason}") from None
         raise VidinvError(f"cannot reach Ray at {address}: {reason}; {_HINT}") from None
     return context.dashboard_url or ""
 
@@ -86,34 +89,29 @@ def _check_address(address: str) -> None:
 
 
 @contextlib.contextmanager
-def _interrupts_later() -> Iterator[None]:
-    """Ctrl-C inside ``ray.init`` crashes the process (Ray 2.60): the first one waits for its end.
+def _ray_as_we_need_it() -> Iterator[None]:
+    """Two habits of ``ray.init`` that no option changes, as of Ray 2.60.
 
-    Ray also puts a handler of its own in the place of the one for SIGTERM, which leaves by
-    ``sys.exit``: both signals interrupt a run in the same way.
+    It takes the handler of SIGTERM away, for one that leaves by ``sys.exit`` in its midst; and it
+    cannot encode a command line that is not UTF-8, which it keeps as the name of the job.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handlers = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
-    came: list[int] = []
-
-    def wait(number: int, frame: FrameType | None) -> None:
-        if came:
-            raise KeyboardInterrupt
-        came.append(number)
-
-    if callable(handlers[signal.SIGINT]):  # not where it is ignored, as in the background
-        signal.signal(signal.SIGINT, wait)
+    try:  # not public: without it, it is as Ray has it
+        ray_utils: Any = importlib.import_module("ray._private.utils")
+    except ImportError:
+        ray_utils = None
+    name_of_job = getattr(ray_utils, "get_entrypoint_name", lambda: "vidinv")
+    ours = {
+        "set_sigterm_handler": lambda handler: None,
+        "get_entrypoint_name": lambda: printable(name_of_job()),
+    }
+    theirs = {name: getattr(ray_utils, name) for name in ours if hasattr(ray_utils, name)}
     try:
+        for name in theirs:
+            setattr(ray_utils, name, ours[name])
         yield
-    except SystemExit:
-        raise KeyboardInterrupt from None
     finally:
-        for kind, handler in handlers.items():
-            signal.signal(kind, handler)
-    if came:
-        raise KeyboardInterrupt
+        for name, function in theirs.items():
+            setattr(ray_utils, name, function)
 
 
 def import_ray() -> Any:

@@ -40,18 +40,15 @@ class Watcher:
 
     def close(self) -> None:
         """End the line on the terminal, and the log."""
-        if self._stream.isatty() and not self._quiet:
-            self._stream.write(_CLEAR)
+        self._show(_CLEAR, to_file="")
         with contextlib.suppress(OSError):  # as in ``log``
             self._log.close()
 
     def note(self, text: str, details: str = "") -> None:
         """Something that a person should know; the details go to the log only."""
         self.log(text, details)
-        if not self._quiet:
-            clear = _CLEAR if self._stream.isatty() else ""
-            self._stream.write(f"{clear}vidinv: {one_line(text)}\n")
-            self._stream.flush()
+        line = f"vidinv: {one_line(text)}\n"
+        self._show(f"{_CLEAR}{line}", to_file=line)
 
     def start_clock(self) -> None:
         """What follows is the run; what was before is its start-up."""
@@ -71,20 +68,19 @@ class Watcher:
         """Show the state of the run if it is time to."""
         now = time.monotonic()
         self.pace.running = running
-        terminal = self._stream.isatty()
-        show = now - self._shown >= (_TERMINAL_SECONDS if terminal else _FILE_SECONDS)
+        every = _TERMINAL_SECONDS if self._is_terminal() else _FILE_SECONDS
+        show = not self._quiet and now - self._shown >= every
         log = now - self._logged >= _FILE_SECONDS
-        if not (show and not self._quiet) and not log:
+        if not show and not log:
             return
         parts = self.describe(clips, running)
         if log:
             self._logged = now
             self.log("  ".join(parts))
-        if show and not self._quiet:
+        if show:
             self._shown = now
             line = fitting(parts, columns=self._columns())
-            self._stream.write(f"{_CLEAR}{line}" if terminal else "  ".join(parts) + "\n")
-            self._stream.flush()
+            self._show(f"{_CLEAR}{line}", to_file="  ".join(parts) + "\n")
 
     def describe(self, clips: Sequence[Clip], running: Sequence[Running]) -> list[str]:
         """Clips and frames done, frames a second, time left, failures, what the workers do.
@@ -106,6 +102,22 @@ class Watcher:
         parts.append(f"{sum(row['status'] != 'done' for row in rows)} quarantined")
         parts.append(f"{self.pace.num_busy}/{self.pace.num_workers} workers busy")
         return parts + [f"{stage} {self.pace.share(stage):.0%}" for stage in self.pace.busy]
+
+    def _is_terminal(self) -> bool:
+        with contextlib.suppress(ValueError):  # it was closed
+            return not self._quiet and self._stream.isatty()
+        return False
+
+    def _show(self, text: str, *, to_file: str) -> None:
+        """Write unless quiet. A reader that is gone (a pipe to ``head``) ends no run."""
+        if self._quiet:
+            return
+        try:
+            self._stream.write(text if self._is_terminal() else to_file)
+            self._stream.flush()
+        except (OSError, ValueError) as error:  # ValueError: it was closed
+            self._quiet = True
+            self.log(f"nothing more is shown: {error}")
 
     def _columns(self) -> int:
         with contextlib.suppress(OSError, ValueError):

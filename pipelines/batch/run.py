@@ -19,6 +19,7 @@ from pipelines.batch.journal import (
     DISK_FULL,
     INDEX_FILE,
     MANIFEST_FILE,
+    WORK_FOLDER,
     Journal,
     Past,
     check,
@@ -31,6 +32,7 @@ from pipelines.batch.recall import recall
 from pipelines.batch.reports import check_pages, write_data_set_page
 from pipelines.batch.result import BatchResult
 from pipelines.batch.schedule import Schedule
+from pipelines.latents import check_folder
 from pipelines.segments import SEGMENT_FRAMES
 from vidinv.errors import EncodeError, UsageError
 from vidinv.files import printable_values
@@ -228,6 +230,8 @@ def _checked(request: BatchRequest) -> tuple[tuple[Job, ...], Settings]:
         raise UsageError("--dashboard starts one with a Ray on this machine; a cluster has its own")
     if request.output.exists() and not request.output.is_dir():
         raise UsageError(f"{request.output}: not a folder")
+    if request.latents is not None:
+        check_folder(request.latents, cleared=request.output / WORK_FOLDER)
     request.wish  # noqa: B018 - values that go with no cluster
     manifest = request.output / MANIFEST_FILE
     if any(Path(text).absolute() == manifest.absolute() for text in request.inputs):

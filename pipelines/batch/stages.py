@@ -6,7 +6,9 @@ with stage, cause and file. Nothing here knows Ray: the same object runs in this
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
@@ -105,6 +107,7 @@ class Stages:
         check_file(job.input)
         output = Path(task["output"])
         output.parent.mkdir(parents=True, exist_ok=True)
+        _remove_parts(output)
         request = EditRequest(
             Path(job.input),
             output,
@@ -153,6 +156,8 @@ class Stages:
         sampler = IdentitySampler(self.backend, None)
         sampler.plan(plan.analysis.tracks)
         saved = self._saved(job, plan.key)
+        if saved:
+            saved.join(plan)
         with (
             open_writer(path, source=plan.info, options=options, segment=True) as writer,
             self.open(job, part=plan.part(segment)) as reader,
@@ -176,6 +181,7 @@ class Stages:
         folder, output = Path(task["folder"]), Path(task["output"])
         plan = load_plan(folder / PLAN_FILE)
         output.parent.mkdir(parents=True, exist_ok=True)
+        _remove_parts(output)
         warnings = [*self.directions.warnings(job.attributes), *task.get("warnings", ())]
         if plan.segments:
             files = [folder / name for name in task["files"]]
@@ -334,6 +340,15 @@ class Stages:
 def _segment_stem(folder: Path, segment: Segment) -> Path:
     """Where the files of a segment lie, without their suffixes."""
     return folder / f"{segment.number:05d}"
+
+
+def _remove_parts(output: Path) -> None:
+    """What a worker that was killed while it made this output has left beside it."""
+    name = re.compile(re.escape(f".{output.name}.") + r"[0-9a-f]{8}\.part")
+    for found in os.listdir(output.parent):
+        if name.fullmatch(found):
+            with contextlib.suppress(OSError):  # of use to nobody, and in nobody's way
+                (output.parent / found).unlink()
 
 
 def _samples_path(stem: Path) -> Path:

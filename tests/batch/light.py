@@ -16,8 +16,11 @@ class LightStages:
     beats = 0
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        if settings.get("broken"):
-            raise ValueError("weights are missing")
+        match settings.get("broken"):
+            case "raise":
+                raise ValueError("weights are missing")
+            case "die":
+                os.kill(os.getpid(), signal.SIGKILL)
         self.frames_done = 0
 
     def run(self, task: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import socket
@@ -87,6 +88,21 @@ def test_wrong_usage_is_refused_before_any_work(
     assert not output.exists()
 
 
+def test_latents_where_the_run_would_lose_them_are_refused(clips, tiny_pack, tmp_path, capsys):
+    output, link, taken = tmp_path / "out", tmp_path / "link", tmp_path / "taken"
+    link.symlink_to(output / ".vidinv-batch", target_is_directory=True)
+    taken.write_bytes(b"precious")
+    options = ["--attr", "smile", "--pack", tiny_pack, "--restart"]
+    for folder in (output / ".vidinv-batch", output / ".vidinv-batch" / "kept", link / "kept"):
+        assert batch(clips, output, *options, "--latents", folder) == 2
+        assert f"--latents {folder}: --restart would remove it there" in capsys.readouterr().err
+    for folder in (taken, taken / "kept"):
+        assert batch(clips, output, *options, "--latents", folder, "--dry-run") == 2
+        assert f"--latents {folder}: {taken} is not a folder" in capsys.readouterr().err
+    assert taken.read_bytes() == b"precious"
+    assert not output.exists()
+
+
 def test_a_list_in_the_place_of_the_manifest_is_refused_and_kept(clips, tiny_pack, capsys):
     listed = clips / "manifest.jsonl"
     listed.write_text('{"input": "a.mp4", "attributes": "smile"}\n')
@@ -166,6 +182,49 @@ def test_a_report_that_failed_is_no_success(clips, tiny_pack, tmp_path, capsys, 
     options = ["--attr", "smile", "--pack", tiny_pack, "--json", "--quiet", "--report"]
     assert batch(clips, tmp_path / "out", *options) == 3
     assert json.loads(capsys.readouterr().out)["without_report"] == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_run_that_is_done_is_done_whoever_reads_of_it(
+    clips, tiny_pack, tmp_path, monkeypatch, capsys
+):
+    result = BatchResult((), tmp_path / "manifest.jsonl", seconds=1.0, start_seconds=1.0)
+    monkeypatch.setattr(batch_run, "run", lambda request: result)
+    options = ["--attr", "smile", "--pack", tiny_pack, "--json"]
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert batch(clips, tmp_path / "out", *options) == 0
+    assert "vidinv: the JSON could not be printed: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_process_without_a_stream_gets_one(monkeypatch, name):
+    monkeypatch.setattr(sys, name, None)
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    with getattr(sys, name) as stream:
+        assert stream.name == os.devnull
+
+
+class Gone(io.StringIO):
+    """A pipe whose reader is gone."""
+
+    def write(self, text):
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(KeyboardInterrupt(), 130), (UsageError("no"), 2), (VidinvError("no"), 1)]
+)
+def test_how_a_run_ended_is_in_its_code_even_where_nothing_can_be_said(
+    clips, tiny_pack, tmp_path, monkeypatch, error, code
+):
+    def end(request):
+        raise error
+
+    monkeypatch.setattr(batch_run, "run", end)
+    monkeypatch.setattr(sys, "stderr", Gone())
+    assert batch(clips, tmp_path / "out", "--attr", "smile", "--pack", tiny_pack) == code
 
 
 def test_an_address_where_nobody_answers_is_told_at_once():

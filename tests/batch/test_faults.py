@@ -120,11 +120,14 @@ def test_an_ended_driver_leaves_no_process_and_is_resumed_to_the_same_outputs(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_ctrl_c_while_ray_starts_ends_the_driver_in_order(inputs, tiny_pack, tmp_path):
+@pytest.mark.parametrize("send", ["killpg SIGINT", "kill SIGTERM"])
+def test_an_impatient_end_while_ray_starts_is_in_order(inputs, tiny_pack, tmp_path, send):
     driver, count = start_driver(command(inputs, tmp_path / "out", tiny_pack))
     wait_for(lambda: count() > 2, driver)  # Ray's first processes
-    time.sleep(1.0)
-    os.killpg(driver.pid, signal.SIGINT)
+    kill, name = send.split()
+    for _ in range(2):
+        time.sleep(0.5)
+        getattr(os, kill)(driver.pid, getattr(signal, name))
     driver.communicate(timeout=120)
     assert driver.returncode == 130
     wait_for(lambda: count() == 0)

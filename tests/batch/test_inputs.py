@@ -397,6 +397,46 @@ def test_links_that_lead_in_a_circle_end_nothing_and_double_nothing(tree):
     assert outputs_of(tree / "**" / "deep" / "**" / "*.webm") == ["s/deep/d.webm"]
 
 
+def test_folders_that_link_to_each_other_are_searched_once_each(tmp_path):
+    """They would be as many as there are ways through them: 13,699."""
+    root, names = tmp_path / "r", "abcdefg"
+    for name in names:
+        (root / name).mkdir(parents=True)
+        (root / name / f"{name}.mp4").write_bytes(b"clip")
+        for other in names:
+            (root / name / f"0{other}").symlink_to(f"../{other}")
+    real = [f"{name}/{name}.mp4" for name in names]
+    assert outputs_of(root) == real
+    for pattern in ("**", "**/*.mp4", "**/?/**/*.mp4", "*/**"):
+        assert outputs_of(root / pattern) == real
+
+
+def test_a_folder_has_its_own_name_and_not_that_of_a_link_to_it(tree, tmp_path):
+    before, elsewhere = outputs_of(tree), tmp_path / "elsewhere"
+    (elsewhere / "in").mkdir(parents=True)
+    (elsewhere / "in" / "e.mp4").write_bytes(b"clip")
+    for path in (tree / "0", tree / "z"):
+        path.symlink_to(tree / "s")
+    (tree / "out2").symlink_to(elsewhere)
+    (tree / "out1").symlink_to(elsewhere)
+    expected = sorted([*before, "out1/in/e.mp4"])
+    assert outputs_of(tree) == outputs_of(tree / "**") == expected
+    assert outputs_of(tree / "*" / "**") == [name for name in expected if "/" in name]
+
+
+def test_of_several_links_to_a_folder_the_first_by_depth_and_name_counts(tmp_path):
+    root, elsewhere = tmp_path / "r", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "e.mp4").write_bytes(b"clip")
+    links = ["x", "y", "b/a", "c/a", "c/d/a"]
+    for name in links:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).symlink_to(elsewhere)
+    for name in links:
+        assert outputs_of(root) == outputs_of(root / "**") == [f"{name}/e.mp4"]
+        (root / name).unlink()
+
+
 def test_a_glob_takes_what_it_names_and_no_hidden_folder(tree, monkeypatch):
     monkeypatch.chdir(tree)
     assert outputs_of("**/*.mp4") == ["a.mp4", "s/a.mp4"]

@@ -15,6 +15,7 @@ from pipelines.batch.inputs import find_jobs
 from pipelines.batch.jobs import Settings, pack_digest
 from pipelines.batch.stages import Stages
 from tests.batch.in_process import InProcessWorkers, run_jobs
+from tests.batch.test_segments import check_leftovers
 from tests.video.clips import images_of
 from vidinv.cli import main
 from vidinv.packs import load_pack
@@ -65,6 +66,13 @@ def test_pictures_are_those_of_edit_with_rows_like_those_of_clips(
         assert set(row["seconds"]) == {"picture"}
     changed = read_image(tmp_path / "out" / "face.png") != read_image(folder / "face.png")
     assert changed.any()
+
+
+def test_what_a_killed_worker_left_beside_a_picture_is_removed(folder, stages, tmp_path):
+    (job,) = find_jobs([str(folder / "face.png")], output=tmp_path / "out", attributes=AGE)
+    output = tmp_path / "out" / "face.png"
+    task = {"stage": "picture", "job": job.to_json(), "folder": str(tmp_path / "w")}
+    check_leftovers(output, lambda: stages.run({**task, "output": str(output)}))
 
 
 def test_a_faceless_picture_is_copied_and_a_broken_one_is_quarantined(folder, stages, tmp_path):

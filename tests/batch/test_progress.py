@@ -135,6 +135,35 @@ def test_quiet_is_silent_but_for_the_log(clips, tmp_path, monkeypatch):
     assert "clips 1/4" in log
 
 
+class Pipe(Terminal):
+    """To a reader that is gone."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def write(self, text):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "stream", [Pipe(BrokenPipeError()), Pipe(OSError(28, "No space left")), "closed"]
+)
+def test_a_stream_that_nobody_reads_ends_no_run(clips, tmp_path, monkeypatch, stream):
+    for name in ("_FILE_SECONDS", "_TERMINAL_SECONDS"):
+        monkeypatch.setattr(progress, name, 0.0)
+    if stream == "closed":
+        stream = io.StringIO()
+        stream.close()
+    watcher = Watcher(tmp_path / "log", num_workers=2, stream=stream)
+    watcher.update(clips, [])
+    watcher.note("a.mp4: failed")
+    watcher.close()
+    log = (tmp_path / "log").read_text()
+    assert "clips 1/4" in log
+    assert "a.mp4: failed" in log
+
+
 def test_a_file_gets_whole_lines_now_and_then(clips, tmp_path, monkeypatch):
     stream = io.StringIO()
     watcher = Watcher(tmp_path / "log", num_workers=2, stream=stream)

@@ -153,6 +153,36 @@ def test_long_joins_and_copies_show_that_they_go_on(
     assert stages.beats >= 5
 
 
+@pytest.mark.parametrize("attributes", [{"age": KEYS}, {"age": ((0.0, 0.0),)}])
+def test_what_a_killed_worker_left_beside_an_output_is_removed(
+    face_clip, stages, tmp_path, attributes
+):
+    output = tmp_path / "out" / "o[1].mkv"
+    check_leftovers(
+        output, lambda: run_stages(stages, face_clip, tmp_path / "w", output, attributes=attributes)
+    )
+
+
+def check_leftovers(output, make):
+    """Its own are removed, files of other names are not."""
+    output.parent.mkdir()
+    name = output.name
+    ours, others = (
+        f".{name}.0123abcd.part",
+        {
+            f".{name}.0123abc.part",
+            f".{name}.0123abcg.part",
+            f".{name}.0123abcd.part.mkv",
+            f".x{name}.0123abcd.part",
+            ".o1.mkv.0123abcd.part",
+        },
+    )
+    for path in (ours, *others):
+        (output.parent / path).write_bytes(b"part")
+    make()
+    assert {path.name for path in output.parent.iterdir()} == {name, *others}
+
+
 def test_a_long_way_to_a_segment_shows_that_it_goes_on(face_clip, stages, monkeypatch):
     slow = functools.partial(open_reader, worker="tests.video.slow_worker")
     monkeypatch.setattr(stages_module, "open_reader", slow)

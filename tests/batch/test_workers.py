@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import time
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from pipelines.batch.jobs import Job
 from pipelines.batch.pools import Wish
 from pipelines.batch.ray_workers import RayWorkers
 from pipelines.batch.tasks import Clip, Task
+from pipelines.batch.worker import how_it_died
 from vidinv.errors import VidinvError
 
 STALL_SECONDS = 2.0
@@ -95,7 +98,7 @@ def test_a_machine_low_on_memory_is_told_in_one_line(local_ray):
     error = local_ray.exceptions.OutOfMemoryError("1 worker(s) were killed\nTop 10 memory users:\n")
     with workers_of() as workers:
         workers.wait_until_up()
-        death = workers._how_it_died(workers._workers[0], error)
+        death = how_it_died(local_ray, workers._workers[0], error)
     assert "ran low on memory; fewer --workers help" in death.cause
     assert "Top 10 memory users" in death.details
     assert death.blamed
@@ -104,18 +107,32 @@ def test_a_machine_low_on_memory_is_told_in_one_line(local_ray):
 def test_a_node_that_dies_while_its_workers_start_is_not_held_against_them(local_ray):
     error = local_ray.exceptions.RayError("The actor died because its node has died.")
     with workers_of() as workers:
-        death = workers._how_it_died(workers._workers[0], error)  # it has no place yet
+        death = how_it_died(local_ray, workers._workers[0], error)  # it has no place yet
     assert (death.cause, death.blamed) == ("its node was lost", False)
 
 
-def test_workers_that_cannot_start_end_the_run_with_the_reason(local_ray):
+@pytest.mark.parametrize(
+    ("broken", "cause"),
+    [
+        ("raise", "ValueError: weights are missing"),
+        ("die", "the process died before it was up: out of memory, killed, or a library crashed"),
+    ],
+)
+def test_workers_that_cannot_start_end_the_run_with_the_reason(local_ray, broken, cause):
     with (
-        workers_of(broken=True) as workers,
-        pytest.raises(
-            VidinvError, match=r"^workers cannot start: ValueError: weights are missing$"
-        ),
+        workers_of(broken=broken) as workers,
+        pytest.raises(VidinvError, match=rf"^workers cannot start: {cause}$"),
     ):
         workers.wait_until_up()
+
+
+def test_the_death_of_a_worker_that_waited_is_not_blamed_on_the_next_task(local_ray):
+    with workers_of() as workers:
+        workers.wait_until_up()
+        (pid,) = workers.process_ids
+        os.kill(pid, signal.SIGKILL)
+        assert ended(pid)
+        assert outcome_of(workers, "a").row["name"] == "a"
 
 
 def test_a_cluster_that_others_have_filled_is_no_silent_hang(local_ray, monkeypatch):
@@ -137,7 +154,7 @@ def test_a_run_goes_on_with_the_workers_that_could_start(local_ray, monkeypatch)
         monkeypatch.setattr(ray_workers, "START_SECONDS", 4.0)
         with workers_of(num_workers=2) as workers:
             told = []
-            workers.tell = told.append
+            workers.tell = lambda text, details: told.append(text)
             assert outcome_of(workers, "slow").row["name"] == "slow"
             assert len(told) == 1
             assert "of 2 workers" in told[0]

@@ -20,6 +20,7 @@ from pipelines.latents import SavedClip, clip_folder, key_of
 from pipelines.segments import SEGMENT_FRAMES, ClipPlan, Segment, load_plan
 from tests.packs.tiny import GENERATOR, write_tiny_pack
 from tests.video.clips import images_of, packets_of, write_clip
+from vidinv.arrays import read_arrays, write_arrays
 from vidinv.cli import build_parser
 from vidinv.errors import DecodeError, UsageError
 from vidinv.inversion import FeatureStyleInverter
@@ -181,6 +182,13 @@ def test_the_folder_is_a_data_set(kept):
         vidinv.load_latents(kept)
 
 
+def test_a_folder_without_a_plan_is_told_in_one_line(kept):
+    (kept / PLAN_FILE).unlink()
+    for folder in (kept, kept / "nothing"):
+        with pytest.raises(DecodeError, match=f"{folder}: no clip was analysed there"):
+            vidinv.load_latents(folder)
+
+
 def flip_a_byte(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-9] ^= 1
@@ -229,6 +237,58 @@ def test_latents_of_another_clip_pack_or_face_are_replaced_and_said(
         assert result.warnings == (f"{kept} was made with another {what}: it is not used",)
         assert len(vidinv.load_latents(kept)[0].frames) == len(seen)
         assert same(seen, fresh[0.0, "age"]) == (pack is packs[0.0] and source is clip)
+
+
+def of_another_layout(path: Path, version: str | None) -> None:
+    """As another version might have written it: whole, with other names in it."""
+    arrays, facts = read_arrays(path)
+    if version is not None:
+        facts["key"]["version"] = version
+    for name in ("num_tracks", "first_frames"):
+        facts.pop(name, None)
+    write_arrays(path, {f"new.{name}": array for name, array in arrays.items()}, facts)
+
+
+@pytest.mark.parametrize(
+    ("names", "version", "said"),
+    [
+        ([PLAN_FILE], "0.0.9/0", "was made with another version: it is not used"),
+        (SEGMENT_NAMES, "9.0/2", "is of another run: it is computed again"),
+        ([PLAN_FILE], None, "plan.safetensors is of another layout (KeyError: 'times_T2')"),
+        (SEGMENT_NAMES, None, "is of another layout (KeyError: 'first_frames')"),
+    ],
+)
+def test_other_layouts_are_computed_again(clip, packs, fresh, kept, tmp_path, names, version, said):
+    for name in names:
+        of_another_layout(kept / name, version)
+    with pytest.raises(DecodeError, match="not complete" if version and names[1:] else "layout"):
+        vidinv.load_latents(kept)
+    result, seen = pictures(clip, tmp_path / "b.mkv", packs[0.0], latents=kept)
+    assert same(seen, fresh[0.0, "age"])
+    assert len(result.warnings) == len(names)
+    assert all(said in text for text in result.warnings)
+    assert len(vidinv.load_latents(kept)[0].frames) == FRAMES
+
+
+def test_what_is_another_is_said_of_keys_with_more_in_them(clip, kept):
+    arrays, facts = read_arrays(kept / PLAN_FILE)
+    key = dict(facts["key"])
+    write_arrays(kept / PLAN_FILE, arrays, {**facts, "key": {**key, "tiles": 2}})
+    saved = SavedClip(kept, key)
+    assert saved.plan(clip) is None
+    assert saved.notes == [f"{kept} was made with another tiles: it is not used"]
+
+
+def test_a_folder_in_the_place_of_the_plan_is_refused_before_the_work(
+    clip, packs, kept, tmp_path, monkeypatch
+):
+    (kept / PLAN_FILE).unlink()
+    (kept / PLAN_FILE).mkdir()
+    with pytest.raises(DecodeError, match=r"plan\.safetensors cannot be read"):
+        vidinv.load_latents(kept)
+    forbid(monkeypatch)
+    with pytest.raises(UsageError, match=r"plan\.safetensors is a folder: move it away"):
+        pictures(clip, tmp_path / "b.mkv", packs[0.0], latents=kept)
 
 
 def changed_networks(pack, folder):
@@ -441,6 +501,72 @@ def test_batch_takes_the_latents_of_edit_and_says_what_it_does_not_use(
     row = other.run({"stage": "analyse", "job": job.to_json(), "folder": str(tmp_path / "w2")})
     assert row["notes"] == [f"{folder} was made with another seed: it is not used"]
     assert files_of(folder) == [PLAN_FILE]
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_resumed_run_may_add_latents(clip, packs, tmp_path, monkeypatch, before):
+    """Segments rendered before it are not in there; the next run computes these only."""
+    latents, work = tmp_path / "latents", tmp_path / "w"
+    folder = latents / "sub" / "face.mkv.latents"
+    if before:  # a complete set of another seed, with more segments
+        run_stages(make_stages(packs[0.0], latents, seed=2), clip, tmp_path / "w0", AGE)
+        shutil.copy(folder / SEGMENT_NAMES[2], folder / "00003.safetensors")
+    task = {"job": Job(str(clip), "sub/face.mkv", AGE).to_json(), "folder": str(work)}
+    plain = make_stages(packs[0.0])
+    assert plain.run({"stage": "analyse", **task})["status"] == "done"
+    for number in (0, 1):
+        assert plain.run({"stage": "render", "segment": number, **task})["status"] == "done"
+    resumed = make_stages(packs[0.0], latents)
+    # It begins eight frames before its own: all of those of the second segment.
+    row = resumed.run({"stage": "render", "segment": 2, **task})
+    assert any("made with another seed" in note for note in row["notes"]) == before
+    assert files_of(folder) == [*SEGMENT_NAMES[not before :], PLAN_FILE]
+    with pytest.raises(DecodeError, match="face 0 are not complete"):
+        vidinv.load_latents(folder)
+    forbid(monkeypatch, encoder=False)
+    calls, encode = [], FeatureStyleInverter.encode
+    monkeypatch.setattr(
+        FeatureStyleInverter, "encode", lambda *args, **how: calls.append(1) or encode(*args, **how)
+    )
+    run_stages(resumed, clip, tmp_path / "w2", AGE)
+    assert len(calls) == 1  # eight frames of the first segment
+    assert vidinv.load_latents(folder)[0].frames == range(FRAMES)
+    assert len(files_of(folder)) == 4
+
+
+def test_two_workers_may_add_latents_at_one_time(tmp_path, monkeypatch):
+    plan = dataclasses.replace(made_up_plan([(0, 0, 30)]), key={"clip": "x"})
+    folder, look = tmp_path / "c.latents", SavedClip.plan
+    other = SavedClip(folder, {"clip": "y"})
+    other.keep(dataclasses.replace(plan, key=other.key))
+    fill(other, plan, range(31))
+
+    def meanwhile(self, clip):
+        """The other worker does all of its work between the look and what comes of it."""
+        found = look(self, clip)
+        monkeypatch.undo()
+        second = SavedClip(folder, plan.key)
+        second.join(plan)
+        fill(second, plan, range(16, 24))
+        return found
+
+    monkeypatch.setattr(SavedClip, "plan", meanwhile)
+    first = SavedClip(folder, plan.key)
+    first.join(plan)
+    for frames in (range(16), range(24, 31)):
+        fill(first, plan, frames)
+    latents = vidinv.load_latents(folder)[0].latents_TLD
+    assert latents[:, 0, 0].tolist() == list(range(31))
+
+
+def fill(saved, plan, frames):
+    codes = torch.tensor(frames, dtype=torch.float32)[:, None, None].expand(-1, 6, 4)
+    store = saved.inversions(plan)
+    for segment in plan.segments:
+        span = range(max(segment.first, frames.start), min(segment.last + 1, frames.stop))
+        if span:
+            rows = codes[span.start - frames.start : span.stop - frames.start]
+            store.put(0, span, Inversion(rows), features=False)
 
 
 def test_the_folder_of_latents_is_no_other_configuration(packs):
