@@ -17,10 +17,11 @@ from pipelines.batch.host import Host, Report
 from pipelines.batch.inputs import find_jobs
 from pipelines.batch.jobs import Job, Settings, pack_digest
 from pipelines.batch.journal import Journal, check, start
-from pipelines.batch.pools import Wish
+from pipelines.batch.pools import Pool, Wish
 from pipelines.batch.ray_workers import RayWorkers
 from pipelines.batch.sources import input_name, is_url, local_path, without_secrets
 from pipelines.batch.stages import Stages
+from pipelines.batch.worker import Worker
 from tests.batch.conftest import FRAMES
 from tests.batch.in_process import InProcessWorkers, run_jobs
 from tests.batch.test_schedule import FakeWorkers
@@ -483,11 +484,13 @@ def test_what_comes_of_a_download_is_a_sign_of_life(web, tiny_pack, stages, tmp_
 
 def test_a_worker_that_downloads_is_not_stalled():
     workers = RayWorkers({}, wish=Wish(), stall_seconds=1.0)
-    worker = type("Worker", (), {})()
-    worker.frames, worker.beats, worker.moved = 0, 0, 0.0
-    worker.facts, worker.task = type("Facts", (), {"peak_rss_mb": 0.0})(), "fetch"
+    pool = Pool(frozenset({"fetch"}), num_workers=1)
+    worker = Worker(pool, None, None, WorkerFacts("fetch 1"), pid=1, task="fetch")
+    worker.silent_seconds = 2.0
     assert workers._is_stalled(worker)
-    workers._note_report(worker, Report(frames=0, beats=1, num_expected=None, peak_rss_mb=1.0))
+    worker.note_report(Report(frames=0, beats=0, num_expected=None, peak_rss_mb=1.0))
+    assert workers._is_stalled(worker)
+    worker.note_report(Report(frames=0, beats=1, num_expected=None, peak_rss_mb=1.0))
     assert not workers._is_stalled(worker)
 
 
