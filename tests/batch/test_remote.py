@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.batch import remote
 from pipelines.batch.fetching import fetch
-from pipelines.batch.host import Host, Report
+from pipelines.batch.host import Host, Report, WorkerFacts
 from pipelines.batch.inputs import find_jobs
 from pipelines.batch.jobs import Job, Settings, pack_digest
 from pipelines.batch.journal import Journal, check, start
