@@ -167,6 +167,7 @@ def test_a_cluster_is_not_asked_what_it_holds(command, capsys):
     assert "min for one worker" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # a Ray of its own
 def test_this_machine_is_counted_as_ray_counts_it():
     program = (
         "import json, ray; from pipelines.batch import cluster; here = cluster.local_nodes();"

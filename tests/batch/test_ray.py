@@ -54,7 +54,7 @@ def assert_nothing_is_left(output: Path, made: list[str]) -> None:
     assert not list((output / ".vidinv-batch" / "work").iterdir())
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_batch_gives_the_frames_times_and_sound_of_edit(
     local_ray, face_clip, tiny_pack, tmp_path, workers
 ):
@@ -142,6 +142,7 @@ def test_more_workers_than_the_cluster_holds_are_refused_at_once(
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.slow  # a cluster of its own
 def test_gpu_workers_render_and_the_others_do_the_rest(face_clip, tiny_pack, tmp_path):
     inputs = tmp_path / "in"
     inputs.mkdir()

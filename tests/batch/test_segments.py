@@ -141,7 +141,9 @@ def test_a_faceless_clip_is_copied(stages, tmp_path):
     assert packets_of(tmp_path / "o.mp4", "video") == packets_of(clip, "video")
 
 
-@pytest.mark.parametrize("attributes", [{"age": KEYS}, {"age": ((0.0, 0.0),)}])
+@pytest.mark.parametrize(
+    "attributes", [pytest.param({"age": KEYS}, marks=pytest.mark.slow), {"age": ((0.0, 0.0),)}]
+)
 def test_long_joins_and_copies_show_that_they_go_on(
     face_clip, stages, tmp_path, attributes, monkeypatch
 ):

@@ -72,7 +72,9 @@ def ended(pid) -> bool:
     [
         ("die", r"the worker process \d+ died"),
         ("hang", "hung: no frame for 2 s; its worker was killed"),
-        ("freeze", "hung: no frame for 2 s; its worker was killed"),
+        pytest.param(
+            "freeze", "hung: no frame for 2 s; its worker was killed", marks=pytest.mark.slow
+        ),
         ("raise", "^RuntimeError: a mistake of ours$"),
     ],
 )

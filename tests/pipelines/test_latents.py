@@ -116,7 +116,7 @@ def files_of(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.mark.parametrize("scale", [1.0, 0.0])
+@pytest.mark.parametrize("scale", [pytest.param(1.0, marks=pytest.mark.slow), 0.0])
 def test_a_second_edit_computes_neither_analysis_nor_inversion(
     clip, packs, fresh, tmp_path, monkeypatch, scale
 ):
@@ -503,7 +503,7 @@ def test_batch_takes_the_latents_of_edit_and_says_what_it_does_not_use(
     assert files_of(folder) == [PLAN_FILE]
 
 
-@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("before", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_resumed_run_may_add_latents(clip, packs, tmp_path, monkeypatch, before):
     """Segments rendered before it are not in there; the next run computes these only."""
     latents, work = tmp_path / "latents", tmp_path / "w"

@@ -94,7 +94,7 @@ def test_times_that_had_to_be_corrected_are_told(tmp_path):
     assert_same(read(raw, Part(3, 2))[0], whole[3:5])
 
 
-@pytest.mark.parametrize("past_frame", [None, 11])
+@pytest.mark.parametrize("past_frame", [None, pytest.param(11, marks=pytest.mark.slow)])
 def test_a_long_skip_is_not_taken_for_a_hang(clip, past_frame):
     """12 frames of 0.25 s are skipped: counted, or from a keyframe to a time that none has."""
     whole, _ = read(clip)
