@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,16 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def printable_values(value: Any) -> Any:
-    """``printable`` of every text in JSON's types: strict readers refuse lone surrogates."""
+def printable_values(value: Any, *, other: Callable[[Any], Any] = lambda leaf: leaf) -> Any:
+    """``printable`` of every text in JSON's types: strict readers refuse lone surrogates.
+
+    Args:
+        other: what becomes of values that are neither text nor hold others.
+    """
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, Mapping):
-        return {printable(str(key)): printable_values(item) for key, item in value.items()}
+        return {printable(str(k)): printable_values(v, other=other) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [printable_values(item) for item in value]
-    return value
+        return [printable_values(item, other=other) for item in value]
+    return other(value)

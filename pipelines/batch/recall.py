@@ -17,7 +17,7 @@ def recall(jobs: Sequence[Job], *, output: Path, journal: Past, with_reports: bo
 
     Nothing is written. Clips that are done have their row.
     """
-    clips = [Clip(job, job.id, journal.folder / "work" / job.id) for job in jobs]
+    clips = [Clip(job, job.id, _work_folder(journal, job.id)) for job in jobs]
     # Whose work the output is: a file that was changed and changed back is done again.
     owners = {
         line["row"]["output"]: line["clip"]
@@ -47,7 +47,11 @@ def outdated(clips: Sequence[Clip], journal: Past) -> set[Path]:
     ids = {clip.job.output: clip.id for clip in clips if _is_seen(clip.job)}
     begun = [line for line in journal.lines if line.get("event") in ("fetched", "analysed")]
     old = {line["clip"] for line in begun if ids.get(line["output"], line["clip"]) != line["clip"]}
-    return {journal.folder / "work" / name for name in old}
+    return {_work_folder(journal, name) for name in old}
+
+
+def _work_folder(journal: Past, clip: str) -> Path:
+    return journal.folder / "work" / clip
 
 
 def _recall_line(

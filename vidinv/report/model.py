@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from vidinv.files import printable
+from vidinv.files import printable_values
 
 SCHEMA = "vidinv-report"
 SCHEMA_VERSION = 1
@@ -280,9 +280,9 @@ class Report:
     @property
     def lost_tracks(self) -> tuple[int, ...]:
         """Tracks at a stranger's distance in the median, where nothing need stand out."""
-        if self.recognition.baseline is None:
+        level = self.recognition.level("strangers_p5")
+        if level is None:
             return ()
-        level = self.recognition.baseline["strangers_p5"]
         medians = {track.id: track.summary.distance_median for track in self.tracks}
         return tuple(
             number for number, median in medians.items() if median is not None and median >= level
@@ -334,12 +334,10 @@ def plain(value: Any) -> Any:
 
     Texts are ``printable``: JSON of lone surrogates is refused by strict readers.
     """
-    if isinstance(value, str):
-        return printable(value)
-    if isinstance(value, Mapping):
-        return {printable(str(key)): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+    return printable_values(value, other=_rounded)
+
+
+def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return round(float(value), 5) if math.isfinite(value) else None
     return value

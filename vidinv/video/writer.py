@@ -83,16 +83,8 @@ def copy_media(
     source, output = Path(source), Path(output)
     if not source.is_file():
         raise DecodeError(f"{source}: no such file")
-    session = _Session(output, on_alive)
     request = {"task": "copy", "source": str(source.absolute()), "format": container_format(output)}
-    try:
-        session.start(ENCODE_WORKER, request)
-        done = session.receive("done")
-    except BaseException:
-        session.abandon()
-        raise
-    session.complete()
-    return tuple(done["warnings"])
+    return _remuxed(output, request, on_alive)
 
 
 def segment_path(
@@ -139,7 +131,6 @@ def join_segments(
         EncodeError: segments that do not fit together, or an output that cannot be written.
     """
     output = Path(output)
-    session = _Session(output, on_alive)
     request = {
         "task": "join",
         "source": source.path,
@@ -148,6 +139,14 @@ def join_segments(
         "segments": [os.path.abspath(path) for path in segments],
         "times": [list(time) for time in times],
     }
+    return _remuxed(output, request, on_alive)
+
+
+def _remuxed(
+    output: Path, request: Mapping[str, Any], on_alive: Callable[[], None]
+) -> tuple[str, ...]:
+    """Let a child make ``output`` without another word from here; its warnings."""
+    session = _Session(output, on_alive)
     try:
         session.start(ENCODE_WORKER, request)
         done = session.receive("done")
