@@ -24,7 +24,7 @@ from pipelines.edit import EditRequest, run
 from vidinv.faces import analyse, dlib_backend, named_alignment, select_tracks
 from vidinv.inversion import FeatureStyleInverter
 from vidinv.packs import Pack
-from vidinv.stages import FaceEditor, FrameComposer
+from vidinv.rendering import FaceEditor, FrameComposer
 from vidinv.types import EditSpec, Frame, Inversion
 from vidinv.video import ShotDetector, open_reader, open_writer, read_image
 

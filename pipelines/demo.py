@@ -23,7 +23,7 @@ from pipelines.meter import Progress
 from vidinv.editing.schedules import strength_at
 from vidinv.errors import UsageError
 from vidinv.packs import Pack
-from vidinv.stages import Float32, to_array
+from vidinv.rendering import Float32, to_array
 from vidinv.types import ClipResult, Crop, EditSpec, Frame, Image
 from vidinv.video import VideoInfo, is_image_path, open_reader, open_writer, probe, write_image
 from vidinv.video.synthetic import write_tone

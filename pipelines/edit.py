@@ -19,20 +19,20 @@ from pathlib import Path
 
 import torch
 
-from pipelines.analysis import plan_clip
-from pipelines.identity import FaceSample, IdentitySampler
-from pipelines.latents import SavedClip, key_of
+from pipelines.clip.plan import SEGMENT_FRAMES, ClipPlan, composed_frames
+from pipelines.clip.planning import plan_clip
+from pipelines.clip.samples import FaceSample, IdentitySampler
+from pipelines.clip.saved import SavedClip, key_of
 from pipelines.meter import MemoryMeter, Progress
 from pipelines.parallel import Prefetch
-from pipelines.segments import SEGMENT_FRAMES, ClipPlan, composed_frames
-from pipelines.tuning import tune_process
+from pipelines.process import tune_process
 from vidinv.editing.directions import Directions
 from vidinv.editing.schedules import as_plain, is_zero
 from vidinv.errors import MissingDependencyError, UsageError
 from vidinv.faces import Backend, dlib_backend
 from vidinv.inversion import Inverter
 from vidinv.packs import Pack
-from vidinv.stages import FaceEditor, FrameComposer, frames_without
+from vidinv.rendering import FaceEditor, FrameComposer, frames_without
 from vidinv.types import ClipResult, EditSpec, Frame, Image, TrackSummary
 from vidinv.video import (
     EncodeOptions,
@@ -60,7 +60,7 @@ class EditRequest:
         invert_only: paste back what the inversion gives, without edit and detail transfer.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         identity: look at a few frames with the recognition net (about 1.5 s a run).
-        latents: folder of this clip (``pipelines.latents.clip_folder``) where its analysis and
+        latents: folder of this clip (``pipelines.clip.saved.clip_folder``) where its analysis and
             inversions are kept, and taken from.
         segment_frames: wished length of what one file of them holds.
     """

@@ -15,9 +15,9 @@ import pytest
 
 from pipelines.demo import make_clip
 from tests.packs.tiny import write_tiny_pack
-from vidinv import __version__
 from vidinv.cli import main
 from vidinv.packs import DEFAULT_PACK, load_pack
+from vidinv.version import __version__
 from vidinv.video import open_reader
 
 ATTRIBUTES = ["age", "eyes_open", "gender", "mouth_open", "pitch", "smile", "yaw"]

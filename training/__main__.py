@@ -1,6 +1,6 @@
-"""``python -m training``: see training.run."""
+"""``python -m training``: see training.start."""
 
-from training.run import main
+from training.start import main
 
 if __name__ == "__main__":
     main()

@@ -21,9 +21,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from training.build_pack import AttributeMeter, reconstruction
 from training.data import ATTRIBUTES, FaceArrays, load
 from training.measure import MEASURE_PX, AlignedFaces
-from training.pack import AttributeMeter, reconstruction
 from training.strangers import Edited, Stranger, clip_strangers, edit, val_strangers
 from vidinv.faces import dlib_backend, extract_crop
 from vidinv.inversion import FeatureStyleInverter

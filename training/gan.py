@@ -29,9 +29,9 @@ from training.losses import (
     pixel_structure_loss,
     psnr,
 )
-from vidinv.models.discriminator import Discriminator
-from vidinv.models.feature_style import FeatureStyleConfig, FeatureStyleEncoder
-from vidinv.models.stylegan2 import Generator, StyleGAN2Config
+from vidinv.generators.discriminator import Discriminator
+from vidinv.generators.stylegan2 import Generator, StyleGAN2Config
+from vidinv.inversion.fse_encoder import FeatureStyleConfig, FeatureStyleEncoder
 
 NUM_LANDMARK_TARGETS = 136
 R1_INTERVAL = 16  # steps between R1 penalties (StyleGAN2, appendix B)

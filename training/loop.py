@@ -1,7 +1,7 @@
 """The one training loop: counted in images, exact resume, EMA, parallel workers, sample sheets.
 
-A task (training.gan, training.encoders) holds modules and optimisers and knows one step; the loop
-feeds it batches, averages gradients over workers, keeps moving averages, writes log lines,
+A task (training.gan, training.feature_style) holds modules and optimisers and knows one step; the
+loop feeds it batches, averages gradients over workers, keeps moving averages, writes log lines,
 checkpoints and sheets. Two single-thread workers on two busy cores do about twice the work of one
 two-thread process (MEASUREMENTS.md), hence ``workers``.
 

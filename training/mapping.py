@@ -12,9 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vidinv.models.feature_style import FeatureStyleEncoder
-from vidinv.models.layers import LRELU_GAIN, Linear
-from vidinv.models.stylegan2 import Generator, MappingNetwork
+from vidinv.generators.layers import LRELU_GAIN, Linear
+from vidinv.generators.stylegan2 import Generator, MappingNetwork
+from vidinv.inversion.fse_encoder import FeatureStyleEncoder
 
 LINEAR_SIGMAS = 5.0  # biases this many standard deviations up keep activations positive
 

@@ -19,7 +19,7 @@ from training.data import ATTRIBUTES, FaceArrays
 from vidinv.faces import Backend, analyse, named_alignment, select_tracks
 from vidinv.metrics.attributes import SmileMeasure
 from vidinv.packs import Pack
-from vidinv.stages import FaceEdit, FaceEditor, FrameComposer
+from vidinv.rendering import FaceEdit, FaceEditor, FrameComposer
 from vidinv.types import EditSpec, FaceTrack, Frame, Image
 from vidinv.video import ShotDetector, open_reader, read_image
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from vidinv.version import __version__
+
 if TYPE_CHECKING:
     from vidinv.api import batch, edit, invert
     from vidinv.latents import load_latents
     from vidinv.packs import load_pack
     from vidinv.types import ClipResult
 
-__version__ = "0.1.0"
 __all__ = ["ClipResult", "__version__", "batch", "edit", "invert", "load_latents", "load_pack"]
 
 _HOMES = {

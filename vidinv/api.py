@@ -17,7 +17,7 @@ from vidinv.types import ClipResult, EditSpec
 from vidinv.video import EncodeOptions
 
 if TYPE_CHECKING:
-    from pipelines.batch.result import BatchResult
+    from pipelines.batch.request.result import BatchResult
     from pipelines.meter import Progress
     from vidinv.report import Report
 
@@ -112,8 +112,8 @@ def batch(
         inputs: files, folders, globs, manifests, or URLs of them (docs/CLUSTER.md).
         attributes, face: as for ``edit``; for clips whose manifest row gives none.
         pack, latents: as for ``edit``.
-        options: further fields of ``pipelines.batch.run.BatchRequest``, for instance ``address``,
-            ``resume``, ``num_workers``, ``report``, ``quiet`` (True here).
+        options: further fields of ``pipelines.batch.driver.BatchRequest``, for instance
+            ``address``, ``resume``, ``num_workers``, ``report``, ``quiet`` (True here).
 
     Returns:
         A row for each clip, failed ones included, and timings. A Ray that this process has started
@@ -123,7 +123,7 @@ def batch(
         UsageError: inputs or options that cannot be meant, an earlier run in the way.
         VidinvError: a run that cannot go on; ``resume=True`` continues it.
     """
-    from pipelines.batch.run import BatchRequest, run
+    from pipelines.batch.driver import BatchRequest, run
 
     names = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
     request = BatchRequest(
@@ -167,7 +167,7 @@ def write_report(
         UsageError: clips of different length or size, or a page that cannot be meant.
         MediaError: a clip that cannot be read.
     """
-    from pipelines.report import ReportRequest, run
+    from pipelines.report.compare import ReportRequest, run
 
     request = ReportRequest(
         source=Path(source),
@@ -196,8 +196,8 @@ def _run(
     latents: PathLike | None,
     progress: Progress | None,
 ) -> ClipResult:
+    from pipelines.clip.saved import clip_folder
     from pipelines.edit import EditRequest, run
-    from pipelines.latents import clip_folder
 
     request = EditRequest(
         input=Path(input),

@@ -17,14 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidinv import __version__
 from vidinv.errors import UsageError, VidinvError
 from vidinv.files import one_line, printable_values
 from vidinv.interrupts import ignore_interrupts, interrupts_later
+from vidinv.version import __version__
 
 if TYPE_CHECKING:
-    from pipelines.batch.estimate import Plan
-    from pipelines.batch.run import BatchRequest
+    from pipelines.batch.driver import BatchRequest
+    from pipelines.batch.request.estimate import Plan
     from vidinv.types import ClipResult
 
 EXIT_FAILED, EXIT_USAGE, EXIT_QUARANTINED, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -338,7 +338,7 @@ def report(options: argparse.Namespace) -> None:
 def _check_report(options: argparse.Namespace) -> None:
     """A page that cannot be written is refused before the work."""
     if options.report is not None:
-        from pipelines.report import check_page
+        from pipelines.report.compare import check_page
 
         check_page(options.report, overwrite=options.overwrite)
 
@@ -371,7 +371,7 @@ def batch(options: argparse.Namespace) -> int:
     """``vidinv batch``: 3 when some clips were quarantined."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended in order, as by Ctrl-C
     with interrupts_later():  # inside the import of torch they would crash the process
-        from pipelines.batch.run import plan, run
+        from pipelines.batch.driver import plan, run
 
     request = _batch_request(options)
     if options.dry_run:
@@ -414,7 +414,7 @@ def _print_plan(options: argparse.Namespace, plan: Plan) -> None:
 
 
 def _batch_request(options: argparse.Namespace) -> BatchRequest:
-    from pipelines.batch.run import BatchRequest
+    from pipelines.batch.driver import BatchRequest
     from vidinv.editing.schedules import parse_attributes
     from vidinv.packs import DEFAULT_PACK
     from vidinv.video import EncodeOptions
@@ -549,7 +549,7 @@ def _pack(options: argparse.Namespace):  # type: ignore[no-untyped-def]
 def train(options: argparse.Namespace) -> None:
     """``vidinv train``."""
     from training.job import Job
-    from training.run import train as run_training
+    from training.start import train as run_training
 
     run_training(Job(options.kind, options.config, options.out, options.data, options.resume))
 

@@ -12,13 +12,13 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.batch.fetching import remove_copy
-from pipelines.batch.jobs import Job
-from pipelines.batch.journal import INDEX_FILE, STALE_FOLDER, Journal
-from pipelines.batch.progress import Watcher
-from pipelines.batch.recall import outdated, recall
-from pipelines.batch.reports import failure, page_name
-from pipelines.batch.tasks import STAGES, Clip, Outcome, Row, Task, Workers
+from pipelines.batch.inputs.fetching import remove_copy
+from pipelines.batch.request.jobs import Job
+from pipelines.batch.stages.tasks import STAGES, Clip, Outcome, Row, Task, Workers
+from pipelines.batch.status.journal import INDEX_FILE, STALE_FOLDER, Journal
+from pipelines.batch.status.progress import Watcher
+from pipelines.batch.status.reports import failure, page_name
+from pipelines.batch.status.resume import outdated, recall
 from vidinv.errors import EncodeError
 from vidinv.report import report_files
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from vidinv.models.feature_style import FeatureStyleConfig, FeatureStyleEncoder
-from vidinv.models.stylegan2 import Generator, StyleGAN2Config
+from vidinv.generators.stylegan2 import Generator, StyleGAN2Config
+from vidinv.inversion.fse_encoder import FeatureStyleConfig, FeatureStyleEncoder
 from vidinv.packs import write_pack
 
 GENERATOR = StyleGAN2Config(

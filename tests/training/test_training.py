@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 import torch
 
+from training.build_pack import smile_tensors
 from training.config import from_mapping
 from training.data import ATTRIBUTES, FaceArrays, attribute_targets
-from training.directions import conditional_directions, photographic_conditions
-from training.encoders import EditDirections, EncoderConfig, FeatureStyleTask
+from training.feature_style import EditDirections, EncoderConfig, FeatureStyleTask
+from training.fit_directions import conditional_directions, photographic_conditions
 from training.gan import GanConfig, GanTask
 from training.loop import FLIP_68, Loop, LoopConfig, learning_rate_factor, make_batch
 from training.mapping import set_gaussian_mapping
-from training.pack import smile_tensors
 from vidinv.errors import UnknownNameError, UsageError
+from vidinv.generators.stylegan2 import Generator, StyleGAN2Config
 from vidinv.inversion import FeatureStyleInverter
+from vidinv.inversion.fse_encoder import FeatureStyleConfig, FeatureStyleEncoder
 from vidinv.metrics.attributes import SmileMeasure
-from vidinv.models.feature_style import FeatureStyleConfig, FeatureStyleEncoder
-from vidinv.models.stylegan2 import Generator, StyleGAN2Config
 
 GENERATOR = StyleGAN2Config(32, channel_base=256, channel_max=16, z_dim=16, w_dim=16)
 ENCODER = FeatureStyleConfig(

@@ -24,8 +24,8 @@ from vidinv.types import Frame
 from vidinv.video import (
     EncodeOptions,
     VideoInfo,
+    codecs,
     copy_media,
-    encoders,
     open_reader,
     open_writer,
     probe,
@@ -293,9 +293,9 @@ def test_options_that_the_encoder_refuses_fail_before_any_work(tmp_path, options
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("encoder", encoders.ENCODERS)
+@pytest.mark.parametrize("encoder", codecs.ENCODERS)
 def test_encoders_take_the_ends_of_what_is_said_to_be_possible(tmp_path, encoder):
-    how = encoders.ENCODERS[encoder]
+    how = codecs.ENCODERS[encoder]
     wide = [{"crf": crf} for crf in how.crfs or ()]
     wide += [{"preset": name} for name in (*how.presets[:1], *how.presets[7:9], *how.presets[-1:])]
     for number, options in enumerate(wide):
@@ -305,8 +305,8 @@ def test_encoders_take_the_ends_of_what_is_said_to_be_possible(tmp_path, encoder
 
 
 def test_what_the_encoder_itself_refuses_fails_and_leaves_nothing(tmp_path, monkeypatch):
-    how = dataclasses.replace(encoders.ENCODERS["libx264"], preset="warp")
-    monkeypatch.setitem(encoders.ENCODERS, "libx264", how)
+    how = dataclasses.replace(codecs.ENCODERS["libx264"], preset="warp")
+    monkeypatch.setitem(codecs.ENCODERS, "libx264", how)
     with pytest.raises(EncodeError, match=r"a\.mp4: encoding failed"):
         write_some(tmp_path / "a.mp4")
     assert os.listdir(tmp_path) == []

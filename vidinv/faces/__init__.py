@@ -4,8 +4,8 @@ from vidinv.faces.align import ALIGNMENTS, FFHQ, TIGHT, Alignment, named_alignme
 from vidinv.faces.analysis import analyse
 from vidinv.faces.crops import extract_crop, extract_native_crop, native_size_px
 from vidinv.faces.dlib_backend import dlib_backend
-from vidinv.faces.identity import centered_cosine, group_persons, same_person
 from vidinv.faces.mask import FaceRegion, face_mask
+from vidinv.faces.persons import centered_cosine, group_persons, same_person
 from vidinv.faces.protocols import Backend, Detection, Detector, Embedder, LandmarkPredictor
 from vidinv.faces.search import FoundFace, find_faces
 from vidinv.faces.select import embed_reference, select_tracks

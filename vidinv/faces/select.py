@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vidinv.errors import UsageError
-from vidinv.faces.identity import group_persons
+from vidinv.faces.persons import group_persons
 from vidinv.faces.protocols import Backend, Embedder, Embedding
 from vidinv.faces.search import find_faces
 from vidinv.types import Analysis, FaceTrack, Image

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vidinv.models.feature_style import FeatureStyleEncoder
-from vidinv.models.stylegan2 import Generator
+from vidinv.generators.stylegan2 import Generator
+from vidinv.inversion.fse_encoder import FeatureStyleEncoder
 from vidinv.types import Inversion
 
 

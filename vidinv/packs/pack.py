@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from vidinv.editing.directions import Direction, Directions
 from vidinv.errors import PackError, UnknownNameError
+from vidinv.generators.stylegan2 import Generator, StyleGAN2Config
 from vidinv.inversion import FeatureStyleInverter, Inverter
+from vidinv.inversion.fse_encoder import FeatureStyleConfig, FeatureStyleEncoder
 from vidinv.metrics.attributes import SmileMeasure
-from vidinv.models.feature_style import FeatureStyleConfig, FeatureStyleEncoder
-from vidinv.models.stylegan2 import Generator, StyleGAN2Config
 from vidinv.packs.format import PackFiles
 
 EMBEDDED = Path(__file__).parent / "default"

@@ -11,13 +11,13 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-from vidinv import __version__
 from vidinv.report.markup import document, failed, section, table, value
 from vidinv.report.model import SMILE_UNIT, FrameRow, Report
 from vidinv.report.over_time import measured_attributes, over_time, panel_data, runs, spread
 from vidinv.report.ranking import STANDS_OUT
 from vidinv.report.script import SCRIPT
 from vidinv.report.thumbnails import MAX_WORST, Thumbnail
+from vidinv.version import __version__
 
 REASONS = {
     "identity": "looks like someone else",

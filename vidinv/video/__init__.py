@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vidinv.video.encoders import EncodeOptions, choose_encoder
+    from vidinv.video.codecs import EncodeOptions, choose_encoder
     from vidinv.video.images import (
         has_transparency,
         is_image_path,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "EncodeOptions": "encoders",
+    "EncodeOptions": "codecs",
     "FrameSampler": "sampler",
     "Part": "reader",
     "ShotDetector": "shots",
@@ -39,7 +39,7 @@ _HOMES = {
     "VideoInfo": "info",
     "VideoReader": "reader",
     "VideoWriter": "writer",
-    "choose_encoder": "encoders",
+    "choose_encoder": "codecs",
     "copy_media": "writer",
     "has_transparency": "images",
     "is_image_path": "images",

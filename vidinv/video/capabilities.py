@@ -5,7 +5,7 @@ from __future__ import annotations
 import av
 from av.codec.codec import UnknownCodecError
 
-from vidinv.video.encoders import ENCODERS
+from vidinv.video.codecs import ENCODERS
 
 
 def versions() -> str:

@@ -21,7 +21,7 @@ import numpy as np
 from vidinv.errors import DecodeError, EncodeError, UsageError
 from vidinv.files import put_in_place
 from vidinv.types import Frame
-from vidinv.video.encoders import EncodeOptions, choose_encoder, container_format, encoder_options
+from vidinv.video.codecs import EncodeOptions, choose_encoder, container_format, encoder_options
 from vidinv.video.info import VideoInfo
 from vidinv.video.isolation import Worker, WorkerDied, WorkerStalled
 from vidinv.video.reader import probe

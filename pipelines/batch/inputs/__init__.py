@@ -1,0 +1,1 @@
+"""Where the clips of a batch are found and read from."""

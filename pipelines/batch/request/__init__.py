@@ -1,0 +1,1 @@
+"""What a batch is asked to do: clips, settings, estimate, result."""

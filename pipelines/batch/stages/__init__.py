@@ -1,0 +1,1 @@
+"""The stages of a batch: their table, tasks, and functions."""

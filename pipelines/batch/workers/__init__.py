@@ -1,0 +1,1 @@
+"""Ray actors that run the tasks of a batch."""

@@ -1,0 +1,1 @@
+"""One clip: its plan, what is kept of it, the session that renders it."""

@@ -1,0 +1,217 @@
+"""A clip cut into segments that any process can render, with the very stages that ``edit`` runs.
+
+Analysis looks at the whole clip once; its plan (shots, tracks, frame times: kilobytes a frame) is
+saved, and a segment needs the plan and the source file only. Segments begin where a chunk of
+``vidinv.rendering`` begins, counted from the start of the shot, and are computed from a little
+before (the halo of the temporal filters): their frames are those of a one-process run, bit for bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.parallel import Prefetch
+from vidinv.arrays import Array, as_decode_error, read_arrays, write_arrays
+from vidinv.compose import Composer
+from vidinv.errors import DecodeError
+from vidinv.rendering import FaceEditor, FrameComposer, chunked
+from vidinv.types import Analysis, FaceTrack, Frame, Image
+from vidinv.video import Part, VideoInfo
+
+# About 6 s of video: the halo and the start of a decoder and an encoder are some 5 % of the work,
+# and at most this much is lost with a worker.
+SEGMENT_FRAMES = 160
+
+_TRACK_ARRAYS = ("landmarks_T682", "crops_T4", "measured_T")  # and the embedding, where it is
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Frames ``first..last`` (inclusive) of a clip, computed from frame ``lead`` on."""
+
+    number: int
+    lead: int
+    first: int
+    last: int
+
+    @property
+    def num_frames(self) -> int:
+        return self.last - self.first + 1
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """What the analysis of a clip leaves for its segments.
+
+    Attributes:
+        analysis: shots, and the tracks to edit.
+        times_T2: ``[T, 2]`` int64: pts and duration of each frame, in the clip's time base.
+        exact_times: the file gives every frame its time, so that it can be sought.
+        num_tracks: face tracks found, chosen or not.
+        key: what decided it (``pipelines.clip.saved``), kept with it on disk.
+    """
+
+    info: VideoInfo
+    analysis: Analysis
+    times_T2: npt.NDArray[np.int64]
+    exact_times: bool
+    num_tracks: int
+    segments: tuple[Segment, ...]
+    key: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def start_seconds(self) -> float:
+        return float(int(self.times_T2[0, 0]) * self.info.time_base)
+
+    @property
+    def whole(self) -> Segment:
+        """The clip as one segment."""
+        return Segment(0, 0, 0, self.analysis.num_frames - 1)
+
+    def unedited(self) -> ClipPlan:
+        """The same clip with nothing to edit."""
+        return replace(self, analysis=replace(self.analysis, tracks=()), segments=())
+
+    def part(self, segment: Segment) -> Part:
+        """What to read for a segment."""
+        pts = int(self.times_T2[segment.lead, 0]) if self.exact_times else None
+        return Part(segment.lead, segment.last - segment.lead + 1, pts)
+
+
+def plan_segments(
+    shots: Sequence[tuple[int, int]],
+    *,
+    chunk_frames: int,
+    target_frames: int = SEGMENT_FRAMES,
+    halo_frames: int = Composer.halo_frames,
+) -> tuple[Segment, ...]:
+    """Cut a clip into segments of about equal length, each beginning with a chunk of its shot.
+
+    Args:
+        shots: (first, last) of each shot, inclusive, in order.
+        chunk_frames: length of a chunk.
+        target_frames: wished length; a segment may be longer by a chunk.
+        halo_frames: frames before a segment that its temporal filters look at.
+    """
+    starts = [
+        (start, max(first, start - chunk_frames * math.ceil(halo_frames / chunk_frames)))
+        for first, last in shots
+        for start in range(first, last + 1, chunk_frames)
+    ]
+    total = shots[-1][1] + 1
+    count = math.ceil(total / target_frames)
+    nearest = {
+        min(starts, key=lambda s: abs(s[0] - total * number / count)) for number in range(count)
+    }
+    firsts = sorted(nearest)
+    ends = [first for first, _ in firsts[1:]] + [total]
+    return tuple(
+        Segment(number, lead, first, end - 1)
+        for number, ((first, lead), end) in enumerate(zip(firsts, ends, strict=True))
+    )
+
+
+def composed_frames(
+    frames: Iterable[Frame],
+    *,
+    plan: ClipPlan,
+    segment: Segment,
+    editor: FaceEditor,
+    composer: FrameComposer,
+) -> Generator[tuple[Frame, Image], None, None]:
+    """Source frames of a segment with their composed pictures.
+
+    Args:
+        frames: those of ``plan.part(segment)``.
+
+    Raises:
+        DecodeError: the file gives other frames than it did at its analysis.
+    """
+    checked = _checked(frames, plan, segment)
+    with contextlib.ExitStack() as stack:
+        chunks = stack.enter_context(Prefetch(chunked(checked, plan.analysis.shots), name="decode"))
+        edited = stack.enter_context(Prefetch(editor.process(chunks), name="edit"))
+        composed = stack.enter_context(Prefetch(composer.process(edited), depth=4, name="compose"))
+        for frame, picture in composed:
+            if frame.index >= segment.first:
+                yield frame, picture
+
+
+def _checked(frames: Iterable[Frame], plan: ClipPlan, segment: Segment) -> Iterator[Frame]:
+    expected = segment.lead
+    for frame in frames:
+        if frame.index != expected or frame.pts != plan.times_T2[expected, 0]:
+            break
+        expected += 1
+        yield frame
+    if expected != segment.last + 1:
+        raise DecodeError(
+            f"{plan.info.path}: frame {expected} is not what it was at the analysis; "
+            "the file was changed since"
+        )
+
+
+def save_plan(path: Path, plan: ClipPlan) -> None:
+    """Write a plan; it appears under its name when it is complete."""
+    arrays: dict[str, npt.NDArray[Any]] = {"times_T2": plan.times_T2}
+    for track in plan.analysis.tracks:
+        for name in (*_TRACK_ARRAYS, "embedding"):
+            if (value := getattr(track, name)) is not None:
+                arrays[f"{track.id}.{name}"] = value
+    facts = {
+        "info": plan.info.to_json(),
+        "exact_times": plan.exact_times,
+        "num_tracks": plan.num_tracks,
+        "shots": plan.analysis.shots,
+        "tracks": [[track.id, track.shot, track.first] for track in plan.analysis.tracks],
+        "segments": [asdict(segment) for segment in plan.segments],
+        "key": plan.key,
+    }
+    write_arrays(path, arrays, facts)
+
+
+def load_plan(path: Path) -> ClipPlan:
+    """The inverse of ``save_plan``.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DecodeError: it is not as it was written.
+    """
+    return build_plan(path, *read_arrays(path))
+
+
+def build_plan(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> ClipPlan:
+    """A plan from what ``read_arrays`` gave.
+
+    Raises:
+        DecodeError: another version wrote it, in a layout of its own.
+    """
+    with as_decode_error(path):
+        times = arrays["times_T2"]
+        return ClipPlan(
+            info=VideoInfo.from_json(facts["info"]),
+            analysis=Analysis(
+                num_frames=len(times),
+                shots=tuple((first, last) for first, last in facts["shots"]),
+                tracks=tuple(_track(arrays, *ids) for ids in facts["tracks"]),
+            ),
+            times_T2=times,
+            exact_times=facts["exact_times"],
+            num_tracks=facts["num_tracks"],
+            segments=tuple(Segment(**segment) for segment in facts["segments"]),
+            key=facts["key"],
+        )
+
+
+def _track(arrays: Mapping[str, Array], number: int, shot: int, first: int) -> FaceTrack:
+    values: dict[str, Any] = {name: arrays[f"{number}.{name}"] for name in _TRACK_ARRAYS}
+    embedding = arrays.get(f"{number}.embedding")
+    return FaceTrack(id=number, shot=shot, first=first, embedding=embedding, **values)

@@ -1,0 +1,1 @@
+"""Compare an edited clip with its source."""

@@ -1,0 +1,139 @@
+"""What the inversion alone makes of a clip, and how well: PSNR, SSIM, and LPIPS where it is there.
+
+The inversion's pictures come from the very stages that ``invert`` runs, frame by frame beside the
+other clips: nothing is encoded, and no third file is written.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from vidinv.inversion import Inverter
+from vidinv.metrics import psnr_batch, ssim_batch
+from vidinv.metrics.image import SSIM_WINDOW
+from vidinv.packs import Pack
+from vidinv.rendering import FaceEdit, FaceEditor, FrameComposer, chunked, to_tensor
+from vidinv.report.model import FrameRow
+from vidinv.types import Analysis, EditSpec, Frame, Image
+
+# LPIPS takes its backbone from torchvision's cache; a report never downloads.
+_BACKBONE = "alexnet-owt-7be5be79.pth"
+# pSp, e4e, HyperInverter and the Feature-Style encoder reduce to 256 px before LPIPS. Smaller
+# pictures stay as they are: LPIPS was tuned on patches of 64 px (Zhang et al. 2018, section 2), and
+# enlarging would compare what is not there.
+LPIPS_MAX_PX = 256
+_LPIPS_MIN_PX = 31  # below it AlexNet's second pooling has nothing left
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """A frame of the source; where it was inverted, its picture and the faces by track."""
+
+    frame: Frame
+    picture: Image | None = None
+    faces: Mapping[int, FaceEdit] = field(default_factory=dict)
+
+
+def inverted(
+    frames: Iterator[Frame],
+    *,
+    analysis: Analysis,
+    inverter: Inverter,
+    pack: Pack,
+    every: int = 1,
+) -> Iterator[Inverted]:
+    """Source frames with the faces of ``analysis`` inverted and pasted back, as by ``invert``.
+
+    Args:
+        every: invert every n-th frame of each track; the others pass through.
+    """
+    wanted = {f for t in analysis.tracks for f in range(t.first, t.last + 1, every)}
+    editor = FaceEditor(
+        inverter,
+        pack=pack,
+        directions=None,
+        spec=EditSpec(method=inverter.name, face="all", detail=False),
+        tracks=analysis.tracks,
+    )
+    composer = FrameComposer(detail=False)
+    for group in chunked(frames, analysis.shots):
+        chosen = [frame for frame in group if frame.index in wanted]
+        made = {}
+        for chunk in editor.process([chosen]):
+            pictures = composer.process([chunk])
+            for (frame, picture), faces in zip(pictures, chunk.faces, strict=True):
+                by_track = {face.track.id: face for face in faces}
+                made[frame.index] = Inverted(frame, picture, by_track)
+        yield from (made.get(frame.index) or Inverted(frame) for frame in group)
+
+
+class InversionMeter:
+    """Compares what the generator gives with the aligned face that it was given.
+
+    Attributes:
+        notes: what could not be measured, and why.
+    """
+
+    def __init__(self, resolution: int) -> None:
+        self._has_ssim = resolution >= SSIM_WINDOW
+        self.notes: list[str] = []
+        reason = lpips_absent(resolution)
+        self._lpips = None if reason else LPIPS()
+        if reason:
+            self.notes.append(f"LPIPS is absent: {reason}")
+
+    @torch.inference_mode()
+    def measure(self, row: FrameRow, face: FaceEdit) -> None:
+        """Fill in the row's figures of the inversion."""
+        source, made = (to_tensor(crop[None]) for crop in (face.source_crop, face.rendered))
+        row.psnr_inversion = _finite(float(psnr_batch(made, source)))
+        if self._has_ssim:
+            row.ssim_inversion = float(ssim_batch(made, source))
+        if self._lpips is not None:
+            row.lpips_inversion = float(self._lpips(made, source))
+
+
+class LPIPS:
+    """LPIPS v0.1 on AlexNet (Zhang et al. 2018), by the ``lpips`` package."""
+
+    def __init__(self) -> None:
+        import lpips
+
+        with warnings.catch_warnings():
+            # lpips calls torchvision by an argument that it has renamed.
+            warnings.simplefilter("ignore", UserWarning)
+            self._network: Any = lpips.LPIPS(net="alex", verbose=False).eval()
+
+    def __call__(self, first_N3HW: torch.Tensor, second_N3HW: torch.Tensor) -> torch.Tensor:
+        """``[N]`` distances of pictures in [-1, 1], sides of at least 31 px; 0 is equal."""
+        pair = (_at_most(images, LPIPS_MAX_PX) for images in (first_N3HW, second_N3HW))
+        return torch.as_tensor(self._network(*pair)).flatten()
+
+
+def _at_most(images_N3HW: torch.Tensor, side_px: int) -> torch.Tensor:
+    if max(images_N3HW.shape[-2:]) <= side_px:
+        return images_N3HW
+    return F.interpolate(images_N3HW, (side_px, side_px), mode="area")
+
+
+def lpips_absent(resolution: int) -> str:
+    """Why LPIPS cannot be computed without a download; empty where it can."""
+    if resolution < _LPIPS_MIN_PX:
+        return f"its network needs pictures of {_LPIPS_MIN_PX} px, the pack's are {resolution}"
+    if importlib.util.find_spec("lpips") is None:
+        return "the lpips package is not installed (pip install 'vidinv[train]')"
+    path = Path(torch.hub.get_dir()) / "checkpoints" / _BACKBONE
+    return "" if path.is_file() else f"its backbone is not in the torch cache ({path.name})"
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

@@ -1,0 +1,237 @@
+"""Segments: where they begin, and that their frames are those of a one-process run, bit for bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+
+import vidinv
+from pipelines import edit as edit_pipeline
+from pipelines.batch.request.jobs import Job, Settings, pack_digest
+from pipelines.batch.stages import functions as stages_module
+from pipelines.batch.stages.functions import PLAN_FILE, Stages
+from pipelines.clip.plan import load_plan, plan_segments, save_plan
+from tests.pipelines.batch.conftest import FRAMES
+from tests.video.clips import images_of, packets_of, plain_times, write_clip
+from vidinv.packs import load_pack
+from vidinv.video import EncodeOptions, open_reader, writer
+from vidinv.video.reader import Part
+
+KEYS = ((0.0, 0.0), (0.6, 1.5))
+
+
+@pytest.mark.parametrize("target", [1, 8, 20, 45, 500])
+@pytest.mark.parametrize("chunk", [1, 2, 8])
+def test_segments_tile_the_clip_and_begin_with_a_chunk(target, chunk):
+    shots = ((0, 29), (30, 32), (33, 99))
+    segments = plan_segments(shots, chunk_frames=chunk, target_frames=target, halo_frames=4)
+    frames = [f for s in segments for f in range(s.first, s.last + 1)]
+    assert frames == list(range(100))
+    assert [s.number for s in segments] == list(range(len(segments)))
+    assert max(s.num_frames for s in segments) <= target + 2 * chunk
+    for segment in segments:
+        start = next(first for first, last in shots if first <= segment.first <= last)
+        assert (segment.first - start) % chunk == 0
+        assert (segment.lead - start) % chunk == 0
+        # The whole halo, or the whole shot so far.
+        assert segment.lead == start or segment.first - segment.lead >= 4
+
+
+@pytest.fixture
+def stages(tiny_pack):
+    return make_stages(tiny_pack)
+
+
+def make_stages(folder, **changes):
+    pack = load_pack(folder)
+    encode = EncodeOptions(encoder="ffv1", threads=1)
+    settings = Settings(str(folder), pack_digest(pack.meta), encode=encode, segment_frames=8)
+    return Stages(dataclasses.replace(settings, **changes).to_json())
+
+
+def run_stages(stages, clip, folder, output, **how):
+    job = Job(str(clip), output.name, how.pop("attributes", {"age": KEYS}), **how)
+    task = {"job": job.to_json(), "folder": str(folder)}
+    analysed = stages.run({"stage": "analyse", **task})
+    rows = [
+        stages.run({"stage": "render", "segment": number, **task})
+        for number in range(len(analysed.get("segment_frames", ())))
+    ]
+    assert [row["status"] for row in [analysed, *rows]] == ["done"] * (len(rows) + 1), rows
+    joined = stages.run(
+        {
+            "stage": "join",
+            "output": str(output),
+            "files": [row["file"] for row in rows],
+            **task,
+        }
+    )
+    return analysed, joined
+
+
+def test_frames_before_encoding_are_those_of_edit(face_clip, tiny_pack, stages, tmp_path):
+    expected = pictures_of_edit(face_clip, tiny_pack, tmp_path / "edit.mkv")
+    analysed, _ = run_stages(stages, face_clip, tmp_path / "w", tmp_path / "b.mkv")
+    pictures = {}
+    for number in range(len(analysed["segment_frames"])):
+        pictures |= pictures_of_segment(stages, face_clip, tmp_path / "w", number)
+    assert sorted(pictures) == sorted(expected) == list(range(FRAMES))
+    assert all(np.array_equal(pictures[n], expected[n]) for n in expected)
+
+
+def pictures_of_edit(clip, pack, output):
+    pictures = {}
+    process = edit_pipeline.FrameComposer.process
+
+    def watched(self, chunks):
+        for frame, picture in process(self, chunks):
+            pictures[frame.index] = picture
+            yield frame, picture
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(edit_pipeline.FrameComposer, "process", watched)
+        vidinv.edit(clip, output, attributes={"age": KEYS}, pack=pack)
+    return pictures
+
+
+def pictures_of_segment(stages, clip, folder, number):
+    plan = load_plan(folder / PLAN_FILE)
+    segment = plan.segments[number]
+    job = Job(str(clip), "o.mkv", {"age": KEYS})
+    with stages.open(job, part=plan.part(segment)) as reader:
+        composed = stages._composed(job, plan, segment, reader)
+        return {frame.index: picture for frame, picture in composed}
+
+
+def test_joined_segments_are_the_output_of_edit(face_clip, tiny_pack, stages, tmp_path):
+    whole, joined = tmp_path / "edit.mkv", tmp_path / "joined.mkv"
+    options = EncodeOptions(encoder="ffv1")
+    result = vidinv.edit(face_clip, whole, attributes={"age": KEYS}, pack=tiny_pack, encode=options)
+    analysed, row = run_stages(stages, face_clip, tmp_path / "w", joined)
+    assert analysed["segment_frames"] == [8, 8, 6]
+    pairs = zip(images_of(joined), images_of(whole), strict=True)
+    assert all(np.array_equal(a, b) for a, b in pairs)
+    assert plain_times(joined) == plain_times(whole)
+    assert packets_of(joined) == packets_of(whole)
+    assert packets_of(joined)
+    assert (row["frames"], row["faces_edited"]) == (result.frames, result.faces_edited)
+    assert row["identity"] == dataclasses.asdict(result.identity)
+    assert [t["last"] for t in row["tracks"]] == [t.last for t in result.tracks]
+
+
+def test_no_detail_and_other_strengths_change_the_frames(face_clip, tiny_pack, tmp_path):
+    """The comparison above would notice a difference."""
+    outputs = []
+    for number, changes in enumerate([{}, {"detail": False}]):
+        output = tmp_path / f"{number}.mkv"
+        run_stages(make_stages(tiny_pack, **changes), face_clip, tmp_path / str(number), output)
+        outputs.append(images_of(output)[-1])
+    assert not np.array_equal(*outputs)
+
+
+def test_a_faceless_clip_is_copied(stages, tmp_path):
+    clip = write_clip(tmp_path / "grey.mp4", [np.full((64, 96, 3), 90, np.uint8)] * 10, audio=True)
+    analysed, row = run_stages(stages, clip, tmp_path / "w", tmp_path / "o.mp4")
+    assert analysed["segment_frames"] == []
+    assert row["status"] == "done"
+    assert any("no face" in warning for warning in row["warnings"])
+    assert packets_of(tmp_path / "o.mp4", "video") == packets_of(clip, "video")
+
+
+@pytest.mark.parametrize(
+    "attributes", [pytest.param({"age": KEYS}, marks=pytest.mark.slow), {"age": ((0.0, 0.0),)}]
+)
+def test_long_joins_and_copies_show_that_they_go_on(
+    face_clip, stages, tmp_path, attributes, monkeypatch
+):
+    monkeypatch.setattr(writer, "ENCODE_WORKER", "tests.video.slow_encode_worker")
+    _, row = run_stages(
+        stages, face_clip, tmp_path / "w", tmp_path / "o.mkv", attributes=attributes
+    )
+    assert row["status"] == "done"
+    assert stages.beats >= 5
+
+
+@pytest.mark.parametrize("attributes", [{"age": KEYS}, {"age": ((0.0, 0.0),)}])
+def test_what_a_killed_worker_left_beside_an_output_is_removed(
+    face_clip, stages, tmp_path, attributes
+):
+    output = tmp_path / "out" / "o[1].mkv"
+    check_leftovers(
+        output, lambda: run_stages(stages, face_clip, tmp_path / "w", output, attributes=attributes)
+    )
+
+
+def check_leftovers(output, make):
+    """Its own are removed, files of other names are not."""
+    output.parent.mkdir()
+    name = output.name
+    ours, others = (
+        f".{name}.0123abcd.part",
+        {
+            f".{name}.0123abc.part",
+            f".{name}.0123abcg.part",
+            f".{name}.0123abcd.part.mkv",
+            f".x{name}.0123abcd.part",
+            ".o1.mkv.0123abcd.part",
+        },
+    )
+    for path in (ours, *others):
+        (output.parent / path).write_bytes(b"part")
+    make()
+    assert {path.name for path in output.parent.iterdir()} == {name, *others}
+
+
+def test_a_long_way_to_a_segment_shows_that_it_goes_on(face_clip, stages, monkeypatch):
+    slow = functools.partial(open_reader, worker="tests.video.slow_worker")
+    monkeypatch.setattr(stages_module, "open_reader", slow)
+    with stages.open(Job(str(face_clip), "o.mp4", {}), part=Part(12, 1)) as reader:
+        assert [frame.index for frame in reader] == [12]
+    assert stages.beats >= 10
+
+
+def test_strength_zero_is_copied_and_said(face_clip, stages, tmp_path):
+    zero = {"age": ((0.0, 0.0),)}
+    _, row = run_stages(stages, face_clip, tmp_path / "w", tmp_path / "o.mp4", attributes=zero)
+    assert row["warnings"] == ["every strength is 0: the input was copied unchanged"]
+    assert packets_of(tmp_path / "o.mp4", "video") == packets_of(face_clip, "video")
+
+
+def test_a_damaged_clip_is_a_row(face_clip, stages, tmp_path):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(face_clip.read_bytes()[:3000])
+    job = Job(str(broken), "o.mp4", {"age": KEYS})
+    row = stages.run({"stage": "analyse", "job": job.to_json(), "folder": str(tmp_path / "w")})
+    assert (row["status"], row["retry"], row["file"]) == ("failed", False, str(broken))
+    assert "broken.mp4" in row["cause"]
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_clip_that_changed_after_its_analysis_is_a_row(face_clip, stages, tmp_path):
+    clip, folder = tmp_path / "c.mp4", tmp_path / "w"
+    clip.write_bytes(face_clip.read_bytes())
+    run_stages(stages, clip, folder, tmp_path / "o.mkv")
+    with open_reader(clip) as reader:
+        images = [frame.image for frame in reader][:9]
+    write_clip(clip, images)
+    job = Job(str(clip), "o.mkv", {"age": KEYS})
+    task = {"job": job.to_json(), "folder": str(folder), "segment": 2}
+    row = stages.run({"stage": "render", **task})
+    assert row["status"] == "failed"
+    assert "was changed since" in row["cause"]
+    assert not list(folder.glob("*.part"))
+
+
+def test_a_plan_survives_its_file(face_clip, stages, tmp_path):
+    run_stages(stages, face_clip, tmp_path / "w", tmp_path / "o.mkv")
+    plan = load_plan(tmp_path / "w" / PLAN_FILE)
+    save_plan(tmp_path / "again.safetensors", plan)
+    again = load_plan(tmp_path / "again.safetensors")
+    assert (again.info, again.segments, again.exact_times) == (plan.info, plan.segments, True)
+    assert np.array_equal(again.times_T2, plan.times_T2)
+    (a,), (b,) = again.analysis.tracks, plan.analysis.tracks
+    assert np.array_equal(a.landmarks_T682, b.landmarks_T682)
+    assert np.array_equal(a.embedding, b.embedding)

@@ -1,0 +1,94 @@
+"""Start a training run.
+
+    python -m training gan|encoder|directions --config FILE --out FOLDER [--resume]
+
+One process per worker, one thread each; a run that was stopped goes on with ``--resume``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from training.config import load_yaml
+from training.data import load
+from training.feature_style import EncoderConfig, FeatureStyleTask
+from training.gan import GanConfig, GanTask
+from training.job import Job
+from training.loop import Loop
+from vidinv.errors import UsageError
+
+KINDS: dict[str, tuple[type[GanConfig], type[GanTask]]] = {
+    "gan": (GanConfig, GanTask),
+    "encoder": (EncoderConfig, FeatureStyleTask),
+}
+
+
+def build(kind: str, path: Path) -> tuple[GanConfig, GanTask]:
+    """A task from its YAML file, initialised from the stage before where one is named."""
+    config_type, task_type = KINDS[kind]
+    config = load_yaml(config_type, path)
+    torch.manual_seed(config.loop.seed)
+    task = task_type(config)
+    if config.init:
+        task.initialise(Path(config.init))
+        if config.init_resolution:
+            task.grow_from(config.init_resolution)
+    return config, task
+
+
+def worker(rank: int, job: Job) -> None:
+    """Body of one worker process."""
+    torch.set_num_threads(1)
+    config, task = build(job.kind, job.config)
+    workers = config.loop.workers
+    if workers > 1:
+        store = f"file://{job.out.resolve()}/rendezvous"
+        dist.init_process_group("gloo", init_method=store, rank=rank, world_size=workers)
+    loop = Loop(task, load(job.data, config.train_resolution), config.loop, job.out)
+    if job.resume:
+        loop.resume()
+    loop.run()
+
+
+def train(job: Job) -> None:
+    """Start the workers and wait for the end of the run.
+
+    Raises:
+        UsageError: a faulty experiment file, or a folder that holds another run.
+    """
+    if job.kind == "directions":
+        from training.build_pack import build as build_pack  # needs dlib, which GPU machines lack
+
+        build_pack(job)
+        return
+    config = load_yaml(KINDS[job.kind][0], job.config)
+    if (job.out / "latest.pt").exists() and not job.resume:
+        raise UsageError(f"{job.out} holds a run already: --resume goes on with it")
+    if not job.data.is_dir():
+        raise UsageError(
+            f"{job.data} does not exist; make it with: python -m training.data FACES {job.data}"
+        )
+    job.out.mkdir(parents=True, exist_ok=True)
+    (job.out / "rendezvous").unlink(missing_ok=True)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if config.loop.workers == 1:
+        worker(0, job)
+    else:
+        mp.spawn(worker, args=(job,), nprocs=config.loop.workers)
+
+
+def main() -> None:
+    """Parse arguments, start the run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kind", choices=[*KINDS, "directions"])
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=Path("data/faces"))
+    parser.add_argument("--resume", action="store_true")
+    train(Job(**vars(parser.parse_args())))

@@ -1,0 +1,200 @@
+"""Feature-Style encoder (Yao et al. 2022, figure 2), scaled by configuration.
+
+A ResNet trunk with two branches: the latent head reads average-pooled features of all four stages,
+the feature head reads one stage and gives F at layer K of the generator.
+
+Departures from the paper, decided by size and measured in docs/LOG.md:
+- trunk widths and depths are set by the pack (iresnet50 would outweigh a small generator 30 times);
+- the latent space may be W (one linear head, repeated) or W+ (one head a layer, as in the paper);
+- the feature head also reads G^K(w) and predicts F - G^K(w) through a bottleneck of
+  ``feature_width`` channels: training starts from G(w), F stays near the generator's own features
+  (what eq. 1 needs), and the loss of eq. 4 is the mean square of the prediction.
+
+Shapes: x ``[N, 3, R, R]`` in [-1, 1], latents ``[N, L, D]``, features ``[N, C(r), r, r]``, r the
+feature resolution; K = 2 log2(r) - 3 convolutions have run when F comes in (r = 16: K = 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vidinv.generators.stylegan2 import StyleGAN2Config
+
+POOL_SIZE = 3  # the four stages are pooled to 3x3 (FSE supplement; METHODS_NOTES D1)
+
+
+@dataclass(frozen=True)
+class FeatureStyleConfig:
+    """Sizes of the encoder.
+
+    Attributes:
+        input_resolution: side that faces are reduced to for the trunk (256 of 1024 in the paper).
+        widths: channels of the four stages; stage i works at input_resolution / 2^i.
+        blocks: residual blocks of each stage.
+        latent_space: ``"w"`` or ``"w+"``.
+        feature_resolution: resolution of the generator block whose output F replaces.
+        feature_width: channels of F's bottleneck; 0 builds no feature head.
+    """
+
+    input_resolution: int = 64
+    widths: tuple[int, int, int, int] = (32, 64, 128, 256)
+    blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
+    latent_space: Literal["w", "w+"] = "w"
+    feature_resolution: int = 16
+    feature_width: int = 64
+
+    def __post_init__(self) -> None:
+        if self.latent_space not in ("w", "w+"):
+            raise ValueError(f'latent_space must be "w" or "w+", got {self.latent_space!r}')
+
+    @property
+    def feature_layer(self) -> int:
+        """K: convolutions of the generator that run before F comes in."""
+        return 2 * (self.feature_resolution.bit_length() - 1) - 3
+
+
+class ResidualBlock(nn.Module):
+    """BN, strided conv, BN, PReLU, conv, BN, plus shortcut.
+
+    InsightFace's iresnet block with the stride in its first convolution: a quarter of the work.
+    """
+
+    def __init__(self, in_channels: int, channels: int, *, stride: int) -> None:
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.prelu = nn.PReLU(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels)
+        self.shortcut = (
+            nn.Sequential(
+                nn.Conv2d(in_channels, channels, 1, stride=stride, bias=False),
+                nn.BatchNorm2d(channels),
+            )
+            if stride != 1 or in_channels != channels
+            else nn.Identity()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv1(self.bn1(x))
+        y = self.bn3(self.conv2(self.prelu(self.bn2(y))))
+        return y + self.shortcut(x)
+
+
+class Trunk(nn.Module):
+    """Stem and four stages; returns the output of each stage."""
+
+    def __init__(self, config: FeatureStyleConfig) -> None:
+        super().__init__()
+        channels = config.widths[0]
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.PReLU(channels),
+        )
+        self.stages = nn.ModuleList()
+        for width, depth in zip(config.widths, config.blocks, strict=True):
+            blocks = [ResidualBlock(channels, width, stride=2)]
+            blocks += [ResidualBlock(width, width, stride=1) for _ in range(depth - 1)]
+            self.stages.append(nn.Sequential(*blocks))
+            channels = width
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x, outputs = self.stem(x), []
+        for stage in self.stages:
+            x = stage(x)
+            outputs.append(x)
+        return outputs
+
+
+class FeatureHead(nn.Module):
+    """F - G^K(w) from a stage of the trunk and G^K(w).
+
+    ``look`` is the paper's head (BN, conv, BN, PReLU, strided conv, BN); ``compare`` joins what it
+    saw with what the generator makes of w; the 1x1 ``expand`` leaves the bottleneck.
+    """
+
+    def __init__(self, in_channels: int, width: int, out_channels: int, *, stride: int) -> None:
+        super().__init__()
+        hidden = max(in_channels, width)
+        self.look = nn.Sequential(
+            nn.BatchNorm2d(in_channels),
+            nn.Conv2d(in_channels, hidden, 3, padding=1, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.PReLU(hidden),
+            nn.Conv2d(hidden, width, 3, stride=stride, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+        self.compare = nn.Sequential(
+            nn.Conv2d(width + out_channels, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.PReLU(width),
+        )
+        self.expand = nn.Conv2d(width, out_channels, 1, bias=False)
+        nn.init.zeros_(self.expand.weight)  # training starts from G(w)
+
+    def forward(self, seen: Tensor, generated: Tensor) -> Tensor:
+        return self.expand(self.compare(torch.cat([self.look(seen), generated], dim=1)))
+
+
+class FeatureStyleEncoder(nn.Module):
+    """x -> latents and what the feature head will look at; then the head, given G^K(w)."""
+
+    w_offset: Tensor
+
+    def __init__(self, config: FeatureStyleConfig, generator: StyleGAN2Config) -> None:
+        super().__init__()
+        self.config, self.num_ws, self.w_dim = config, generator.num_ws, generator.w_dim
+        self.trunk = Trunk(config)
+        rows = 1 if config.latent_space == "w" else self.num_ws
+        pooled = sum(config.widths) * POOL_SIZE**2
+        self.latent_head = nn.Linear(pooled, rows * self.w_dim)
+        # A mean that the head's prediction is added to (``latent_avg`` of the pSp family).
+        self.register_buffer("w_offset", torch.zeros(self.w_dim))
+        self.feature_stage = self._stage_for_features()
+        self.feature_head = self._build_feature_head(generator) if config.feature_width else None
+
+    def forward(self, x_N3RR: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents ``[N, L, D]`` and the trunk's stage for ``feature_residual``."""
+        stages = self.trunk(self._resize(x_N3RR))
+        pooled = [F.adaptive_avg_pool2d(stage, POOL_SIZE).flatten(1) for stage in stages]
+        rows = self.latent_head(torch.cat(pooled, dim=1)).unflatten(1, (-1, self.w_dim))
+        latents = (rows + self.w_offset).expand(-1, self.num_ws, -1)
+        return latents, stages[self.feature_stage]
+
+    def feature_residual(self, seen: Tensor, generated_NCHW: Tensor) -> Tensor | None:
+        """F - G^K(w) of the shape of ``generated_NCHW`` = G^K(w); None without a feature head."""
+        return None if self.feature_head is None else self.feature_head(seen, generated_NCHW)
+
+    def _resize(self, x: Tensor) -> Tensor:
+        side = self.config.input_resolution
+        if x.shape[-1] < side:
+            raise ValueError(f"faces must be at least {side} px, got {x.shape[-1]}")
+        factor = x.shape[-1] // side
+        return F.avg_pool2d(x, factor) if factor > 1 else x
+
+    def _stage_for_features(self) -> int:
+        """The first stage at twice F's resolution or at it (the paper: 32, stride 2 to 16)."""
+        for stage in range(len(self.config.widths)):
+            resolution = self.config.input_resolution // 2 ** (stage + 1)
+            if resolution in (2 * self.config.feature_resolution, self.config.feature_resolution):
+                return stage
+        raise ValueError(
+            f"no stage of a {self.config.input_resolution} px trunk reaches the feature "
+            f"resolution {self.config.feature_resolution}"
+        )
+
+    def _build_feature_head(self, generator: StyleGAN2Config) -> FeatureHead:
+        resolution = self.config.input_resolution // 2 ** (self.feature_stage + 1)
+        return FeatureHead(
+            self.config.widths[self.feature_stage],
+            self.config.feature_width,
+            generator.channels(self.config.feature_resolution),
+            stride=resolution // self.config.feature_resolution,
+        )
