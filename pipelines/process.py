@@ -18,7 +18,7 @@ def tune_process() -> None:
     """Use half the cores for torch, and keep freed activations instead of handing them back.
 
     Stages overlap in threads, so torch gets half the cores. By default glibc maps every large
-    array anew and faults its pages in again at each batch (131 against 79 ms in MEASUREMENTS.md).
+    array anew and faults its pages in again at each batch (131 against 79 ms, docs/REFERENCES.md).
     Elsewhere than on glibc only the threads are set.
     """
     torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))

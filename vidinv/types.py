@@ -170,7 +170,7 @@ class Analysis:
 
 @dataclass(frozen=True, slots=True)
 class Inversion:
-    """A batch of faces in a method's terms (ARCHITECTURE "The one interface").
+    """A batch of faces in a method's terms (docs/ARCHITECTURE.md, "Methods").
 
     Attributes:
         latents_NLD: ``[N, L, D]`` w+ codes; methods that work in W repeat the row L times.
@@ -202,7 +202,7 @@ class EditSpec:
         face: ``"largest"``, ``"all"``, a track index from 0, or a path of a reference picture.
         detail: carry the change to the full-resolution source (True), or paste the generator's
             own picture (False).
-        seed: root of all randomness of a run.
+        seed: for methods that draw random numbers; ``fse`` draws none.
     """
 
     attributes: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
@@ -224,7 +224,7 @@ class TrackSummary:
 
 @dataclass(frozen=True, slots=True)
 class IdentitySummary:
-    """Identity figures of a run (mean-centred cosine; see CLI.md).
+    """Identity figures of a run (mean-centred cosine; docs/REFERENCES.md, "Identity figures").
 
     ``ic_*`` is the identity consistency of the Feature-Style supplement, eq. 1; None without two
     frames to compare.
@@ -238,7 +238,7 @@ class IdentitySummary:
 
 @dataclass(frozen=True, slots=True)
 class ClipResult:
-    """What ``edit`` and ``invert`` return, and what ``--json`` prints (fields as in CLI.md)."""
+    """What ``edit`` and ``invert`` return and ``--json`` prints; names of fields are stable."""
 
     input: str
     output: str

@@ -1,4 +1,4 @@
-"""The one interface that every inversion method implements (ARCHITECTURE, "The one interface").
+"""The one interface that every inversion method implements (docs/ARCHITECTURE.md).
 
 Three verbs over aligned faces ``[N, 3, R, R]`` in [-1, 1]: ``fit`` once per face track,
 ``encode`` and ``render`` per batch. Networks run without gradients; an inverter serves one thread.

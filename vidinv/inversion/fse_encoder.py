@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from vidinv.generators.stylegan2 import StyleGAN2Config
 
-POOL_SIZE = 3  # the four stages are pooled to 3x3 (FSE supplement; METHODS_NOTES D1)
+POOL_SIZE = 3  # the four stages are pooled to 3x3 (docs/REFERENCES.md, "Feature-Style details")
 
 
 @dataclass(frozen=True)
