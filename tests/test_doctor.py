@@ -10,6 +10,7 @@ import torch
 from tests.packs.tiny import write_tiny_pack
 from vidinv import doctor
 from vidinv.doctor import Check, report
+from vidinv.metrics.lpips import BACKBONES
 from vidinv.packs import DEFAULT_PACK
 from vidinv.video import capabilities
 
@@ -77,7 +78,7 @@ def test_lpips_needs_a_backbone(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     assert "without backbone" in line("lpips")
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / doctor.LPIPS_BACKBONES["squeeze"]).touch()
+    (tmp_path / "checkpoints" / BACKBONES["squeeze"].file).touch()
     assert line("lpips").endswith("with backbone squeeze")
 
 

@@ -18,12 +18,6 @@ from pathlib import Path
 
 Probe = Callable[[], str]
 
-# File names of torchvision 0.29's ImageNet weights, which lpips builds on, by lpips' name.
-LPIPS_BACKBONES = {
-    "alex": "alexnet-owt-7be5be79.pth",
-    "squeeze": "squeezenet1_1-b8a52dc0.pth",
-    "vgg": "vgg16-397923af.pth",
-}
 _LABEL_WIDTH = 16
 
 
@@ -132,13 +126,12 @@ def lpips() -> str:
     """LPIPS: package and at least one backbone."""
     if not _installed("lpips"):
         return "missing, would give the LPIPS figure: pip install 'vidinv[train]'"
-    import torch
+    from vidinv.metrics.lpips import BACKBONES, cache_folder, cached_backbones
 
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    found = [name for name, file in LPIPS_BACKBONES.items() if (folder / file).is_file()]
+    found = cached_backbones()
     if not found:
-        files = ", ".join(LPIPS_BACKBONES.values())
-        return f"{_version('lpips')} without backbone: put one of {files} into {folder}"
+        files = ", ".join(backbone.file for backbone in BACKBONES.values())
+        return f"{_version('lpips')} without backbone: put one of {files} into {cache_folder()}"
     return f"{_version('lpips')} with backbone {', '.join(found)}"
 
 

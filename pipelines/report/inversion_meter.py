@@ -6,32 +6,19 @@ other clips: nothing is encoded, and no third file is written.
 
 from __future__ import annotations
 
-import importlib.util
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from vidinv.inversion import Inverter
-from vidinv.metrics import psnr_batch, ssim_batch
+from vidinv.metrics import LPIPS, lpips_absent, psnr_batch, ssim_batch
 from vidinv.metrics.image import SSIM_WINDOW
 from vidinv.packs import Pack
 from vidinv.rendering import FaceEdit, FaceEditor, FrameComposer, chunked, to_tensor
 from vidinv.report.model import FrameRow
 from vidinv.types import Analysis, EditSpec, Frame, Image
-
-# LPIPS takes its backbone from torchvision's cache; a report never downloads.
-_BACKBONE = "alexnet-owt-7be5be79.pth"
-# pSp, e4e, HyperInverter and the Feature-Style encoder reduce to 256 px before LPIPS. Smaller
-# pictures stay as they are: LPIPS was tuned on patches of 64 px (Zhang et al. 2018, section 2), and
-# enlarging would compare what is not there.
-LPIPS_MAX_PX = 256
-_LPIPS_MIN_PX = 31  # below it AlexNet's second pooling has nothing left
 
 
 @dataclass(frozen=True)
@@ -100,39 +87,6 @@ class InversionMeter:
             row.ssim_inversion = float(ssim_batch(made, source))
         if self._lpips is not None:
             row.lpips_inversion = float(self._lpips(made, source))
-
-
-class LPIPS:
-    """LPIPS v0.1 on AlexNet (Zhang et al. 2018), by the ``lpips`` package."""
-
-    def __init__(self) -> None:
-        import lpips
-
-        with warnings.catch_warnings():
-            # lpips calls torchvision by an argument that it has renamed.
-            warnings.simplefilter("ignore", UserWarning)
-            self._network: Any = lpips.LPIPS(net="alex", verbose=False).eval()
-
-    def __call__(self, first_N3HW: torch.Tensor, second_N3HW: torch.Tensor) -> torch.Tensor:
-        """``[N]`` distances of pictures in [-1, 1], sides of at least 31 px; 0 is equal."""
-        pair = (_at_most(images, LPIPS_MAX_PX) for images in (first_N3HW, second_N3HW))
-        return torch.as_tensor(self._network(*pair)).flatten()
-
-
-def _at_most(images_N3HW: torch.Tensor, side_px: int) -> torch.Tensor:
-    if max(images_N3HW.shape[-2:]) <= side_px:
-        return images_N3HW
-    return F.interpolate(images_N3HW, (side_px, side_px), mode="area")
-
-
-def lpips_absent(resolution: int) -> str:
-    """Why LPIPS cannot be computed without a download; empty where it can."""
-    if resolution < _LPIPS_MIN_PX:
-        return f"its network needs pictures of {_LPIPS_MIN_PX} px, the pack's are {resolution}"
-    if importlib.util.find_spec("lpips") is None:
-        return "the lpips package is not installed (pip install 'vidinv[train]')"
-    path = Path(torch.hub.get_dir()) / "checkpoints" / _BACKBONE
-    return "" if path.is_file() else f"its backbone is not in the torch cache ({path.name})"
 
 
 def _finite(value: float) -> float | None:

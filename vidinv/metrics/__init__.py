@@ -1,13 +1,16 @@
-"""Measures of edited clips: picture quality, flicker, identity over time."""
+"""Measures of edited clips: picture quality, perceptual distance, flicker, identity over time."""
 
 from vidinv.metrics.identity import identity_consistency, similarity, tg_id, tl_id, tl_id_of_pairs
 from vidinv.metrics.image import masked_psnr, psnr, psnr_batch, ssim_batch
+from vidinv.metrics.lpips import LPIPS, lpips_absent
 from vidinv.metrics.temporal import NeighbourDifference, flicker
 
 __all__ = [
+    "LPIPS",
     "NeighbourDifference",
     "flicker",
     "identity_consistency",
+    "lpips_absent",
     "masked_psnr",
     "psnr",
     "psnr_batch",
