@@ -26,6 +26,7 @@ from training.data import ATTRIBUTES, FaceArrays, load
 from training.measure import MEASURE_PX, AlignedFaces
 from training.strangers import Edited, Stranger, clip_strangers, edit, val_strangers
 from vidinv.faces import dlib_backend, extract_crop
+from vidinv.geometry import transform_points
 from vidinv.inversion import FeatureStyleInverter
 from vidinv.metrics.attributes import SmileMeasure
 from vidinv.packs import Pack, load_pack
@@ -115,8 +116,8 @@ def sheet(
         half = (TILE_PX, TILE_PX)
         tiles = [cv2.resize(image, half, interpolation=cv2.INTER_AREA) for image in large]
         if closer is not None:
-            points = stranger.track.landmarks(0) @ crop.frame_to_crop(2 * TILE_PX)[:, :2].T
-            points = points + crop.frame_to_crop(2 * TILE_PX)[:, 2]
+            to_crop = crop.frame_to_crop(2 * TILE_PX)
+            points = transform_points(stranger.track.landmarks(0), to_crop)
             for centre in (points[48:60].mean(0), points[[3, 4]].mean(0)):
                 tiles.append(_window(large[closer], centre))
         rows.append(np.concatenate(tiles, axis=1))

@@ -206,11 +206,11 @@ class FrameComposer:
                 rendered=face.rendered,
                 edited=face.edited,
                 mask=face_mask(face.landmarks, crop=face.crop, size_px=len(face.edited)),
-                share=self._share(face.track, frame.index),
+                opacity=self._opacity(face.track, frame.index),
             )
         return image
 
-    def _share(self, track: FaceTrack, index: int) -> float:
+    def _opacity(self, track: FaceTrack, index: int) -> float:
         """1 well inside the track and at the cuts of its shot, less near its other ends."""
         if self.shots is None:
             return 1.0
@@ -220,8 +220,8 @@ class FrameComposer:
             frames = min(frames, index - track.first)
         if track.last < last:
             frames = min(frames, track.last - index)
-        share = (frames + 1) / (FADE_FRAMES + 1)
-        return share * share * (3.0 - 2.0 * share)
+        ramp = (frames + 1) / (FADE_FRAMES + 1)
+        return ramp * ramp * (3.0 - 2.0 * ramp)
 
 
 def frames_without(analysis: Analysis, tracks: Sequence[FaceTrack]) -> int:

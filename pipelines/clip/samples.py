@@ -16,6 +16,7 @@ import torch
 from vidinv.arrays import read_arrays, write_arrays
 from vidinv.faces import Backend, extract_crop, named_alignment
 from vidinv.faces.protocols import Embedding, Points
+from vidinv.geometry import transform_points
 from vidinv.metrics.identity import identity_consistency, similarity
 from vidinv.types import FaceTrack, Frame, IdentitySummary, Image
 
@@ -79,8 +80,7 @@ class IdentitySampler:
         for track in self._wanted.get(frame.index, []):
             landmarks = track.landmarks(frame.index)
             crop = named_alignment("ffhq").crop(landmarks)
-            matrix = crop.frame_to_crop(CHIP_PX)
-            points = (landmarks @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+            points = transform_points(landmarks, crop.frame_to_crop(CHIP_PX)).astype(np.float32)
             chips = [extract_crop(image, crop, CHIP_PX) for image in (frame.image, picture)]
             self._chips.append((track.id, chips[0], chips[1], points))
 

@@ -22,6 +22,7 @@ from vidinv.faces import FaceRegion, extract_crop, face_mask, named_alignment
 from vidinv.faces.chips import refine_landmarks
 from vidinv.faces.crops import as_uint8
 from vidinv.faces.protocols import Backend, Points
+from vidinv.geometry import transform_points
 from vidinv.metrics.attributes import SmileMeasure, geometry, normalised_landmarks
 from vidinv.metrics.temporal import NeighbourDifference
 from vidinv.report.model import FrameRow
@@ -152,8 +153,7 @@ class TrackMeter:
             name: as_uint8(extract_crop(picture, square, CHIP_PX))
             for name, picture in pictures.items()
         }
-        matrix = square.frame_to_crop(CHIP_PX)
-        points = (landmarks @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+        points = transform_points(landmarks, square.frame_to_crop(CHIP_PX)).astype(np.float32)
         self._store.put(self.track.id, frame.index, chips, points)
         row = FrameRow(
             frame=frame.index,

@@ -1,7 +1,7 @@
 """Detail transfer on a real smile: two frames of a clip stand in for a perfect edit.
 
 The neutral frame is edited with the smiling frame shown only at 128 px; the true smiling picture
-judges the result, as in DETAIL_TRANSFER.md.
+judges the result, as in docs/REFERENCES.md, "Detail transfer".
 """
 
 from __future__ import annotations

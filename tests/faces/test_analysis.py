@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vidinv.faces import dlib_backend, same_person
+from vidinv.faces import dlib_backend, group_persons
 
 from .conftest import Clip, analyse_images
 
@@ -49,7 +49,7 @@ def test_two_people_side_by_side_are_two_tracks(clip: Clip) -> None:
     sides = [track.crops_T4[:, 0] > 512 for track in analysis.tracks]
     assert all(side.all() or not side.any() for side in sides)
     assert sides[0][0] != sides[1][0]
-    assert not same_person(*analysis.tracks, embedder=EMBEDDER)
+    assert len(group_persons(analysis.tracks, embedder=EMBEDDER)) == 2
 
 
 def test_face_that_leaves_and_returns_is_known_again(clip: Clip) -> None:
@@ -61,7 +61,7 @@ def test_face_that_leaves_and_returns_is_known_again(clip: Clip) -> None:
     assert gone.last == 19
     assert back.first == 42  # searched for at 45, followed back
     assert back.last == 61
-    assert same_person(gone, back, embedder=EMBEDDER)
+    assert len(group_persons([gone, back], embedder=EMBEDDER)) == 1
 
 
 @pytest.mark.parametrize("cuts", [(20,), ()], ids=["cut known", "cut missed"])
@@ -73,7 +73,7 @@ def test_cut_between_two_people_ends_the_track(clip: Clip, cuts: tuple[int, ...]
     assert before.last < 20 <= after.first
     assert before.last >= 18
     assert after.first <= 21
-    assert not same_person(before, after, embedder=EMBEDDER)
+    assert len(group_persons([before, after], embedder=EMBEDDER)) == 2
 
 
 def test_cut_at_the_first_frame_makes_no_empty_shot(clip: Clip) -> None:

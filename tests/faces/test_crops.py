@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vidinv.errors import UsageError
-from vidinv.faces import extract_crop, extract_native_crop, native_size_px
+from vidinv.faces import extract_crop
 from vidinv.types import Crop
 
 
@@ -35,8 +35,6 @@ def test_whole_frame_at_its_own_size_is_the_frame() -> None:
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     crop = Crop(31.5, 31.5, 32.0, 0.0)
     np.testing.assert_array_equal(extract_crop(image, crop, 64), image)
-    np.testing.assert_array_equal(extract_native_crop(image, crop), image)
-    assert native_size_px(crop) == 64
 
 
 def test_large_face_does_not_alias() -> None:

@@ -7,7 +7,7 @@ it is dropped (``loss``) and what is added (``add``):
 
 so a change of nothing leaves the source bit for bit, and detail of the frame is resampled once.
 
-Detail transfer (DETAIL_TRANSFER.md): flow f and residual r = G(w~) - warp(G(w), f) are both
+Detail transfer (docs/REFERENCES.md): flow f and residual r = G(w~) - warp(G(w), f) are both
 computed between two pictures of the generator, so its inversion error cancels. With confidence c
 (low where the warp does not explain the picture: teeth, opened eyes), gate g (0 where nothing
 changes) and mask m:
@@ -16,9 +16,9 @@ changes) and mask m:
 
 where tone is the low-frequency part of source - G(w). All this presumes a generator that shows the
 face as sharply as its size allows. One that blurs (G(w) of a small model) says where parts of the
-face go, but what it adds is a pale blob: with sharpness t, the share of the source's fine contrast
-that G(w) shows, ``loss`` is t times the above and ``add`` is mixed with a shading of the warped
-source, the luma of r without its low frequencies. Flow fades with the mask instead of being
+face go, but what it adds is a pale blob: with sharpness t, how much of the source's fine contrast
+G(w) shows, ``loss`` is t times the above and ``add`` is mixed with a shading of the warped source,
+the luma of r without its low frequencies. Flow fades with the mask instead of being
 blended away with it, so that a moving jaw line never shows double.
 """
 
@@ -48,7 +48,7 @@ TONE_SIGMA = 1 / 20  # of R: inversion error finer than this belongs to the pict
 SHARPNESS = (0.75, 0.95)
 SHARPNESS_SIGMA = 1 / 64
 # Shading without sharpness: darkness (an opened mouth, a fold) is believable when blurred, light
-# (teeth) is not; colour never is. Looked at on strangers (docs/LOG.md).
+# (teeth) is not; colour never is. Judged by eye on strangers (docs/LOG.md).
 SHADE_DARK, SHADE_LIGHT = 0.8, 0.3
 SHADE_SIGMA = 1 / 10
 CONFIDENCE_LEVELS = 18.0  # DETAIL_TRANSFER.md step 3, in levels of 0..255
@@ -60,7 +60,7 @@ class Change:
 
     Attributes:
         flow_RR2: ``[R, R, 2]`` float32, where to sample the source, in crop pixels from here.
-        loss_RR: ``[R, R]`` float32 0..1, share of the source that is dropped.
+        loss_RR: ``[R, R]`` float32 0..1, fraction of the source that is dropped.
         add_RR3: ``[R, R, 3]`` float32 RGB in levels of 0..255, added.
     """
 
@@ -68,11 +68,13 @@ class Change:
     loss_RR: Float32
     add_RR3: Float32
 
-    def scaled(self, share: float) -> Change:
+    def scaled(self, opacity: float) -> Change:
         """Part of the change: 0 leaves the source, 1 is all of it."""
-        if share == 1.0:
+        if opacity == 1.0:
             return self
-        return Change(*(np.float32(share) * f for f in (self.flow_RR2, self.loss_RR, self.add_RR3)))
+        return Change(
+            *(np.float32(opacity) * f for f in (self.flow_RR2, self.loss_RR, self.add_RR3))
+        )
 
 
 def generated_change(source: Float32, edited: Float32, mask_RR: Float32) -> Change:

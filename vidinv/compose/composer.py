@@ -1,5 +1,7 @@
 """The stage that puts edited faces back into frames, one ``Composer`` per face track.
 
+A track has no gaps and ends with its shot, so a composer never has to forget.
+
 Flow and confidence are smoothed over the last frames of the track. They live in crop coordinates,
 which follow the face, so smoothing them does not lag behind its movement; and the residual is
 computed after the flow is smoothed, so what a late flow misses is added back rather than lost.
@@ -53,12 +55,6 @@ class Composer:
         self._confidences: deque[Float32] = deque(maxlen=len(SMOOTHING_WEIGHTS))
         self._residuals: deque[Float32] = deque(maxlen=len(SMOOTHING_WEIGHTS))
 
-    def reset(self) -> None:
-        """Forget earlier frames: call at a new shot or after a gap in the track."""
-        self._flows.clear()
-        self._confidences.clear()
-        self._residuals.clear()
-
     def compose(
         self,
         image: Image,
@@ -68,7 +64,7 @@ class Composer:
         rendered: Float32,
         edited: Float32,
         mask: npt.NDArray[np.floating],
-        share: float = 1.0,
+        opacity: float = 1.0,
     ) -> Image:
         """The frame with the face edited.
 
@@ -79,13 +75,13 @@ class Composer:
             rendered: the generator's picture before the edit, ``[R, R, 3]`` float32, 0..255.
             edited: the generator's picture after the edit, the same.
             mask: ``[R, R]`` 0..1 in crop coordinates, where change is allowed.
-            share: how much of the change is painted, 0..1.
+            opacity: how much of the change is painted, 0..1.
 
         Returns:
             A new picture, bit-exact outside the mask; ``image`` itself where nothing changes.
         """
         change = self.observe(source_crop=source_crop, rendered=rendered, edited=edited, mask=mask)
-        return apply_change(image, crop=crop, change=change.scaled(share))
+        return apply_change(image, crop=crop, change=change.scaled(opacity))
 
     def observe(
         self,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from vidinv.compose.change import Change
 from vidinv.compose.flow import Float32, sample
+from vidinv.geometry import transform_points
 from vidinv.types import Crop, Image
 
 Matrix = npt.NDArray[np.float64]
@@ -80,8 +81,8 @@ def _changed_box(change: Change, crop: Crop, shape: tuple[int, ...]) -> Box | No
         return None
     left, right = columns[0] - REACH_PX, columns[-1] + REACH_PX
     upper, lower = rows[0] - REACH_PX, rows[-1] + REACH_PX
-    corners = np.array([[left, upper, 1], [right, upper, 1], [left, lower, 1], [right, lower, 1]])
-    x, y = crop.crop_to_frame(change.loss_RR.shape[0]) @ corners.T
+    corners = np.array([[left, upper], [right, upper], [left, lower], [right, lower]])
+    x, y = transform_points(corners, crop.crop_to_frame(change.loss_RR.shape[0])).T
     x0, x1 = max(0, int(np.floor(x.min()))), min(shape[1], int(np.ceil(x.max())) + 1)
     y0, y1 = max(0, int(np.floor(y.min()))), min(shape[0], int(np.ceil(y.max())) + 1)
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None

@@ -2,10 +2,10 @@
 
 from vidinv.faces.align import ALIGNMENTS, FFHQ, TIGHT, Alignment, named_alignment
 from vidinv.faces.analysis import analyse
-from vidinv.faces.crops import extract_crop, extract_native_crop, native_size_px
+from vidinv.faces.crops import extract_crop
 from vidinv.faces.dlib_backend import dlib_backend
 from vidinv.faces.mask import FaceRegion, face_mask
-from vidinv.faces.persons import centered_cosine, group_persons, same_person
+from vidinv.faces.persons import group_persons
 from vidinv.faces.protocols import Backend, Detection, Detector, Embedder, LandmarkPredictor
 from vidinv.faces.search import FoundFace, find_faces
 from vidinv.faces.select import embed_reference, select_tracks
@@ -27,16 +27,12 @@ __all__ = [
     "Smoothing",
     "TrackingOptions",
     "analyse",
-    "centered_cosine",
     "dlib_backend",
     "embed_reference",
     "extract_crop",
-    "extract_native_crop",
     "face_mask",
     "find_faces",
     "group_persons",
     "named_alignment",
-    "native_size_px",
-    "same_person",
     "select_tracks",
 ]

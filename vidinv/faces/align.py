@@ -1,8 +1,10 @@
 """From 68 landmarks to the square that the generator sees.
 
-One formula (CHECKPOINTS.md C4, after FFHQ) with two constants. A model pack names its alignment:
-``tight`` is the crop of the default pack's training faces, ``ffhq`` that of every public
-StyleGAN face checkpoint. Vectors are written as complex numbers: rot90 is a product with i.
+One formula, that of FFHQ (Karras et al., "A Style-Based Generator Architecture for Generative
+Adversarial Networks", CVPR 2019; docs/REFERENCES.md, "Crops"), with two constants. A model pack
+names its alignment: ``tight`` is the crop of the default pack's training faces, ``ffhq`` that of
+every public StyleGAN face checkpoint. Vectors are written as complex numbers: rot90 is a product
+with i.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Looking at one face in a normalised picture: upright, fixed size, gray.
+"""One face in a normalised picture: upright, fixed size, gray.
 
 Given roughly where the landmarks are, the face is warped into a *chip*. In it the predictor gets
 the same box every time (a detector's box jitters, and its landmarks with it), the detector's
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from vidinv.faces.align import TIGHT
 from vidinv.faces.crops import as_uint8, extract_crop
 from vidinv.faces.protocols import Backend, Box, Detection, Gray, Points
+from vidinv.geometry import transform_points
 from vidinv.types import Crop, FloatArray
 
 # dlib's box measured in the tight crop on 8 real clips: same centre, 0.86 +- 0.06 of its side.
@@ -42,7 +43,7 @@ class Motion:
     Attributes:
         landmarks: ``[68, 2]`` where they are now; unbelievable ones moved with the rest.
         growth: size of the face relative to the frame before.
-        believed: share of landmarks whose flow holds both ways, 0..1.
+        believed: fraction of the landmarks whose flow holds both ways, 0..1.
     """
 
     landmarks: Points
@@ -80,7 +81,7 @@ def refine_landmarks(gray: Gray, landmarks: FloatArray, side_px: float, backend:
     return _to_frame(found, crop, _LANDMARK_PX)
 
 
-def look_for_face(
+def detect_in_chip(
     gray: Gray, landmarks: FloatArray, side_px: float, backend: Backend
 ) -> tuple[float, float]:
     """Score of the surest face right there, and its tight side in pixels; (-1, side) if none.
@@ -99,14 +100,13 @@ def follow_landmarks(before: Gray, now: Gray, landmarks: Points) -> Motion:
     """Carry ``[68, 2]`` landmarks from one gray frame to the next by pyramidal Lucas-Kanade."""
     crop = _chip_crop(landmarks, TIGHT.crop(landmarks).side_px)
     chips = _chip(before, crop, _FLOW_PX), _chip(now, crop, _FLOW_PX)
-    matrix = crop.frame_to_crop(_FLOW_PX)
-    start = (landmarks @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)[:, None]
+    start = transform_points(landmarks, crop.frame_to_crop(_FLOW_PX)).astype(np.float32)[:, None]
     there, found = _lucas_kanade(*chips, start)
     back, found_back = _lucas_kanade(*chips[::-1], there)
     miss = np.linalg.norm(back - start, axis=2)[:, 0]
     good = found & found_back & (miss < _ROUND_TRIP_PX)
     similarity = _similarity(start[good, 0], there[good, 0])
-    along = start[:, 0] @ similarity[:, :2].T + similarity[:, 2]
+    along = transform_points(start[:, 0], similarity)
     moved = np.where(good[:, None], there[:, 0], along)
     growth = float(np.hypot(*similarity[:, 0]))
     return Motion(_to_frame(moved, crop, _FLOW_PX), growth, float(good.mean()))
@@ -160,8 +160,7 @@ def _chip(gray: Gray, crop: Crop, size_px: int) -> Gray:
 
 
 def _to_frame(points: FloatArray, crop: Crop, size_px: int) -> Points:
-    matrix = crop.crop_to_frame(size_px)
-    return (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+    return transform_points(points, crop.crop_to_frame(size_px)).astype(np.float32)
 
 
 def _box_in_chip(size_px: int) -> Box:

@@ -1,7 +1,7 @@
 """Cutting the aligned square out of a frame, without aliasing.
 
 The published pipelines sample the square bilinearly, which aliases when the face is larger than
-the crop (CHECKPOINTS.md C4). Here a crop is sampled on a grid finer by a whole factor and
+the crop (docs/REFERENCES.md, "Crops"). Here a crop is sampled on a grid finer by a whole factor and
 averaged over that factor; very large faces are first reduced by a whole factor. Both steps are box
 filters whose geometry is exact, so ``Crop.crop_to_frame`` is the inverse to a fraction of a pixel.
 """
@@ -55,16 +55,6 @@ def extract_crop(image: Image, crop: Crop, size_px: int) -> Image:
     if samples > 1:
         sampled = cv2.resize(sampled, (size_px, size_px), interpolation=cv2.INTER_AREA)
     return sampled
-
-
-def native_size_px(crop: Crop) -> int:
-    """Side at which a crop has about one pixel per frame pixel."""
-    return max(1, round(crop.side_px))
-
-
-def extract_native_crop(image: Image, crop: Crop) -> Image:
-    """The square at the frame's own resolution: ``extract_crop`` at ``native_size_px``."""
-    return extract_crop(image, crop, native_size_px(crop))
 
 
 def as_uint8(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

@@ -69,7 +69,7 @@ def require_weights() -> None:
     """Raise MissingDependencyError, naming files and folder, unless FAN can run offline."""
     if importlib.util.find_spec("face_alignment") is None:
         raise MissingDependencyError(
-            "face-alignment is not installed: install it with 'pip install vidinv[gpu]'"
+            "face-alignment is not installed: install it with \"pip install -e '.[gpu]'\""
         )
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     missing = [name for name in (FAN_FILE, SFD_FILE) if not (folder / name).is_file()]

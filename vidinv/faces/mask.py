@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from vidinv.geometry import transform_points
 from vidinv.types import Crop, FloatArray
 
 _OUTLINE = slice(0, 27)  # jaw 0-16, brows 17-26
@@ -46,15 +47,11 @@ def face_mask(
         region: shape of the mask.
     """
     region = region or FaceRegion()
-    points = _into_crop(landmarks, crop, size_px * _FINER)
+    to_crop = crop.frame_to_crop(size_px * _FINER)
+    points = transform_points(np.asarray(landmarks, np.float64), to_crop)
     mask = _fill(_outline(points, region.forehead * size_px * _FINER), size_px)
     mask = _grow(mask, round(region.grow * size_px))
     return _feather(mask, region.feather * size_px)
-
-
-def _into_crop(landmarks: FloatArray, crop: Crop, size_px: int) -> FloatArray:
-    matrix = crop.frame_to_crop(size_px)
-    return np.asarray(landmarks, np.float64) @ matrix[:, :2].T + matrix[:, 2]
 
 
 def _outline(points: FloatArray, forehead_px: float) -> FloatArray:
@@ -64,7 +61,7 @@ def _outline(points: FloatArray, forehead_px: float) -> FloatArray:
 
 
 def _fill(outline: FloatArray, size_px: int) -> npt.NDArray[np.float32]:
-    """Share of each pixel that lies inside an outline drawn ``_FINER`` times as large."""
+    """How much of each pixel lies inside an outline drawn ``_FINER`` times as large."""
     fine = np.zeros((size_px * _FINER,) * 2, np.uint8)
     cv2.fillConvexPoly(fine, np.rint(outline).astype(np.int32), 255)
     small = cv2.resize(fine, (size_px, size_px), interpolation=cv2.INTER_AREA)

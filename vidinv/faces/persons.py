@@ -6,26 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vidinv.faces.protocols import Embedder, Embedding
+from vidinv.faces.protocols import Embedder
 from vidinv.types import FaceTrack
-
-
-def centered_cosine(a: Embedding, b: Embedding, *, mean: Embedding) -> float:
-    """Cosine similarity, -1..1, of ``[D]`` embeddings after subtracting the mean face.
-
-    Raw cosines of dlib's net say nothing (strangers: median 0.84); ``mean`` is the mean embedding
-    of the training faces, which a pack carries.
-    """
-    from_mean = np.stack([a, b]).astype(np.float64) - mean
-    lengths = float(np.prod(np.linalg.norm(from_mean, axis=1)))
-    return float(from_mean[0] @ from_mean[1]) / lengths if lengths > 0 else 0.0
-
-
-def same_person(a: FaceTrack, b: FaceTrack, *, embedder: Embedder) -> bool:
-    """Whether two tracks follow the same person; never when a frame shows both."""
-    if a.embedding is None or b.embedding is None or _meet(a, b):
-        return False
-    return embedder.distance(a.embedding, b.embedding) <= embedder.same_person_distance
 
 
 def group_persons(

@@ -29,7 +29,7 @@ class Smoothing:
 
     Attributes:
         landmark_frames: over how long the jitter of landmarks is averaged.
-        landmark_step: remainders further apart than this (share of the crop's side) are a move,
+        landmark_step: remainders further apart than this (fraction of the crop's side) are a move,
             not jitter.
         crop_frames: over how long the crop is averaged relative to the rigid face.
         scale_frames: over how long the size of the rigid face is averaged.

@@ -18,11 +18,11 @@ import numpy as np
 from vidinv.faces.align import TIGHT
 from vidinv.faces.chips import (
     KNOWN_FACE_SCORE,
+    detect_in_chip,
     face_box,
     face_side,
     follow_landmarks,
     landmarks_of,
-    look_for_face,
     refine_landmarks,
 )
 from vidinv.faces.protocols import (
@@ -69,7 +69,7 @@ _SAME_FACE_OVERLAP = 0.3
 _TRUST_IN_SEEN_SIDE = 0.3  # the detector's sizes come in steps of 20 %: average about three
 _SIDE_TOLERANCE = 1.4  # a wide open mouth enlarges the landmarks' crop by up to 1.25
 _DOUBLE_OVERLAP = 0.5  # two tracks this close follow the same face
-_BELIEVED_FLOW = 0.5  # under this share of believable points the picture has changed
+_BELIEVED_FLOW = 0.5  # under this fraction of believable points the picture has changed
 _EMBED_AT_SIGHTINGS = (1, 6)  # 64 ms each: at the start, and about a second later
 
 
@@ -191,7 +191,7 @@ class ShotTracker:
         if flow_believed and self._agree(found, motion.landmarks, track.side_px):
             track.append(found, flow=motion.landmarks - before, measured=True)
             return
-        score, side_px = look_for_face(gray, found, track.side_px, self._backend)
+        score, side_px = detect_in_chip(gray, found, track.side_px, self._backend)
         if score >= self._options.new_score and _plausible(found, side_px):
             track.append(found, flow=found - before, measured=True)
             track.see(score, side_px)
@@ -229,7 +229,7 @@ class ShotTracker:
     def _start(self, detection: Detection, image: Image, gray: Gray) -> None:
         landmarks = landmarks_of(gray, detection, self._backend)
         side_px = face_side(detection.box)
-        score, side_px = look_for_face(gray, landmarks, side_px, self._backend)
+        score, side_px = detect_in_chip(gray, landmarks, side_px, self._backend)
         if score < self._options.new_score:
             return
         flow = np.zeros_like(landmarks)
@@ -249,7 +249,7 @@ class ShotTracker:
             agree = self._agree(found, motion.landmarks, side_px)
             if motion.believed < _BELIEVED_FLOW or not agree:
                 return
-            score, _ = look_for_face(before, found, side_px, self._backend)
+            score, _ = detect_in_chip(before, found, side_px, self._backend)
             if score < KNOWN_FACE_SCORE:
                 return
             track.prepend(found, flow=here - motion.landmarks)
@@ -259,7 +259,7 @@ class ShotTracker:
         for track in list(self._live):
             if track.measured[-1] and track.seen_row < len(track) - 1:
                 landmarks = track.landmarks[-1]
-                score, side_px = look_for_face(gray, landmarks, track.side_px, self._backend)
+                score, side_px = detect_in_chip(gray, landmarks, track.side_px, self._backend)
                 if score >= KNOWN_FACE_SCORE:
                     self._see(track, score, side_px, image, gray)
 
