@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,48 @@ def test_every_direct_dependency_is_pinned_to_a_version_that_it_allows():
         requirement = Requirement(text)
         assert normal(requirement.name) in pins, f"{text} has no pin"
         assert requirement.specifier.contains(pins[normal(requirement.name)]), text
+
+
+def test_a_batch_needs_no_extra():
+    default = {normal(Requirement(text).name) for text in PROJECT["dependencies"]}
+    assert {"ray", "fsspec"} <= default
+    assert "batch" not in PROJECT["optional-dependencies"]
+
+
+def test_no_text_tells_to_install_vidinv_by_name():
+    """Its name on a public index may be somebody else's: extras are installed in the checkout."""
+    by_name = re.compile(r"pip install [^`\n]*?(?<![\w./-])vidinv(?:\[|['\"\s]|$)")
+    told = [place for place, line in tracked_lines() if by_name.search(line)]
+    assert not told
+
+
+def test_every_extra_that_a_text_names_exists():
+    named = {
+        (place, name)
+        for place, line in tracked_lines()
+        for group in re.findall(r"pip install [^`\n]*?\.\[([\w,]+)\]", line)
+        for name in group.split(",")
+    }
+    assert {name for _, name in named} >= {"train", "gpu"}
+    assert not {(p, name) for p, name in named if name not in PROJECT["optional-dependencies"]}
+
+
+def tracked_lines() -> Iterator[tuple[str, str]]:
+    """``file:line`` and text of every line of ours outside tests/."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--", ":!tests"],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        check=False,
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    for name in listed.stdout.splitlines():
+        data = (REPOSITORY / name).read_bytes()
+        if b"\0" not in data:
+            for number, line in enumerate(data.decode().splitlines(), start=1):
+                yield f"{name}:{number}", line
 
 
 def normal(name: str) -> str:

@@ -52,6 +52,7 @@ def edit(
         detail: carry the change to the full-resolution source instead of pasting the generator's
             own picture.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        seed: for methods that draw random numbers; ``fse`` draws none.
         encode: encoder, preset and quality; defaults suit the container that ``output`` names.
         overwrite: replace an existing output.
         latents: folder where analysis and inversion of the clip are kept, so that another edit of

@@ -1,4 +1,4 @@
-"""The command line: ``vidinv edit clip.mp4 -o out.mp4 --attr smile`` (contract: design/CLI.md).
+"""The command line: ``vidinv edit clip.mp4 -o out.mp4 --attr smile`` (options: README.md).
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a batch with quarantined clips or failed reports, 130
 interrupted. A failure is one line on stderr; ``--debug`` shows the traceback.
@@ -192,10 +192,19 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     _add_inversion(parser)
     parser.add_argument("--method", default="fse", help="of the inversion (default: fse)")
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
+    _add_device(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing page")
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device",
+        default="auto",
+        choices=["auto", "cpu", "cuda"],
+        help="where the networks run (default: auto, a GPU where there is one)",
+    )
 
 
 def _add_inversion(parser: argparse.ArgumentParser) -> None:
@@ -216,8 +225,14 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="WHICH",
         help="largest (default), all, a track's number, or a reference picture",
     )
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
-    parser.add_argument("--seed", type=int, default=0)
+    _add_device(parser)
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="for methods that draw random numbers; fse draws none (default: 0)",
+    )
     parser.add_argument("--encoder", default=None, help="video encoder (default: by container)")
     parser.add_argument("--preset", default=None, help="the encoder's speed preset")
     parser.add_argument("--crf", type=int, default=None, help="constant quality, lower is better")

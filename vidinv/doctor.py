@@ -10,7 +10,6 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -125,7 +124,7 @@ def face_alignment() -> str:
 def lpips() -> str:
     """LPIPS: package and at least one backbone."""
     if not _installed("lpips"):
-        return "missing, would give the LPIPS figure: pip install 'vidinv[train]'"
+        return f"missing, would give the LPIPS figure: {_command('.[train]')}"
     from vidinv.metrics.lpips import BACKBONES, cache_folder, cached_backbones
 
     found = cached_backbones()
@@ -136,22 +135,13 @@ def lpips() -> str:
 
 
 def decord() -> str:
-    """Random access to frames of training clips."""
-    return _optional("decord", "random access to frames of training clips", extra="train")
+    """Random access to the frames of a clip."""
+    return _optional("decord", "random access to frames from Python", target=".[train]")
 
 
 def ray() -> str:
-    """Data sets on many machines."""
-    return _optional("ray", "data sets on many machines (not in this version)", extra="batch")
-
-
-def cuda_build() -> str:
-    """Ninja and nvcc together compile CUDA kernels."""
-    tools = {"ninja": _installed("ninja") or shutil.which("ninja"), "nvcc": shutil.which("nvcc")}
-    lacking = [name for name, found in tools.items() if not found]
-    if lacking:
-        return f"missing {' and '.join(lacking)}, would compile CUDA kernels"
-    return f"ninja and nvcc ({tools['nvcc']}): CUDA kernels can be compiled"
+    """Part of the default install; ``vidinv batch`` alone needs it."""
+    return _optional("ray", "vidinv batch, on this machine or a cluster", target=".")
 
 
 def pack_checks() -> Iterator[Check]:
@@ -182,10 +172,15 @@ def describe_pack(folder: Path) -> str:
     return f"verified; methods: {methods}; attributes: {attributes} ({folder})"
 
 
-def _optional(package: str, gives: str, *, extra: str) -> str:
+def _optional(package: str, gives: str, *, target: str) -> str:
     if not _installed(package):
-        return f"missing, would give {gives}: pip install 'vidinv[{extra}]'"
+        return f"missing, would give {gives}: {_command(target)}"
     return f"{_version(package)}: {gives}"
+
+
+def _command(target: str) -> str:
+    """What to type: in the checkout, because the name on a public index may be somebody else's."""
+    return f"pip install -e '{target}' (in the checkout of vidinv)"
 
 
 def _installed(package: str) -> bool:
@@ -207,5 +202,4 @@ CHECKS = (
     Check("lpips", lpips),
     Check("decord", decord),
     Check("ray", ray),
-    Check("cuda build", cuda_build),
 )

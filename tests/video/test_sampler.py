@@ -17,7 +17,7 @@ LEVELS = 3.0
 
 @pytest.fixture
 def _decord():
-    pytest.importorskip("decord", reason="needs decord: pip install vidinv[train]")
+    pytest.importorskip("decord", reason="needs decord: pip install -e '.[train]'")
 
 
 @pytest.mark.usefixtures("_decord")
@@ -53,5 +53,5 @@ def test_bad_file_fails(tmp_path):
 
 def test_without_decord_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "decord", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install vidinv\[train\]"):
+    with pytest.raises(MissingDependencyError, match=r"pip install -e '\.\[train\]'"):
         len(FrameSampler(tmp_path / "a.mp4"))

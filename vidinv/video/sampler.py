@@ -68,7 +68,8 @@ def _decord_reader(path: Path) -> Any:
         import decord
     except ImportError:
         raise MissingDependencyError(
-            "random access to frames needs decord: pip install vidinv[train]"
+            "random access to frames needs decord: "
+            "pip install -e '.[train]' (in the checkout of vidinv)"
         ) from None
     if not path.is_file():
         raise DecodeError(f"{path}: no such file")

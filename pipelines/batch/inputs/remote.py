@@ -141,7 +141,8 @@ def _fsspec_core(url: str) -> Any:
         return importlib.import_module("fsspec.core")
     except ImportError:
         raise MissingDependencyError(
-            f"{shown(url)}: inputs that are URLs need fsspec: pip install 'vidinv[batch]'"
+            f"{shown(url)}: inputs that are URLs need fsspec: pip install -e . "
+            "(in the checkout of vidinv)"
         ) from None
 
 

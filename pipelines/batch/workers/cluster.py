@@ -121,7 +121,9 @@ def import_ray() -> Any:
     try:
         return importlib.import_module("ray")
     except ImportError:
-        raise MissingDependencyError("batch needs Ray: pip install 'vidinv[batch]'") from None
+        raise MissingDependencyError(
+            "batch needs Ray: pip install -e . (in the checkout of vidinv)"
+        ) from None
 
 
 def check_dashboard() -> None:
@@ -129,4 +131,5 @@ def check_dashboard() -> None:
     try:
         importlib.import_module("ray.dashboard.optional_deps")
     except ImportError:
-        raise MissingDependencyError("--dashboard needs it: pip install 'ray[default]'") from None
+        command = "pip install -c constraints.txt 'ray[default]' (in the checkout of vidinv)"
+        raise MissingDependencyError(f"--dashboard needs it: {command}") from None

@@ -28,7 +28,7 @@ def tiny_pack(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def local_ray():
-    ray = pytest.importorskip("ray", reason="needs Ray: pip install 'vidinv[batch]'")
+    ray = pytest.importorskip("ray", reason="needs Ray: pip install -e .")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
     ray.init(

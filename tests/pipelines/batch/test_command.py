@@ -35,7 +35,7 @@ def batch(clips, output, *more):
 
 
 def test_a_dry_run_prints_the_plan_and_does_nothing(clips, tiny_pack, tmp_path, capsys):
-    pytest.importorskip("ray", reason="needs Ray: pip install 'vidinv[batch]'")
+    pytest.importorskip("ray", reason="needs Ray: pip install -e .")
     output = tmp_path / "out"
     assert batch(clips, output, "--attr", "smile", "--pack", tiny_pack, "--dry-run") == 0
     first, second, total = capsys.readouterr().out.splitlines()
@@ -56,7 +56,7 @@ def test_a_folder_that_cannot_be_made_is_refused(clips, tiny_pack, tmp_path, cap
 
 
 def test_json_is_strict_utf8_whatever_the_names(tiny_pack, tmp_path, capsys):
-    pytest.importorskip("ray", reason="needs Ray: pip install 'vidinv[batch]'")
+    pytest.importorskip("ray", reason="needs Ray: pip install -e .")
     folder = tmp_path / "in"
     folder.mkdir()
     (folder / os.fsdecode(b"b\xff.mp4")).write_bytes(b"no video")
@@ -228,7 +228,7 @@ def test_how_a_run_ended_is_in_its_code_even_where_nothing_can_be_said(
 
 
 def test_an_address_where_nobody_answers_is_told_at_once():
-    pytest.importorskip("ray", reason="needs Ray: pip install 'vidinv[batch]'")
+    pytest.importorskip("ray", reason="needs Ray: pip install -e .")
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # and does not listen
         address = f"127.0.0.1:{unused.getsockname()[1]}"
@@ -238,7 +238,7 @@ def test_an_address_where_nobody_answers_is_told_at_once():
 
 @pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "127.0.0.1", "host:port"])
 def test_an_address_that_is_none_is_refused(address):
-    pytest.importorskip("ray", reason="needs Ray: pip install 'vidinv[batch]'")
+    pytest.importorskip("ray", reason="needs Ray: pip install -e .")
     with pytest.raises(UsageError, match="give auto, or HOST:PORT"):
         cluster.connect(address, dashboard=False)
 
@@ -277,7 +277,7 @@ def test_resources_that_cannot_be_meant_are_refused(
 
 
 def test_a_dashboard_that_is_not_installed_is_told_in_one_line(monkeypatch):
-    pytest.importorskip("ray", reason="needs Ray: pip install 'vidinv[batch]'")
+    pytest.importorskip("ray", reason="needs Ray: pip install -e .")
     monkeypatch.setitem(sys.modules, "ray.dashboard.optional_deps", None)
     monkeypatch.setattr(cluster, "import_ray", lambda: None)  # it is not even started
     with pytest.raises(MissingDependencyError, match=r"--dashboard needs it: .*ray\[default\]"):

@@ -20,7 +20,7 @@ from vidinv.cli import main
 from vidinv.errors import VidinvError
 from vidinv.video import write_image
 
-pytest.importorskip("ray", reason="needs Ray: pip install 'vidinv[batch]'")
+pytest.importorskip("ray", reason="needs Ray: pip install -e .")
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def test_a_finished_picture_is_not_made_again(folder, stages, tmp_path):
 
 
 def test_a_dry_run_knows_pictures(folder, tiny_pack, tmp_path, capsys):
-    pytest.importorskip("ray", reason="needs Ray: pip install 'vidinv[batch]'")
+    pytest.importorskip("ray", reason="needs Ray: pip install -e .")
     command = ["batch", str(folder), "-o", str(tmp_path / "out"), "--attr", "smile"]
     assert main([*command, "--pack", str(tiny_pack), "--dry-run"]) == 0
     lines = capsys.readouterr().out.splitlines()
