@@ -120,7 +120,7 @@ def _pipeline(pack: Pack, source: Path, output: Path) -> float:
     return run(request).fps
 
 
-class _Clock:
+class _StageTimer:
     """Wall seconds by stage."""
 
     def __init__(self) -> None:
@@ -135,8 +135,8 @@ class _Clock:
 
 def _baseline(pack: Pack, source: Path, output: Path) -> tuple[dict[str, float], int]:
     """One frame at a time through every stage in turn; returns seconds by stage, and frames."""
-    clock, backend = _Clock(), dlib_backend()
-    with clock.stage("analyse"), open_reader(source) as reader:
+    timer, backend = _StageTimer(), dlib_backend()
+    with timer.stage("analyse"), open_reader(source) as reader:
         analysis = analyse(
             reader,
             is_new_shot=ShotDetector().update,
@@ -156,16 +156,16 @@ def _baseline(pack: Pack, source: Path, output: Path) -> tuple[dict[str, float],
     composer = FrameComposer(detail=True, shots=analysis.shots)
     with open_reader(source) as reader, open_writer(output, source=reader.info) as writer:
         while True:
-            with clock.stage("decode"):
+            with timer.stage("decode"):
                 frame = next(reader, None)
             if frame is None:
                 break
-            with clock.stage("invert and render"):
+            with timer.stage("invert and render"):
                 (chunk,) = editor.process([[frame]])
-            with clock.stage("compose"):
+            with timer.stage("compose"):
                 ((_, picture),) = composer.process([chunk])
-            with clock.stage("encode"):
+            with timer.stage("encode"):
                 writer.write(
                     Frame(frame.index, frame.pts, frame.time_base, picture, frame.duration)
                 )
-    return dict(clock.seconds), analysis.num_frames
+    return dict(timer.seconds), analysis.num_frames

@@ -168,7 +168,8 @@ def write_report(
         UsageError: clips of different length or size, or a page that cannot be meant.
         MediaError: a clip that cannot be read.
     """
-    from pipelines.report.compare import ReportRequest, run
+    from pipelines.report.compare import run
+    from pipelines.report.request import ReportRequest
 
     request = ReportRequest(
         source=Path(source),

@@ -353,7 +353,7 @@ def report(options: argparse.Namespace) -> None:
 def _check_report(options: argparse.Namespace) -> None:
     """A page that cannot be written is refused before the work."""
     if options.report is not None:
-        from pipelines.report.compare import check_page
+        from pipelines.report.request import check_page
 
         check_page(options.report, overwrite=options.overwrite)
 

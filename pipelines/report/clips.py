@@ -13,6 +13,7 @@ from pipelines.parallel import Prefetch
 from pipelines.report.inversion_meter import Inverted
 from vidinv.errors import UsageError
 from vidinv.rendering import FaceEdit
+from vidinv.report import ClipFacts
 from vidinv.types import Frame, Image
 from vidinv.video import is_image_path, open_reader, probe, read_image
 
@@ -21,15 +22,20 @@ Invert = Callable[[Iterator[Frame]], Iterator[Inverted]]
 
 @dataclass(frozen=True)
 class Step:
-    """A frame of the source, the pictures of that moment by name, and inverted faces by track."""
+    """A frame of the source, the pictures of that moment by name, and inverted faces by track.
+
+    Attributes:
+        seconds: since the source's first frame.
+    """
 
     frame: Frame
+    seconds: float
     pictures: Mapping[str, Image]
     faces: Mapping[int, FaceEdit]
 
 
 @dataclass
-class Clock:
+class FrameTimes:
     """Times of a clip's frames, counted from the first one.
 
     Attributes:
@@ -66,13 +72,13 @@ class Clips:
     """A source and what was made from it.
 
     Attributes:
-        sizes: width and height by name, known once pictures were read; ``clocks`` likewise.
+        sizes: width and height by name, known once pictures were read; ``times`` likewise.
     """
 
     def __init__(self, source: Path, output: Path) -> None:
         self.source, self.output = source, output
         self.sizes: dict[str, tuple[int, int]] = {}
-        self.clocks = {"source": Clock(), "output": Clock()}
+        self.times = {"source": FrameTimes(), "output": FrameTimes()}
         self._apart: tuple[float, int, float, float] = (0.0, 0, 0.0, 0.0)
 
     def check(self) -> None:
@@ -119,12 +125,12 @@ class Clips:
                 pictures = {"source": made.frame.image, "output": other.image}
                 if made.picture is not None:
                     pictures["inversion"] = made.picture
-                yield Step(made.frame, pictures, made.faces)
+                yield Step(made.frame, self.times["source"].at_seconds, pictures, made.faces)
 
     def notes(self) -> list[str]:
         """What is odd about the two together, once all of their pictures were read."""
         apart, number, source, output = self._apart
-        if apart <= self.clocks["source"].interval_seconds / 2:
+        if apart <= self.times["source"].interval_seconds / 2:
             return []
         return [
             "the clips keep different times, and were compared frame by frame: counted from the "
@@ -132,11 +138,16 @@ class Clips:
             "in the output"
         ]
 
+    def facts(self, name: str, *, shown: str, num_frames: int) -> ClipFacts:
+        """What a report says of the source or the output, once their pictures were read."""
+        seconds = round(self.times[name].seconds, 3)
+        return ClipFacts(shown, num_frames, *self.sizes[name], seconds)
+
     def _note(self, frame: Frame, other: Frame) -> None:
         (w, h), (ow, oh) = frame.image.shape[1::-1], other.image.shape[1::-1]
         self._check_sizes((w, h), (ow, oh))
         self.sizes = {"source": (w, h), "output": (ow, oh)}
-        source, output = self.clocks["source"].note(frame), self.clocks["output"].note(other)
+        source, output = self.times["source"].note(frame), self.times["output"].note(other)
         self._apart = max(self._apart, (abs(source - output), frame.index, source, output))
 
     def _check_sizes(self, source: tuple[int, int], output: tuple[int, int]) -> None:

@@ -1,9 +1,9 @@
-"""Recognition for ``vidinv report``: which frames to look at, and what they say of identity.
+"""Recognition for ``vidinv report``: which frames to embed, and what they say of identity.
 
-An embedding costs 64 ms on a CPU, two or three a frame, so long clips are looked at every n-th
-frame, and a few of these together with the frame after, for TL-ID. Frames next to a suspicious one
-are then looked at as well, which finds where a fault begins and ends. Figures over the clip are
-those of the even raster: the frames looked at in addition are the worst ones.
+An embedding costs 64 ms on a CPU, two or three a frame, so long clips are sampled every n-th frame,
+and a few of these are embedded together with the frame after, for TL-ID. Frames next to a
+suspicious one are then embedded as well, which finds where a fault begins and ends. Figures over
+the clip are those of the sampled frames: the additional ones are the worst.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ Counted = Callable[[Sequence[FrameRow], str], Iterable[FrameRow]]
 
 @dataclass
 class Recognised:
-    """Embeddings of the rows that were looked at.
+    """Embeddings of rows.
 
     Attributes:
-        every: every n-th row of a track.
-        evenly: the rows of that raster, by track, in frame order; figures over time use them.
-        pairs: neighbouring rows for TL-ID, by track: the first one is of the raster.
-        neighbours: rows that were looked at in addition for the pairs.
-        refined: rows that were looked at in addition, being next to a suspicious one.
+        every: every n-th row of a track is sampled.
+        sampled: those rows, by track, in frame order; figures over time use them.
+        pairs: neighbouring rows for TL-ID, by track: the first one is sampled.
+        neighbours: rows that were embedded in addition for the pairs.
+        refined: rows that were embedded in addition, being next to a suspicious one.
     """
 
     every: int
     clips: tuple[str, ...]
-    evenly: dict[int, list[FrameRow]]
+    sampled: dict[int, list[FrameRow]]
     pairs: dict[int, list[tuple[FrameRow, FrameRow]]] = field(default_factory=dict)
     neighbours: int = 0
     refined: int = 0
@@ -55,11 +55,11 @@ class Recognised:
         return len({(track, frame) for track, frame, _ in self.embeddings})
 
     def has(self, row: FrameRow, clip: str) -> bool:
-        """Whether a clip's chip of a row was looked at."""
+        """Whether a clip's chip of a row was embedded."""
         return (row.track, row.frame, clip) in self.embeddings
 
     def of(self, rows: Sequence[FrameRow], clip: str) -> Embeddings:
-        """``[T, D]`` of those rows that were looked at in a clip."""
+        """``[T, D]`` of those rows that were embedded in a clip."""
         found = [self.embeddings[r.track, r.frame, clip] for r in rows if self.has(r, clip)]
         return np.array(found, np.float64)
 
@@ -69,13 +69,13 @@ class Recognised:
 
 
 class Recogniser:
-    """Looks at rows whose chips are in the store.
+    """Embeds rows whose chips are in the store, and fills in their figures of identity.
 
     Args:
         mean: ``[D]`` what cosines are centred on, or 0.
-        clips: chips to look at: source, output and, where made, inversion.
-        max_embeddings: of the even raster over all rows; half as many more to refine it, and
-            those of the pairs.
+        clips: chips to embed: source, output and, where made, inversion.
+        max_embeddings: of the sampled rows, all tracks together; half as many more beside
+            suspicious ones, and those of the pairs.
     """
 
     def __init__(
@@ -92,16 +92,16 @@ class Recogniser:
         self._store, self._embedder, self._mean = store, embedder, mean
         self._clips, self._counted = clips, counted
 
-    def look(self, rows: Sequence[FrameRow], every: int | None) -> Recognised:
+    def embed(self, rows: Sequence[FrameRow], every: int | None) -> Recognised:
         """Embed every n-th row of each track (None: chosen by the number of rows), then refine."""
         if every is None:
             every = self.choose_every(len(rows))
         tracks = {row.track: [r for r in rows if r.track == row.track] for row in rows}
-        evenly = {track: own[::every] for track, own in tracks.items()}
+        sampled = {track: own[::every] for track, own in tracks.items()}
         at_most = None if every == 1 else self._pairs_a_track(len(tracks))
         pairs = {track: _pairs(own, every, at_most) for track, own in tracks.items()}
-        known = Recognised(every, self._clips, evenly, pairs)
-        self._embed(known, [row for own in evenly.values() for row in own], "identity")
+        known = Recognised(every, self._clips, sampled, pairs)
+        self._embed(known, [row for own in sampled.values() for row in own], "identity")
         seconds = [after for own in pairs.values() for _, after in own]
         known.neighbours = self._embed_also(known, seconds, "identity, neighbours")
         self._over_time(known, tracks)
@@ -113,7 +113,7 @@ class Recogniser:
         return known
 
     def choose_every(self, num_rows: int) -> int:
-        """The raster that keeps to ``max_embeddings``."""
+        """The n of every n-th row that keeps to ``max_embeddings``."""
         return max(1, math.ceil(num_rows / self._max_rows))
 
     def _pairs_a_track(self, num_tracks: int) -> int:
@@ -122,10 +122,10 @@ class Recogniser:
 
     def _over_time(self, known: Recognised, tracks: Mapping[int, Sequence[FrameRow]]) -> None:
         for own in tracks.values():
-            looked = [row for row in own if row.distance is not None]
-            if looked:
-                self._against_first(known, looked)
-                self._departures(known, looked)
+            embedded = [row for row in own if row.distance is not None]
+            if embedded:
+                self._against_first(known, embedded)
+                self._departures(known, embedded)
 
     def _embed(self, known: Recognised, rows: Sequence[FrameRow], label: str) -> None:
         for row in self._counted(rows, label):
@@ -139,7 +139,7 @@ class Recogniser:
             self._compare(known, row)
 
     def _embed_also(self, known: Recognised, rows: Sequence[FrameRow], label: str) -> int:
-        """Embed rows that are not yet, beside the raster; returns how many."""
+        """Embed rows that are not yet, beside the sampled ones; returns how many."""
         new = [row for row in rows if row.distance is None]
         for row in new:
             row.additional = True
@@ -165,10 +165,10 @@ class Recogniser:
     def _departures(self, known: Recognised, rows: Sequence[FrameRow]) -> None:
         """The median embedding does not move when fewer than half of the frames are bad."""
         away = {}
-        evenly = known.evenly[rows[0].track]
+        sampled = known.sampled[rows[0].track]
         for clip in ("source", "output"):
             all_TD = known.of(rows, clip)
-            usual = np.median(known.of(evenly, clip), axis=0)
+            usual = np.median(known.of(sampled, clip), axis=0)
             away[clip] = [self._distance(one, usual) for one in all_TD]
         for row, source, output in zip(rows, away["source"], away["output"], strict=True):
             row.departure = output - source
@@ -181,14 +181,14 @@ class Recogniser:
 
     def steadiness(self, known: Recognised) -> dict[int, dict[str, float]]:
         """Track -> IC of each clip, TL-ID and TG-ID, as far as it has frames to compare."""
-        return {track: self._steadiness(known, track) for track in known.evenly}
+        return {track: self._steadiness(known, track) for track in known.sampled}
 
     def _steadiness(self, known: Recognised, track: int) -> dict[str, float]:
         figures = {}
         if known.pairs[track]:
             output, source = (known.of_pairs(track, clip) for clip in ("output", "source"))
             figures["tl_id"] = tl_id_of_pairs(output, source, mean=self._mean)
-        rows = known.evenly[track]
+        rows = known.sampled[track]
         if len(rows) < 2:
             return figures
         for clip in self._clips:
@@ -202,14 +202,14 @@ class Recogniser:
 def _pairs(
     rows: Sequence[FrameRow], every: int, at_most: int | None
 ) -> list[tuple[FrameRow, FrameRow]]:
-    """Rows of the raster with the next row, where there is one, spread evenly over the track."""
+    """Sampled rows with the next row, where there is one, spread evenly over the track."""
     pairs = [(rows[n], rows[n + 1]) for n in range(0, len(rows) - 1, every)]
     number = len(pairs) if at_most is None else min(at_most, len(pairs))
     return [pairs[n] for n in np.linspace(0, len(pairs) - 1, number).round().astype(int)]
 
 
 def _suspicious(rows: Sequence[FrameRow], every: int, strangers: float | None) -> list[FrameRow]:
-    """Rows not looked at yet within ``every`` frames of what would stand out by any measure."""
+    """Rows not embedded yet within ``every`` frames of what would stand out by any measure."""
     if every == 1:
         return []
     outlier = like_strangers(rows, strangers)

@@ -24,14 +24,14 @@ def summarise(
     """Figures over rows.
 
     Args:
-        rows: identity counts of those on the even raster only; the others look at suspicious
-            frames and would bias it.
+        rows: identity counts of the sampled ones only; the additional ones were embedded for
+            being suspicious and would bias it.
         steadiness: IC, TL-ID and TG-ID, by their names in ``Summary``.
         strangers: distance from which a frame counts as a stranger.
     """
-    evenly = [row for row in rows if not row.additional]
-    distances = _known(evenly, "distance")
-    similarities = _known(evenly, "similarity")
+    sampled = [row for row in rows if not row.additional]
+    distances = _known(sampled, "distance")
+    similarities = _known(sampled, "similarity")
     beyond = None if strangers is None else int((distances >= strangers).sum())
     return Summary(
         **steadiness,
@@ -41,7 +41,7 @@ def summarise(
         similarity_median=_quantile(similarities, 0.5),
         similarity_min=_quantile(similarities, 0.0),
         like_strangers=beyond if len(distances) else None,
-        similarity_inversion_median=_quantile(_known(evenly, "similarity_inversion"), 0.5),
+        similarity_inversion_median=_quantile(_known(sampled, "similarity_inversion"), 0.5),
         attributes={name: _attribute(rows, name) for name in ATTRIBUTES} if rows else {},
     )
 
@@ -69,8 +69,16 @@ def changed_tracks(rows: Sequence[FrameRow]) -> set[int]:
     }
 
 
-def track_facts(track: FaceTrack, *, changed: bool, summary: Summary, badness: float) -> TrackFacts:
-    """What the report says of a track."""
+def track_facts(
+    track: FaceTrack,
+    rows: Sequence[FrameRow],
+    *,
+    changed: bool,
+    steadiness: Mapping[str, float],
+    strangers: float | None,
+) -> TrackFacts:
+    """What the report says of a track; ``rows`` may hold others'. Figures: see ``summarise``."""
+    own = [row for row in rows if row.track == track.id]
     return TrackFacts(
         track.id,
         track.shot,
@@ -79,8 +87,8 @@ def track_facts(track: FaceTrack, *, changed: bool, summary: Summary, badness: f
         track.num_frames,
         int((~track.measured_T).sum()),
         changed,
-        badness,
-        summary,
+        max((row.outlier_score for row in own), default=0.0),
+        summarise(own, steadiness, strangers),
     )
 
 
@@ -101,5 +109,5 @@ def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def _quantile(values: np.ndarray, share: float) -> float | None:
-    return float(np.quantile(values, share)) if len(values) else None
+def _quantile(values: np.ndarray, fraction: float) -> float | None:
+    return float(np.quantile(values, fraction)) if len(values) else None

@@ -1,6 +1,6 @@
 """Measures of one face through a clip and its edit, frame by frame, for ``vidinv report``.
 
-A face is looked at in a chip: the FFHQ square of the source's landmarks, cut from source and
+A face is measured in a chip: the FFHQ square of the source's landmarks, cut from source and
 output alike. Chips are kept as JPEG in a temporary file, so that memory does not grow with the
 clip; recognition and thumbnails come back for the frames they want. So are output - source, which
 sudden changes are told from: when someone else's face is found, it no longer counts as usual there.
@@ -29,11 +29,11 @@ from vidinv.report.model import FrameRow
 from vidinv.report.ranking import REACH
 from vidinv.types import Crop, FaceTrack, Frame, Image
 
-CHIP_PX = 256  # the recognition net looks at 150 px of about 230 in it
+CHIP_PX = 256  # the recognition net takes 150 px of about 230 in it
 _JPEG_QUALITY = 95
 _FLOW_PX = 160  # flow of a face costs 2 ms here
 _POP_PX = 48
-_CHANGE = "change"  # beside the names of clips
+_DIFFERENCE = "difference"  # beside the names of clips
 _ON_FACE, _OFF_FACE = 0.98, 0.02  # of the mask; between them lies the border
 
 Picture = npt.NDArray[np.uint8]
@@ -41,24 +41,24 @@ Mask = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Change:
+class FaceDifference:
     """Output - source of a face at a small size, and where its face and the mask's border are.
 
     Attributes:
-        difference: ``[P, P, 3]`` int16 levels; ``face``, ``border``: ``[P, P]`` bool.
+        levels: ``[P, P, 3]`` int16; ``face``, ``border``: ``[P, P]`` bool.
     """
 
-    difference: npt.NDArray[np.int16]
+    levels: npt.NDArray[np.int16]
     face: npt.NDArray[np.bool_]
     border: npt.NDArray[np.bool_]
 
-    def departure(self, near: Sequence[Change]) -> tuple[float | None, float | None]:
+    def departure(self, near: Sequence[FaceDifference]) -> tuple[float | None, float | None]:
         """How far it is from the median of those near in time, inside the face and at the border.
 
         Levels of 0..255.
         """
-        usual = np.median([other.difference for other in near], axis=0)
-        departure = np.abs(self.difference - usual).mean(2)
+        usual = np.median([other.levels for other in near], axis=0)
+        departure = np.abs(self.levels - usual).mean(2)
         return _mean(departure, self.face), _mean(departure, self.border)
 
 
@@ -90,18 +90,18 @@ class ChipStore:
         data = np.frombuffer(self._read((track, frame, name)), np.uint8)
         return as_uint8(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1])
 
-    def put_change(self, track: int, frame: int, change: Change) -> None:
+    def put_difference(self, track: int, frame: int, difference: FaceDifference) -> None:
         """Keep how source and output differ; exact."""
-        data = [change.difference, change.face, change.border]
-        self._write((track, frame, _CHANGE), b"".join(one.tobytes() for one in data))
+        data = [difference.levels, difference.face, difference.border]
+        self._write((track, frame, _DIFFERENCE), b"".join(one.tobytes() for one in data))
 
-    def change(self, track: int, frame: int) -> Change:
-        """What ``put_change`` kept."""
-        data = self._read((track, frame, _CHANGE))
+    def difference(self, track: int, frame: int) -> FaceDifference:
+        """What ``put_difference`` kept."""
+        data = self._read((track, frame, _DIFFERENCE))
         shape, size = (_POP_PX, _POP_PX), _POP_PX**2
-        difference = np.frombuffer(data, np.int16, 3 * size).reshape(*shape, 3)
+        levels = np.frombuffer(data, np.int16, 3 * size).reshape(*shape, 3)
         face, border = np.frombuffer(data, bool, offset=6 * size).reshape(2, *shape)
-        return Change(difference, face, border)
+        return FaceDifference(levels, face, border)
 
     def _write(self, key: tuple[int, int, str], data: bytes) -> None:
         self._places[key] = (self._file.tell(), len(data))
@@ -118,6 +118,11 @@ class ChipStore:
     def has(self, track: int, frame: int, name: str) -> bool:
         """Whether there is such a chip; the inversion's are made for some frames only."""
         return (track, frame, name) in self._places
+
+    def chips(self, track: int, frame: int) -> dict[str, Picture]:
+        """Every chip of a face in a frame, by clip name."""
+        names = ("source", "output", "inversion")
+        return {n: self.chip(track, frame, n) for n in names if self.has(track, frame, n)}
 
     def points(self, track: int, frame: int) -> Points:
         """``[68, 2]`` landmarks of the source in chip pixels."""
@@ -141,8 +146,8 @@ class TrackMeter:
         self.track, self._backend, self._store = track, backend, store
         self._smile = smile
         self._differ = NeighbourDifference()
-        self._window: deque[tuple[FrameRow, Change]] = deque(maxlen=2 * REACH + 1)
-        self._waiting: deque[tuple[FrameRow, Change]] = deque()
+        self._window: deque[tuple[FrameRow, FaceDifference]] = deque(maxlen=2 * REACH + 1)
+        self._waiting: deque[tuple[FrameRow, FaceDifference]] = deque()
         self.rows: list[FrameRow] = []
 
     def observe(self, frame: Frame, seconds: float, pictures: Mapping[str, Image]) -> FrameRow:
@@ -166,14 +171,14 @@ class TrackMeter:
         mask = _mask(landmarks, crop, square)
         self._flicker(row, chips, mask)
         self._attributes(row, chips, points)
-        self._pop(row, chips, mask)
+        self._keep_difference(row, chips, mask)
         self.rows.append(row)
         return row
 
     def finish(self) -> list[FrameRow]:
         """The rows of the track, complete."""
         while self._waiting:
-            self._settle(*self._waiting.popleft())
+            self._measure_pop(*self._waiting.popleft())
         return self.rows
 
     def _flicker(self, row: FrameRow, chips: dict[str, Picture], mask: Mask) -> None:
@@ -200,22 +205,23 @@ class TrackMeter:
             shape["smile"] = self._smile(found)
         return {name: float(values[0]) for name, values in shape.items()}
 
-    def _pop(self, row: FrameRow, chips: dict[str, Picture], mask: Mask) -> None:
+    def _keep_difference(self, row: FrameRow, chips: dict[str, Picture], mask: Mask) -> None:
         source, output = (_resized(chips[name], _POP_PX) for name in ("source", "output"))
         small = _resized(mask, _POP_PX)
-        change = Change(output.astype(np.int16) - source, small >= _ON_FACE, _border(small))
-        self._store.put_change(row.track, row.frame, change)
-        self._window.append((row, change))
-        self._waiting.append((row, change))
+        levels = output.astype(np.int16) - source
+        difference = FaceDifference(levels, small >= _ON_FACE, _border(small))
+        self._store.put_difference(row.track, row.frame, difference)
+        self._window.append((row, difference))
+        self._waiting.append((row, difference))
         if len(self._waiting) > REACH:
-            self._settle(*self._waiting.popleft())
+            self._measure_pop(*self._waiting.popleft())
 
-    def _settle(self, row: FrameRow, change: Change) -> None:
+    def _measure_pop(self, row: FrameRow, difference: FaceDifference) -> None:
         near = [other for there, other in self._window if abs(there.frame - row.frame) <= REACH]
-        row.pop_face, row.pop_border = change.departure(near)
+        row.pop_face, row.pop_border = difference.departure(near)
 
 
-def settle_again(
+def measure_pops_without_strangers(
     rows: Sequence[FrameRow],
     store: ChipStore,
     counted: Callable[[Sequence[FrameRow]], Iterable[FrameRow]] = iter,
@@ -231,9 +237,9 @@ def settle_again(
     for row in counted(near):
         usual = frames[~others & (np.abs(frames - row.frame) <= REACH)]
         if len(usual):
-            changes = [store.change(row.track, int(frame)) for frame in usual]
-            own = store.change(row.track, row.frame)
-            row.pop_face, row.pop_border = own.departure(changes)
+            near_by = [store.difference(row.track, int(frame)) for frame in usual]
+            own = store.difference(row.track, row.frame)
+            row.pop_face, row.pop_border = own.departure(near_by)
 
 
 def measure_shape(landmarks_M682: Points) -> dict[str, npt.NDArray[np.float64]]:

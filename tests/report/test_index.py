@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-
-import pytest
 
 from tests.report.made_up import HOSTILE, make_report
 from tests.report.test_page import parse
-from vidinv.errors import UsageError
-from vidinv.report import IndexRow, Summary, read_index_row, write_index, write_report
+from vidinv.report import IndexRow, Summary, write_index, write_report
 
 
 def test_failed_clips_come_first_then_the_worst(tmp_path):
     rows = [
-        IndexRow("fine.mp4", "reports/fine.html", badness=1.0, distance_median=0.2),
-        IndexRow("bad.mp4", "reports/bad.html", standing_out=13, badness=51.0),
-        IndexRow("far.mp4", "reports/far.html", badness=1.0, distance_median=0.6),
+        IndexRow("fine.mp4", "reports/fine.html", outlier_score=1.0, distance_median=0.2),
+        IndexRow("bad.mp4", "reports/bad.html", standing_out=13, outlier_score=51.0),
+        IndexRow("far.mp4", "reports/far.html", outlier_score=1.0, distance_median=0.6),
         IndexRow("broken.mp4", status="quarantined", cause="decode: truncated"),
     ]
     write_index(rows, tmp_path / "index.html")
@@ -30,12 +26,16 @@ def test_failed_clips_come_first_then_the_worst(tmp_path):
 
 
 def test_a_clip_of_strangers_comes_first_and_the_verdict_says_so(tmp_path):
-    """Badness is relative to the clip's own track: wrong throughout, nothing stands out."""
+    """Scores are relative to the clip's own track: wrong throughout, nothing stands out."""
     net = {"network": "dlib_test_net"}
     rows = [
-        IndexRow("good.mp4", "a.html", badness=2.1, distance_median=0.2, like_strangers=0, **net),
-        IndexRow("wrong.mp4", "b.html", badness=0.3, distance_median=0.95, **net),
-        IndexRow("partly.mp4", "c.html", badness=0.5, distance_median=0.1, like_strangers=2, **net),
+        IndexRow(
+            "good.mp4", "a.html", outlier_score=2.1, distance_median=0.2, like_strangers=0, **net
+        ),
+        IndexRow("wrong.mp4", "b.html", outlier_score=0.3, distance_median=0.95, **net),
+        IndexRow(
+            "partly.mp4", "c.html", outlier_score=0.5, distance_median=0.1, like_strangers=2, **net
+        ),
     ]
     write_index(rows, tmp_path / "index.html")
     page = (tmp_path / "index.html").read_text()
@@ -46,7 +46,7 @@ def test_a_clip_of_strangers_comes_first_and_the_verdict_says_so(tmp_path):
     for red in (0.95, 0.1):
         assert f'<span class="failed"><data value="{red}">' in page
     assert '<span class="failed"><data value="0.2">' not in page
-    flickering = IndexRow("flicker.mp4", "d.html", standing_out=3, badness=60.0, **net)
+    flickering = IndexRow("flicker.mp4", "d.html", standing_out=3, outlier_score=60.0, **net)
     write_index([*rows, flickering], tmp_path / "index.html")
     page = (tmp_path / "index.html").read_text()
     order = [page.index(f"{n}.mp4") for n in ("wrong", "flicker", "partly", "good")]
@@ -56,8 +56,8 @@ def test_a_clip_of_strangers_comes_first_and_the_verdict_says_so(tmp_path):
 def test_distances_of_an_uncalibrated_network_only_order(tmp_path):
     net = {"network": "arcface"}
     rows = [
-        IndexRow("near.mp4", "a.html", badness=2.1, distance_median=0.2, **net),
-        IndexRow("far.mp4", "b.html", badness=0.3, distance_median=0.95, **net),
+        IndexRow("near.mp4", "a.html", outlier_score=2.1, distance_median=0.2, **net),
+        IndexRow("far.mp4", "b.html", outlier_score=0.3, distance_median=0.95, **net),
     ]
     write_index(rows, tmp_path / "index.html")
     page = (tmp_path / "index.html").read_text()
@@ -79,7 +79,7 @@ def test_a_row_comes_from_a_report_and_links_to_it(tmp_path):
     (tmp_path / "deep").mkdir()
     report = make_report()
     write_report(report, tmp_path / "deep" / "a b.html")
-    row = read_index_row(tmp_path / "deep" / "a b.json")
+    row = IndexRow.of(report, page=str(tmp_path / "deep" / "a b.html"))
     assert (row.clip, row.standing_out, row.network) == ("output.mp4", 10, "dlib_test_net")
     assert row.ic_output == report.summary.ic_output
     assert row.like_strangers == report.summary.like_strangers == 10
@@ -114,10 +114,10 @@ def test_a_clip_without_a_face_is_no_good_one(tmp_path):
     faceless = make_report(rows=(), tracks=(), standing_out=(), summary=Summary())
     write_report(faceless, tmp_path / "a.html")
     assert 'class="verdict bad"' in (tmp_path / "a.html").read_text()
-    row = read_index_row(tmp_path / "a.json")
+    row = IndexRow.of(faceless, page=str(tmp_path / "a.html"))
     assert row.is_faceless
     fine = IndexRow("fine.mp4", "fine.html", distance_median=0.2, like_strangers=0, faces=1)
-    worse = IndexRow("worse.mp4", "worse.html", standing_out=3, badness=20.0, faces=1)
+    worse = IndexRow("worse.mp4", "worse.html", standing_out=3, outlier_score=20.0, faces=1)
     write_index([fine, row, worse], tmp_path / "index.html")
     page = (tmp_path / "index.html").read_text()
     assert 'class="verdict bad"' in page
@@ -127,13 +127,6 @@ def test_a_clip_without_a_face_is_no_good_one(tmp_path):
     assert order == sorted(order)
     write_index([fine], tmp_path / "index.html")
     assert 'class="verdict good"' in (tmp_path / "index.html").read_text()
-
-
-def test_another_schema_is_refused(tmp_path):
-    path = tmp_path / "a.json"
-    path.write_text(json.dumps({"schema": "vidinv-report", "schema_version": 99}))
-    with pytest.raises(UsageError, match="is not a report of schema"):
-        read_index_row(path)
 
 
 def test_names_are_only_text(tmp_path):

@@ -29,7 +29,7 @@ from vidinv.report import (
     write_report,
 )
 from vidinv.report.charts import Box, nice_ticks
-from vidinv.report.files import as_csv
+from vidinv.report.export import as_csv
 from vidinv.report.model import SMILE_UNIT
 from vidinv.report.page import render, runs
 
@@ -99,7 +99,7 @@ def test_names_from_outside_are_only_text(tmp_path):
 
 def test_figures_are_those_of_the_json(written):
     data = json.loads(written.with_suffix(".json").read_text())
-    assert (data["schema"], data["schema_version"]) == ("vidinv-report", 1)
+    assert (data["schema"], data["schema_version"]) == ("vidinv-report", 2)
     page = written.read_text()
     for name in ("ic_source", "ic_output", "distance_median"):
         assert f'<data value="{data["summary"][name]}">' in page
@@ -155,7 +155,7 @@ def test_cosines_have_their_baseline_beside_them():
         assert "1 is as" in card(page, ratio)
         assert "strangers" not in card(page, ratio)
     for title in ("Similarity to the source", "Similarity to the first frame"):
-        assert f"likest strangers {strangers:g}" in chart(page, title)
+        assert f"most similar strangers {strangers:g}" in chart(page, title)
     assert f"same person, smiling {same:g}" in chart(page, "Similarity to the source")
     assert f"one person {DLIB_BASELINE['same_person_ic']:g}" in chart(
         page, "Similarity to the first frame"
@@ -166,7 +166,7 @@ def test_cosines_have_their_baseline_beside_them():
 def test_the_label_of_a_level_lies_where_there_is_room():
     page = chart(render(make_report()), "Similarity to the source")
     sides = {label: css for css, label in re.findall(r'"level-label( under)?"[^>]*>(.*?)<', page)}
-    assert sides == {"same person, smiling 0.87": " under", "likest strangers 0.35": ""}
+    assert sides == {"same person, smiling 0.87": " under", "most similar strangers 0.35": ""}
 
 
 def test_raw_cosines_and_other_networks_have_no_baseline():
@@ -181,32 +181,32 @@ def test_raw_cosines_and_other_networks_have_no_baseline():
 
 
 @pytest.mark.parametrize(
-    ("every", "beyond", "looked"),
+    ("every", "beyond", "embedded"),
     [
         (1, "which no frame reaches", "every frame"),
-        (3, "which no frame looked at reaches", "one frame in 3"),
+        (3, "which no embedded frame reaches", "one frame in 3"),
     ],
 )
-def test_what_was_not_looked_at_is_not_judged(every, beyond, looked):
+def test_what_was_not_embedded_is_not_judged(every, beyond, embedded):
     known = Recognition("dlib_test_net", True, every, 14, 0, DLIB_BASELINE)
     page = render(make_report(recognition=known, summary=Summary(**FINE)))
     words = " ".join(parse(page).texts)
     assert f"begin at 0.68, {beyond}." in words
-    assert f"Looked at: {looked}" in words
+    assert f"Embedded: {embedded}" in words
 
 
-def test_a_frame_looked_at_in_addition_counts_as_like_strangers():
+def test_a_frame_embedded_in_addition_counts_as_like_strangers():
     """The summary leaves it out, being there for its looks."""
     known = Recognition("dlib_test_net", True, 3, 14, 1, DLIB_BASELINE)
     report = make_report(recognition=known, summary=Summary(**FINE))
     for row in report.rows:
         row.distance = 0.7 if row.frame in (7, 8) else 0.2
         row.additional = row.frame == 7
-    assert "which 1 of the frames looked at reaches" in render(report)
+    assert "which 1 of the embedded frames reaches" in render(report)
 
 
-def test_boxes_are_over_the_even_raster():
-    """Frames looked at in addition are the worst ones."""
+def test_boxes_are_over_the_sampled_frames():
+    """Frames embedded in addition are the worst ones."""
     report = make_report()
     for row in report.rows:
         row.additional = row.frame in SWAPPED
@@ -231,7 +231,7 @@ def test_how_many_pairs_tl_id_is_over_is_said():
 def test_the_verdict_counts_what_the_median_is_of():
     known = Recognition("dlib_test_net", True, 3, 25, 3, DLIB_BASELINE, neighbours=8, pairs=8)
     _, lead = verdict(render(wrong_throughout(distance=0.95, count=14, recognition=known)))
-    assert lead.startswith("Identity is lost: 14 of 14 faces looked at are")
+    assert lead.startswith("Identity is lost: 14 of 14 sampled faces are")
 
 
 def test_the_curve_to_the_first_frame_leaves_that_frame_out():
@@ -278,7 +278,7 @@ def test_a_clip_of_strangers_is_no_good_one():
     css, lead = verdict(render(wrong_throughout(distance=0.95, count=FRAMES)))
     assert css == "bad"
     assert lead == (
-        "Identity is lost: 40 of 40 faces looked at are as far from the source as strangers; "
+        "Identity is lost: 40 of 40 sampled faces are as far from the source as strangers; "
         "no frame stands out from the others."
     )
     assert verdict(render(wrong_throughout(distance=0.3, count=0))) == (
@@ -294,7 +294,7 @@ def test_one_lost_face_of_several_is_named():
     )
     css, lead = verdict(render(wrong_throughout(distance=0.2, count=30, tracks=tracks)))
     assert css == "bad"
-    assert lead.startswith("Identity is lost in track 1: 30 of 40 faces")
+    assert lead.startswith("Identity is lost in track 1: 30 of 40 sampled faces")
 
 
 def test_a_few_frames_like_strangers_are_told():
@@ -302,7 +302,7 @@ def test_a_few_frames_like_strangers_are_told():
     assert css == "bad"
     assert lead == (
         "No frame stands out from the others, but "
-        "1 of 40 faces looked at is as far from the source as strangers."
+        "1 of 40 sampled faces is as far from the source as strangers."
     )
 
 

@@ -50,7 +50,7 @@ def test_a_face_at_strangers_distance_stands_out_whatever_its_score():
     assert {45} | far <= {item.frame for item in found} <= {45} | swapped
     assert {item.frame for item in found[: len(far)]} == far  # before the jump, which scores more
     assert all(item.reasons[0] == "identity" for item in found[: len(far)])
-    assert all(item.badness >= STANDS_OUT["identity"] for item in found)
+    assert all(item.outlier_score >= STANDS_OUT["identity"] for item in found)
 
 
 def test_where_the_whole_track_is_a_stranger_nobody_stands_out_for_it():
@@ -62,8 +62,8 @@ def test_where_the_whole_track_is_a_stranger_nobody_stands_out_for_it():
     assert [(i.track, i.frame) for i in rank([*lost, *good], strangers=0.68)] == [(1, 5)]
 
 
-def test_rows_looked_at_in_addition_do_not_say_what_is_usual():
-    """Every fifth frame and ten swapped ones: of those looked at, most are swapped."""
+def test_rows_embedded_in_addition_do_not_say_what_is_usual():
+    """Every fifth frame and ten swapped ones: of those embedded, most are swapped."""
     rows = make_rows()
     for row in rows:
         row.additional = row.frame in SWAPPED and row.frame % 5 > 0
@@ -77,7 +77,7 @@ def test_rows_looked_at_in_addition_do_not_say_what_is_usual():
 
 
 def test_a_running_median_is_over_time_not_over_looks():
-    """Three of 13 frames are bad, but half of those looked at."""
+    """Three of 13 frames are bad, but half of those embedded."""
     values = [1.0, 9.0, 9.0, 9.0, 1.0, *[None] * 7, 1.0]
     assert from_running_median(range(13), values)[1:4] == [8.0, 8.0, 8.0]
     assert np.isnan(from_running_median([0, 1], [None, None])).all()
@@ -92,14 +92,16 @@ def test_a_running_median_skips_what_was_not_measured():
 
 def test_worst_comes_first():
     found = rank(make_rows(flickers=(25,)))
-    assert [item.badness for item in found] == sorted((i.badness for i in found), reverse=True)
+    assert [item.outlier_score for item in found] == sorted(
+        (i.outlier_score for i in found), reverse=True
+    )
     assert found[0].frame == 25
 
 
 def test_ordinary_frames_do_not_stand_out():
     rows = make_rows(swapped=())
     assert rank(rows) == ()
-    assert max(row.badness for row in rows) < min(STANDS_OUT.values())
+    assert max(row.outlier_score for row in rows) < min(STANDS_OUT.values())
 
 
 def test_a_blink_is_no_fault():

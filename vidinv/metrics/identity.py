@@ -1,8 +1,9 @@
 """Identity over time, from embeddings alone: IC, TL-ID, TG-ID and plain similarity.
 
 Everything uses the cosine after subtracting a reference mean: with the bundled dlib net the raw
-cosine says nothing (strangers: median 0.84; see CLI.md). With an ArcFace-type net give a mean of
-zeros. Embeddings come in as ``[T, D]``, one row a frame in which the face was found.
+cosine says nothing (strangers: median 0.84; docs/REFERENCES.md, "Identity figures"). With an
+ArcFace-type net give a mean of zeros. Embeddings come in as ``[T, D]``, one row a frame in which
+the face was found.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def tl_id(edited_TD: FloatArray, source_TD: FloatArray, *, mean: FloatArray | fl
 def tl_id_of_pairs(
     edited_N2D: FloatArray, source_N2D: FloatArray, *, mean: FloatArray | float
 ) -> float:
-    """TL-ID over ``N`` pairs of neighbouring frames, where not every frame is looked at.
+    """TL-ID over ``N`` pairs of neighbouring frames, where not every frame is sampled.
 
     Args:
         edited_N2D, source_N2D: embeddings of both frames of the same pairs.

@@ -1,7 +1,7 @@
 """Reports of a run: JSON, CSV and one self-contained HTML page; and an index over many clips."""
 
-from vidinv.report.files import report_files, write_report
-from vidinv.report.index import IndexRow, read_index_row, write_index
+from vidinv.report.export import report_files, write_report
+from vidinv.report.index import IndexRow, write_index
 from vidinv.report.model import (
     ATTRIBUTES,
     DLIB_BASELINE,
@@ -38,7 +38,6 @@ __all__ = [
     "baseline_of",
     "choose_thumbnails",
     "rank",
-    "read_index_row",
     "report_files",
     "strangers_from",
     "write_index",

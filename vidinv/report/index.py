@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import html
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from urllib.parse import quote
 
-from vidinv.errors import UsageError
 from vidinv.report.charts import Level, box_plot
-from vidinv.report.files import write_text
+from vidinv.report.export import write_text
 from vidinv.report.markup import document, failed, section, table, value
-from vidinv.report.model import DLIB_BASELINE, MAX_PAIRS, SCHEMA, SCHEMA_VERSION, strangers_from
+from vidinv.report.model import DLIB_BASELINE, MAX_PAIRS, Report, strangers_from
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class IndexRow:
         status: ``done``, or what became of it instead, e.g. ``quarantined``.
         cause: why it is not done, or has no report.
         standing_out: frames that stand out.
-        badness: of the worst frame.
+        outlier_score: of the worst frame.
         faces: tracks of the report; None where that is not known.
         network: decides what distances mean, see ``baseline_of``.
     """
@@ -38,7 +36,7 @@ class IndexRow:
     cause: str = ""
     frames: int | None = None
     standing_out: int = 0
-    badness: float = 0.0
+    outlier_score: float = 0.0
     distance_median: float | None = None
     similarity_median: float | None = None
     like_strangers: int | None = None
@@ -51,6 +49,22 @@ class IndexRow:
     flicker_source: float | None = None
     flicker_output: float | None = None
     network: str = ""
+
+    @classmethod
+    def of(cls, report: Report, *, page: str) -> IndexRow:
+        """The row of a clip that ``report`` is of; ``page`` as above."""
+        summary = report.summary
+        known = {f.name: getattr(summary, f.name) for f in fields(cls) if hasattr(summary, f.name)}
+        return cls(
+            clip=Path(report.output.path).name,
+            page=page,
+            frames=report.output.frames,
+            standing_out=len({item.frame for item in report.standing_out}),
+            outlier_score=max((row.outlier_score for row in report.rows), default=0.0),
+            faces=len(report.tracks),
+            network=report.recognition.network,
+            **known,
+        )
 
     @property
     def is_lost(self) -> bool:
@@ -67,30 +81,6 @@ class IndexRow:
     def is_faceless(self) -> bool:
         """There was nothing to compare."""
         return self.faces == 0
-
-
-def read_index_row(json_path: str | os.PathLike[str]) -> IndexRow:
-    """The row of a clip from the JSON of its report; the page is taken to lie beside it.
-
-    Raises:
-        UsageError: the file is not a report that this version reads.
-    """
-    path = Path(json_path)
-    data = json.loads(path.read_text(encoding="utf-8"))
-    if (data.get("schema"), data.get("schema_version")) != (SCHEMA, SCHEMA_VERSION):
-        raise UsageError(f"{path} is not a report of schema {SCHEMA} {SCHEMA_VERSION}")
-    summary, found = data["summary"], data["standing_out"]
-    known = {f.name: summary[f.name] for f in fields(IndexRow) if f.name in summary}
-    return IndexRow(
-        clip=Path(data["output"]["path"]).name,
-        page=str(path.with_suffix(".html").absolute()),
-        frames=data["output"]["frames"],
-        standing_out=len({item["frame"] for item in found}),
-        badness=max((item["badness"] for item in data["rows"]), default=0.0),
-        faces=len(data["tracks"]),
-        network=data["recognition"]["network"],
-        **known,
-    )
 
 
 def write_index(rows: Sequence[IndexRow], path: str | os.PathLike[str]) -> None:
@@ -128,12 +118,12 @@ def _label(row: IndexRow) -> str:
 def _worst_first(row: IndexRow) -> tuple[bool, bool, float, bool, bool, float, str]:
     """Lost identity, frames that stand out by how far, faces like strangers', no face, distance.
 
-    Badness is relative to the clip's own track: where nothing stands out, it says nothing.
+    Scores are relative to the clip's own track: where no frame stands out, it says nothing.
     """
     return (
         row.status == "done",
         not row.is_lost,
-        -row.badness if row.standing_out else 0.0,
+        -row.outlier_score if row.standing_out else 0.0,
         not row.has_strangers,
         not row.is_faceless,
         -(row.distance_median or 0.0),
@@ -166,15 +156,16 @@ def _header(
 
 def _note(done: Sequence[IndexRow]) -> str:
     words = (
-        "Where no frame stands out, clips come by their distance to the source. Badness is that of "
-        "the worst frame, relative to its own track; flicker is output / source, in levels of 255. "
+        "Where no frame stands out, clips come by their distance to the source. Outlier scores are "
+        "those of the worst frame, relative to its own track; flicker is output / source, in "
+        "levels of 255. "
         f"TL-ID is over pairs of neighbouring frames: {MAX_PAIRS} of a face at most where not "
-        "every frame was looked at."
+        "every frame was sampled."
     )
     if done and all(row.network.startswith("dlib") for row in done):
         words += (
             f" Distance: one person, neutral and smiling, {DLIB_BASELINE['same_person_median']:g}; "
-            f"the likest 5 % of strangers {DLIB_BASELINE['strangers_p5']:g}. A clip at "
+            f"the most similar 5 % of strangers {DLIB_BASELINE['strangers_p5']:g}. A clip at "
             "strangers' distance comes first; red: some of its faces are."
         )
     return words
@@ -216,7 +207,7 @@ def _table(rows: Sequence[IndexRow], path: Path) -> str:
         "clip",
         "stand out",
         "frames",
-        "badness",
+        "outlier score",
         "distance",
         "similarity",
         "IC source",
@@ -231,7 +222,7 @@ def _table(rows: Sequence[IndexRow], path: Path) -> str:
             _name(row, path),
             _standing_out(row),
             "–" if row.frames is None else str(row.frames),
-            value(row.badness, 1),
+            value(row.outlier_score, 1),
             failed(value(row.distance_median, 2), row.has_strangers),
             value(row.similarity_median),
             value(row.ic_source),

@@ -14,11 +14,11 @@ from typing import Any
 from vidinv.files import printable_values
 
 SCHEMA = "vidinv-report"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-# What figures of the bundled dlib net mean. Distances: on the project's own faces (CLI.md,
-# "Identity figures"). Cosines after subtracting the default pack's mean embedding: measured as
-# docs/REPORT.md, "What the baselines are of", says.
+# What figures of the bundled dlib net mean. Distances: docs/REFERENCES.md, "Identity figures".
+# Cosines after subtracting the default pack's mean embedding: measured as docs/REPORT.md, "What the
+# baselines are of", says.
 DLIB_BASELINE = {
     "same_person_median": 0.25,
     "strangers_p5": 0.68,
@@ -40,7 +40,7 @@ ATTRIBUTES = {
 # What 0 and 1 mean; the others are in eye distances, head tilt in eyes' heights over the mouth.
 SMILE_UNIT = "0: average of the training faces, a slight smile; 1: a standard deviation more"
 
-# Neighbouring frames of a face that TL-ID is over where not every frame is looked at.
+# Neighbouring frames of a face that TL-ID is over where not every frame is sampled.
 MAX_PAIRS = 8
 
 
@@ -67,18 +67,18 @@ class FrameRow:
         distance, similarity: output against source: Euclidean, and mean-centred cosine.
         departure: distance of the output's embedding to the median embedding of its track, less
             the same of the source: how much of a stranger to itself the output is here.
-        first_source, first_output, first_inversion: similarity to the first looked-at frame of the
+        first_source, first_output, first_inversion: similarity to the first embedded frame of the
             same track and clip: what IC averages.
         distance_inversion, similarity_inversion: inversion against source.
         psnr_inversion, ssim_inversion, lpips_inversion: of the aligned crop at the pack's size.
         flicker_source, flicker_output: flow-warped difference to the frame before, inside the face.
         border_source, border_output: the same where the mask fades out.
         pop_face, pop_border: how far output - source departs from its running median, levels.
-        additional: looked at beside the even raster, being next to a suspicious frame or to one of
-            the raster; figures over frames leave its identity out.
+        additional: embedded beside the sampled frames, being next to a suspicious one, or to one
+            of them for TL-ID; figures over frames leave its identity out.
         source_attributes, output_attributes: keys of ``ATTRIBUTES``; no smile where the pack
             cannot measure it.
-        badness: the largest of the robust z-scores; 0 and below is ordinary.
+        outlier_score: the largest of the robust z-scores; 0 and below is ordinary.
         reasons: why the frame stands out, the foremost first; empty where it does not.
     """
 
@@ -110,7 +110,7 @@ class FrameRow:
     additional: bool = False
     source_attributes: dict[str, float] = field(default_factory=dict)
     output_attributes: dict[str, float] = field(default_factory=dict)
-    badness: float = 0.0
+    outlier_score: float = 0.0
     reasons: tuple[str, ...] = ()
 
     def flat(self) -> dict[str, Any]:
@@ -143,29 +143,29 @@ class Recognition:
     Attributes:
         network: the embedder's name.
         mean_centred: cosines are taken after subtracting the pack's mean embedding.
-        every: every n-th frame of a track was looked at.
-        looked_at: rows with an embedding.
-        refined: of them, looked at for being next to a suspicious one.
+        every: every n-th frame of a track was sampled.
+        embedded: rows with an embedding.
+        refined: of them, embedded for being next to a suspicious one.
         baseline: ``DLIB_BASELINE``: distances and centred cosines of the same person (neutral
             against smiling) and of strangers, and the IC of unedited clips; None for a network that
             was not calibrated.
-        neighbours: of those looked at, the ones that are there as a neighbour for TL-ID.
+        neighbours: of the embedded ones, those that are there as a neighbour for TL-ID.
         pairs: neighbouring frames that TL-ID is over.
     """
 
     network: str
     mean_centred: bool
     every: int
-    looked_at: int
+    embedded: int
     refined: int
     baseline: Mapping[str, float] | None
     neighbours: int = 0
     pairs: int = 0
 
     @property
-    def evenly(self) -> int:
-        """Rows of the even raster, which figures over frames are of."""
-        return self.looked_at - self.refined - self.neighbours
+    def sampled(self) -> int:
+        """Every n-th row, which figures over frames are of."""
+        return self.embedded - self.refined - self.neighbours
 
     def level(self, name: str) -> float | None:
         """A figure of the baseline; None where it says nothing, as of cosines without a mean."""
@@ -178,14 +178,14 @@ class Recognition:
 class Summary:
     """Figures over the changed tracks; means are over tracks, medians over frames.
 
-    Identity is that of the even raster: frames looked at beside it are there for being suspicious.
+    Identity is that of the sampled frames: the additional ones are there for being suspicious.
 
     Attributes:
         ic_source, ic_output, ic_inversion: identity consistency (Feature-Style, eq. 9).
         tl_id, tg_id: steadiness of identity relative to the source (STIT), 1 is as steady;
             ``tl_id`` is over neighbouring frames.
         distance_median, distance_p95, similarity_median, similarity_min: output against source.
-        like_strangers: looked-at frames at the strangers' 5th percentile of distance or beyond.
+        like_strangers: sampled frames at the strangers' 5th percentile of distance or beyond.
         flicker_source, flicker_output, border_source, border_output: means over frames, levels.
         attributes: name -> (median in source, median in output).
         psnr_inversion, ssim_inversion, lpips_inversion: means over frames.
@@ -218,8 +218,8 @@ class TrackFacts:
 
     Attributes:
         changed: its face differs in the output.
-        badness: of its worst frame.
-        summary: figures over its frames; identity is looked at on changed tracks only.
+        outlier_score: of its worst frame.
+        summary: figures over its frames; identity is measured on changed tracks only.
     """
 
     id: int
@@ -229,7 +229,7 @@ class TrackFacts:
     frames: int
     filled_in: int
     changed: bool
-    badness: float = 0.0
+    outlier_score: float = 0.0
     summary: Summary = field(default_factory=Summary)
 
 
@@ -240,7 +240,7 @@ class Finding:
     frame: int
     seconds: float
     track: int
-    badness: float
+    outlier_score: float
     reasons: tuple[str, ...]
 
 
@@ -249,7 +249,7 @@ class Report:
     """Everything that the page, the JSON and the CSV show.
 
     Attributes:
-        edited_only: the faces are those that the run edited; others were not looked at.
+        edited_only: the faces are those that the run edited; others were not measured.
     """
 
     source: ClipFacts
@@ -274,7 +274,7 @@ class Report:
 
     @property
     def is_good(self) -> bool:
-        """There is nothing to look at: no frame stands out, none looks like a stranger's."""
+        """No frame stands out, and no sampled face is as far from the source as a stranger's."""
         return bool(self.rows) and not self.standing_out and not self.summary.like_strangers
 
     @property
@@ -310,8 +310,8 @@ class Report:
 
     def _like_strangers(self) -> str:
         count = self.summary.like_strangers
-        looked = f"{count} of {self.recognition.evenly} faces looked at"
-        return f"{looked} {'is' if count == 1 else 'are'} as far from the source as strangers"
+        sampled = f"{count} of {self.recognition.sampled} sampled faces"
+        return f"{sampled} {'is' if count == 1 else 'are'} as far from the source as strangers"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types only, NaN-free, ready for ``json.dumps``."""

@@ -22,7 +22,7 @@ _PANEL = {
     "flicker_output": "flicker, output",
     "border_source": "border, source",
     "border_output": "border, output",
-    "badness": "badness",
+    "outlier_score": "outlier score",
 }
 
 
@@ -66,7 +66,7 @@ def over_time(report: Report) -> str:
 
 
 def _identity_charts(report: Report, axis: TimeAxis) -> list[str]:
-    smiling, likest = "same person, smiling {:g}", "likest strangers {:g}"
+    smiling, alike = "same person, smiling {:g}", "most similar strangers {:g}"
     inverted = ["inversion"] if report.has_inversion else []
     against = {"output": "", **{name: f"_{name}" for name in inverted}}
     distance = _lines(report, {name: f"distance{end}" for name, end in against.items()})
@@ -79,7 +79,7 @@ def _identity_charts(report: Report, axis: TimeAxis) -> list[str]:
             distance,
             axis,
             unit="Euclidean",
-            levels=_levels(report, same_person_median=smiling, strangers_p5=likest),
+            levels=_levels(report, same_person_median=smiling, strangers_p5=alike),
             at_least=(0.0, 0.3),
         ),
         line_chart(
@@ -87,7 +87,7 @@ def _identity_charts(report: Report, axis: TimeAxis) -> list[str]:
             cosine,
             axis,
             unit="cosine",
-            levels=_levels(report, same_person_cosine=smiling, strangers_p95_cosine=likest),
+            levels=_levels(report, same_person_cosine=smiling, strangers_p95_cosine=alike),
             at_least=(0.8, 1.0),
         ),
         line_chart(
@@ -95,7 +95,7 @@ def _identity_charts(report: Report, axis: TimeAxis) -> list[str]:
             first,
             axis,
             unit="cosine; its mean is IC",
-            levels=_levels(report, same_person_ic="one person {:g}", strangers_p95_cosine=likest),
+            levels=_levels(report, same_person_ic="one person {:g}", strangers_p95_cosine=alike),
             at_least=(0.8, 1.0),
         ),
     ]
@@ -189,19 +189,19 @@ def _to_the_first(report: Report, column: str) -> list[float]:
     """Values of a column without each track's first, which is the similarity to itself."""
     values = []
     for track in report.tracks:
-        rows = [row for row in _evenly(report) if row.track == track.id]
+        rows = [row for row in _sampled(report) if row.track == track.id]
         known = [value for row in rows if (value := getattr(row, column)) is not None]
         values += known[1:]
     return values
 
 
 def _values(report: Report, column: str) -> list[float]:
-    values = [getattr(row, column) for row in _evenly(report)]
+    values = [getattr(row, column) for row in _sampled(report)]
     return [value for value in values if value is not None]
 
 
-def _evenly(report: Report) -> list[FrameRow]:
-    """Without the rows whose identity was looked at for being suspicious."""
+def _sampled(report: Report) -> list[FrameRow]:
+    """Without the rows that were embedded for being suspicious, or as a neighbour."""
     return [row for row in report.rows if not row.additional]
 
 

@@ -101,19 +101,20 @@ def _identity_words(report: Report) -> str:
     same, strangers = baseline["same_person_median"], baseline["strangers_p5"]
     return (
         f"{said}. With {_network(report)} one person, neutral and smiling, is typically at "
-        f"{same:g}; the likest 5 % of strangers begin at {strangers:g}{_beyond_words(report)}."
+        f"{same:g}; the most similar 5 % of strangers begin at {strangers:g}"
+        f"{_beyond_words(report)}."
     )
 
 
 def _beyond_words(report: Report) -> str:
-    """The summary counts the even raster; frames looked at beside it are seen as well."""
+    """The summary counts sampled frames; here the additional ones are counted as well."""
     level = report.recognition.level("strangers_p5")
     additional = [row.distance for row in report.rows if row.additional]
     count = report.summary.like_strangers or 0
     count += sum(at is not None and level is not None and at >= level for at in additional)
     if not count:
-        return f", which no frame {'' if report.recognition.every == 1 else 'looked at '}reaches"
-    return f", which {count} of the frames looked at {'reaches' if count == 1 else 'reach'}"
+        return f", which no {'' if report.recognition.every == 1 else 'embedded '}frame reaches"
+    return f", which {count} of the embedded frames {'reaches' if count == 1 else 'reach'}"
 
 
 def _network(report: Report) -> str:
@@ -230,7 +231,7 @@ def _worst(report: Report, thumbnails: Sequence[Thumbnail]) -> str:
     if not shown:
         return ""
     cards = "".join(_pair(report, t, rank=order[t.frame, t.track] + 1) for t in shown)
-    note = f"Worst first; {_order(shown)}. Badness is a robust z-score within the track."
+    note = f"Worst first; {_order(shown)}. The outlier score is a robust z-score within the track."
     if len(report.standing_out) > len(shown):
         note += f" {len(report.standing_out)} stand out, the first {len(shown)} are shown."
     return section("Look here first", f'<div class="{_pairs_css(shown)}">{cards}</div>', note=note)
@@ -270,7 +271,9 @@ def _pair(report: Report, thumbnail: Thumbnail, rank: int | None = None) -> str:
     if len(report.tracks) > 1:
         place += f" · track {thumbnail.track}"
     tags = "".join(f'<span class="tag {reason}">{reason}</span>' for reason in row.reasons)
-    score = f'<span class="score">badness {value(row.badness, 1)}</span>' if rank else ""
+    score = (
+        f'<span class="score">outlier score {value(row.outlier_score, 1)}</span>' if rank else ""
+    )
     figure = f"distance {value(row.distance, 2)}"
     return (
         f'<button class="pair" data-frame="{thumbnail.frame}" data-track="{thumbnail.track}">'
@@ -315,7 +318,7 @@ def _tracks(report: Report) -> str:
             str(t.filled_in),
             str(t.shot),
             "changed" if t.changed else "as the source",
-            value(t.badness, 1),
+            value(t.outlier_score, 1),
             failed(value(t.summary.distance_median, 2), t.id in report.lost_tracks),
             value(t.summary.ic_source),
             *([value(t.summary.ic_inversion)] if inverted else []),
@@ -326,7 +329,7 @@ def _tracks(report: Report) -> str:
         for t in report.tracks
     ]
     head = (
-        *("track", "frames", "number", "filled in", "shot", "face", "badness", "distance"),
+        *("track", "frames", "number", "filled in", "shot", "face", "outlier score", "distance"),
         *("IC source", *(("IC inversion",) if inverted else ()), "IC output", "TL-ID", "TG-ID"),
     )
     cuts = ", ".join(map(str, report.cuts)) or "none"
@@ -346,20 +349,20 @@ def _method(report: Report, name: str) -> str:
         else "without a mean embedding, which the pack lacks: with dlib's net raw cosines of "
         "strangers are high, too (median 0.84), so read the distance"
     )
-    looked = (
+    embedded = (
         "every frame"
         if known.every == 1
         else f"one frame in {known.every}, {known.neighbours} more for TL-ID, "
         f"and {known.refined} more beside suspicious ones"
     )
     words = [
-        f"Recognition network: {_network(report)}. Cosines are taken {centred}. Looked at: "
-        f"{looked}, {known.looked_at} in all.",
+        f"Recognition network: {_network(report)}. Cosines are taken {centred}. Embedded: "
+        f"{embedded}, {known.embedded} in all.",
         "IC: mean similarity to the first frame (Yao et al., Feature-Style encoder, eq. 9). "
         "TL-ID and TG-ID: similarity of neighbouring and of all pairs of frames relative to the "
         "source (Tzaban et al., Stitch it in Time). TL-ID is over "
-        f"{_count(known.pairs, 'pair')} of neighbouring frames. Identity figures leave out what "
-        "was looked at in addition.",
+        f"{_count(known.pairs, 'pair')} of neighbouring frames. Identity figures leave out the "
+        "frames that were embedded in addition.",
         "Flicker: mean absolute difference to the frame before, warped along the source's optical "
         "flow. Sudden change: how far output minus source departs from its running median over "
         "25 frames, in the aligned face.",

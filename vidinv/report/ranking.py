@@ -1,6 +1,6 @@
-"""Which frames a viewer should look at first: robust outliers of identity, flicker and border.
+"""Which frames a viewer should see first: robust outliers of identity, flicker and border.
 
-A frame's badness is its largest robust z-score, (value - median) / (1.4826 MAD), over its own
+A frame's outlier score is its largest robust z-score, (value - median) / (1.4826 MAD), over its own
 track: median and MAD do not move when some frames are bad, so a fault cannot hide itself. Identity
 drifts with pose and expression, so it is also compared with its running median: another face for
 ten frames stands out although the clip's spread is wide. A face at a stranger's distance stands out
@@ -38,7 +38,7 @@ REACH = 12
 
 
 def rank(rows: Sequence[FrameRow], *, strangers: float | None = None) -> tuple[Finding, ...]:
-    """Fill in ``badness`` and ``reasons`` of every row; those that stand out, worst first.
+    """Fill in ``outlier_score`` and ``reasons`` of every row; those that stand out, worst first.
 
     Args:
         strangers: distance from which a face stands out by itself, and comes before the others, in
@@ -52,15 +52,15 @@ def rank(rows: Sequence[FrameRow], *, strangers: float | None = None) -> tuple[F
         beyond |= {(row.track, row.frame) for row, far in zip(own, alike, strict=True) if far}
     worst = sorted(
         (row for row in rows if row.reasons),
-        key=lambda row: ((row.track, row.frame) not in beyond, -row.badness, row.frame),
+        key=lambda row: ((row.track, row.frame) not in beyond, -row.outlier_score, row.frame),
     )
-    return tuple(Finding(r.frame, r.seconds, r.track, r.badness, r.reasons) for r in worst)
+    return tuple(Finding(r.frame, r.seconds, r.track, r.outlier_score, r.reasons) for r in worst)
 
 
 def like_strangers(rows: Sequence[FrameRow], strangers: float | None) -> npt.NDArray[np.bool_]:
     """``[N]``; where the whole track is at that distance, none stands out for it."""
     distances = _as_array([row.distance for row in rows])
-    usual = distances[_evenly(rows) & ~np.isnan(distances)]
+    usual = distances[_sampled(rows) & ~np.isnan(distances)]
     if strangers is None or not len(usual) or np.median(usual) >= strangers:
         return np.zeros(len(rows), bool)
     return np.asarray(distances >= strangers)
@@ -73,7 +73,7 @@ def _score(rows: Sequence[FrameRow], alike: npt.NDArray[np.bool_]) -> None:
         own: dict[str, float] = {}
         for reason, z in scores:
             own[reason] = max(own.get(reason, -np.inf), float(z[number]))
-        row.badness = round(max(own.values()), 2)
+        row.outlier_score = round(max(own.values()), 2)
         row.reasons = _reasons(own)
 
 
@@ -83,23 +83,23 @@ def outliers(rows: Sequence[FrameRow], column: str) -> npt.NDArray[np.float64]:
     values = [getattr(row, column) for row in rows]
     if reason != "identity":  # differences from a running median already, and of every frame
         return robust_z(values, least_spread=spread)
-    usual = _evenly(rows)
+    usual = _sampled(rows)
     departures = from_running_median([row.frame for row in rows], values)
     return np.maximum(
         *(robust_z(one, least_spread=spread, usual=usual) for one in (values, departures))
     )
 
 
-def _evenly(rows: Sequence[FrameRow]) -> npt.NDArray[np.bool_]:
-    """What is usual is told by the even raster: rows beside suspicious ones are the worst."""
+def _sampled(rows: Sequence[FrameRow]) -> npt.NDArray[np.bool_]:
+    """What is usual is told by the sampled rows: those beside suspicious ones are the worst."""
     return np.array([not row.additional for row in rows], bool)
 
 
 def from_running_median(frames: Sequence[int], values: Sequence[float | None]) -> list[float]:
     """``[N]`` values less the median of the frames within ``REACH``; NaN where not measured.
 
-    Frames between measured ones count by interpolation: where suspicious ones were looked at more
-    densely than others, they would outvote them.
+    Frames between measured ones count by interpolation: where suspicious ones were embedded
+    more densely than others, they would outvote them.
     """
     at, known = np.array(frames), _as_array(values)
     measured = ~np.isnan(known)

@@ -48,7 +48,7 @@ def choose_thumbnails(report: Report, *, regular: int = MAX_REGULAR) -> list[Fra
     worst = [by_place[f.frame, f.track] for f in report.standing_out[:MAX_WORST]]
     changed = {track.id for track in report.tracks if track.changed}
     rows = [row for row in report.rows if not changed or row.track in changed]
-    rows = [row for row in rows if row.distance is not None] or rows  # looked at, as far as any
+    rows = [row for row in rows if row.distance is not None] or rows  # embedded, as far as any
     spread = np.linspace(0, len(rows) - 1, min(regular, len(rows))).round().astype(int)
     chosen = {(row.frame, row.track): row for row in (*worst, *(rows[i] for i in spread))}
     return list(chosen.values())

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 from pipelines.batch.request.jobs import Job
 from pipelines.batch.status.reports import figures
 from pipelines.meter import Progress
-from pipelines.report.compare import ReportRequest, run
+from pipelines.report.compare import run
+from pipelines.report.request import ReportRequest
 from vidinv.editing.schedules import as_plain
 from vidinv.inversion import Inverter
 from vidinv.packs import Pack

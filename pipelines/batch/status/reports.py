@@ -52,11 +52,11 @@ def has_report(folder: Path, row: Mapping[str, Any]) -> bool:
 
 def figures(report: Report, page: str) -> Row:
     """What the manifest says of a report: main figures of the clip and of its changed tracks."""
-    data = report.as_dict()
+    data, row = report.as_dict(), IndexRow.of(report, page=page)
     tracks = [
         {
             "id": track["id"],
-            "badness": track["badness"],
+            "outlier_score": track["outlier_score"],
             **{name: track["summary"][name] for name in _TRACK_FIGURES},
         }
         for track in data["tracks"]
@@ -65,10 +65,10 @@ def figures(report: Report, page: str) -> Row:
     return {
         "status": "done",
         "page": page,
-        "standing_out": len({item.frame for item in report.standing_out}),
-        "badness": max((track.badness for track in report.tracks), default=0.0),
-        "faces": len(report.tracks),
-        "network": report.recognition.network,
+        "standing_out": row.standing_out,
+        "outlier_score": row.outlier_score,
+        "faces": row.faces,
+        "network": row.network,
         "summary": data["summary"],
         "tracks": tracks,
     }
@@ -101,8 +101,9 @@ def index_row(row: Mapping[str, Any]) -> IndexRow:
         page=made["page"],
         frames=row.get("frames"),
         standing_out=made["standing_out"],
-        badness=made["badness"],
-        faces=made.get("faces"),  # manifests of earlier versions do not say
+        # Manifests of earlier versions have another name for the score, and may lack the faces.
+        outlier_score=made.get("outlier_score", made.get("badness", 0.0)),
+        faces=made.get("faces"),
         network=made["network"],
         **known,
     )

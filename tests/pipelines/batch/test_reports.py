@@ -34,7 +34,6 @@ from tests.report.test_page import parse
 from tests.video.clips import images_of, write_clip
 from vidinv.cli import main
 from vidinv.errors import EncodeError, UsageError
-from vidinv.report import read_index_row
 from vidinv.report.model import MAX_PAIRS
 from vidinv.video import write_image
 
@@ -175,7 +174,7 @@ def test_the_page_of_the_data_set_says_of_every_clip_what_became_of_it(tmp_path)
         "status": "done",
         "page": page_name("deep/a b.mp4"),
         "standing_out": 3,
-        "badness": 9.0,
+        "outlier_score": 9.0,
         "network": "dlib_test_net",
         "summary": summary,
     }
@@ -235,7 +234,7 @@ def test_a_worker_reports_a_clip_along_the_tracks_of_its_plan(reported):
     data = json.loads((root / "reports" / "deep" / "o.mkv.json").read_text())
     assert made["summary"] == data["summary"]
     known = data["recognition"]
-    assert known["looked_at"] <= MAX_EMBEDDINGS / 3 * 1.5 + MAX_PAIRS
+    assert known["embedded"] <= MAX_EMBEDDINGS / 3 * 1.5 + MAX_PAIRS
     assert known["pairs"] == min(MAX_PAIRS, FRAMES - 1)
     assert data["edit"] == {"age": [[0.0, 0.0], [0.6, 1.5]], "method": "fse"}
     assert None not in (made["summary"]["ic_inversion"], made["summary"]["ic_output"])
@@ -249,10 +248,19 @@ def test_the_manifest_says_the_same_as_the_report(reported):
     _, _, row, root = reported
     manifest = {"output": "deep/o.mkv", "status": "done", "frames": FRAMES, **row}
     found = index_row(manifest)
-    read = read_index_row(root / "reports" / "deep" / "o.mkv.json")
-    for name in ("ic_source", "ic_inversion", "ic_output", "tl_id", "badness", "standing_out"):
-        assert getattr(found, name) == getattr(read, name), name
-    assert found.like_strangers == read.like_strangers == 0
+    data = json.loads((root / "reports" / "deep" / "o.mkv.json").read_text())
+    for name in ("ic_source", "ic_inversion", "ic_output", "tl_id"):
+        assert getattr(found, name) == data["summary"][name], name
+    assert found.outlier_score == max(row["outlier_score"] for row in data["rows"])
+    assert found.standing_out == len({item["frame"] for item in data["standing_out"]})
+    assert found.like_strangers == data["summary"]["like_strangers"] == 0
+
+
+def test_manifests_of_earlier_versions_are_read():
+    made = {"status": "done", "page": "a.html", "standing_out": 1, "network": "", "summary": {}}
+    row = {"output": "a.mp4", "status": "done", "report": {**made, "badness": 7.5}}
+    assert index_row(row).outlier_score == 7.5
+    assert index_row({**row, "report": made}).outlier_score == 0
 
 
 def test_a_report_without_the_plan_looks_for_the_faces_again(reported, tmp_path):

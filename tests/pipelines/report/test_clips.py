@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 
-from pipelines.report.clips import Clips, Clock
+from pipelines.report.clips import Clips, FrameTimes
 from tests.packs.tiny import write_tiny_pack
 from tests.video.clips import make_clip, with_rotation
 from vidinv.api import write_report
@@ -27,7 +27,7 @@ def read(source, output):
 
 
 def seconds_of(clip):
-    return read(clip, clip).clocks["output"].seconds
+    return read(clip, clip).times["output"].seconds
 
 
 def test_a_clip_lasts_until_its_last_frame_is_over(tmp_path):
@@ -41,11 +41,11 @@ def test_a_clip_that_starts_late_is_no_longer_for_it(tmp_path):
 
 
 def test_a_last_frame_of_unknown_duration_counts_as_the_others(tmp_path):
-    clock = Clock()
-    assert clock.seconds == 0
-    times = [clock.note(Frame(n, 500 + 40 * n, Fraction(1, 1000), None)) for n in range(5)]
+    kept = FrameTimes()
+    assert kept.seconds == 0
+    times = [kept.note(Frame(n, 500 + 40 * n, Fraction(1, 1000), None)) for n in range(5)]
     assert times == pytest.approx([0, 0.04, 0.08, 0.12, 0.16])
-    assert clock.seconds == pytest.approx(0.2)
+    assert kept.seconds == pytest.approx(0.2)
 
 
 def test_other_times_are_noted_in_json_and_page(tmp_path):

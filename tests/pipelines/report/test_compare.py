@@ -12,7 +12,7 @@ import pytest
 
 import vidinv
 from pipelines import demo
-from pipelines.report.compare import check_page
+from pipelines.report.request import check_page
 from tests.packs.tiny import write_tiny_pack
 from tests.report.faults import write_faulty_clip, write_faulty_real_clip
 from tests.video.clips import images_of, write_clip
@@ -21,7 +21,7 @@ from vidinv.cli import main
 from vidinv.errors import UsageError
 from vidinv.faces import dlib_backend, find_faces
 from vidinv.packs import load_pack
-from vidinv.report import read_index_row
+from vidinv.report import IndexRow
 from vidinv.video import probe, write_image
 
 FRAMES, SIZE_PX = 48, 256
@@ -125,7 +125,7 @@ def test_a_sparse_look_still_finds_the_whole_fault(pack, source, faulty, folder)
     )
     known = report.recognition
     assert known.refined > 0
-    assert known.looked_at < FRAMES
+    assert known.embedded < FRAMES
     swapped = {item.frame for item in report.standing_out if item.reasons[0] == "identity"}
     assert swapped == set(SWAPPED)
 
@@ -307,9 +307,9 @@ def test_an_identity_that_is_wrong_throughout_is_told(pack, shared_dir, tmp_path
     )
     report = write_report(source, stranger, tmp_path / "a.html", pack=pack, inversion=False)
     assert report.standing_out == ()
-    assert report.headline().startswith("identity is lost: 6 of 6 faces looked at")
+    assert report.headline().startswith("identity is lost: 6 of 6 sampled faces")
     assert 'class="verdict bad"' in (tmp_path / "a.html").read_text()
-    row = read_index_row(tmp_path / "a.json")
+    row = IndexRow.of(report, page="a.html")
     assert (row.is_lost, row.like_strangers) == (True, 6)
 
 

@@ -1,4 +1,4 @@
-"""Recognition of a report: frames looked at in addition find faults, and bias no figure."""
+"""Recognition of a report: frames embedded in addition find faults, and bias no figure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.report.recognition import Recogniser
 from pipelines.report.summary import summarise
-from pipelines.report.track_meter import Change, ChipStore, settle_again
+from pipelines.report.track_meter import ChipStore, FaceDifference, measure_pops_without_strangers
 from vidinv.metrics.identity import tl_id
 from vidinv.report import FrameRow, rank, strangers_from
 from vidinv.report.model import MAX_PAIRS
@@ -68,7 +68,7 @@ def make_rows(frames: int = FRAMES, *, pops=SWAPPED):
     return rows
 
 
-def look(source_TD, output_TD, *, every, pops=SWAPPED):
+def embed(source_TD, output_TD, *, every, pops=SWAPPED):
     faces, rows = MadeUpFaces(source_TD, output_TD), make_rows(len(source_TD), pops=pops)
     recogniser = Recogniser(
         faces,
@@ -77,7 +77,7 @@ def look(source_TD, output_TD, *, every, pops=SWAPPED):
         clips=("source", "output"),
         counted=lambda items, _: items,
     )
-    known = recogniser.look(rows, every)
+    known = recogniser.embed(rows, every)
     figures = recogniser.steadiness(known)
     return rows, known, summarise(rows, figures[0], LEVEL), faces
 
@@ -85,22 +85,22 @@ def look(source_TD, output_TD, *, every, pops=SWAPPED):
 @pytest.mark.parametrize("every", [1, 2, 5])
 def test_looking_closer_at_suspicious_frames_does_not_turn_the_verdict(every):
     source = drifting(per_frame_degrees=0)
-    rows, known, summary, _ = look(source, with_another_face(source), every=every)
-    looked = [row for row in rows if row.distance is not None]
-    assert known.num_rows == len(looked)
-    assert sum(row.additional for row in looked) == known.refined + known.neighbours
+    rows, known, summary, _ = embed(source, with_another_face(source), every=every)
+    embedded = [row for row in rows if row.distance is not None]
+    assert known.num_rows == len(embedded)
+    assert sum(row.additional for row in embedded) == known.refined + known.neighbours
     assert summary.distance_median == pytest.approx(0.2, abs=0.01)
     assert summary.similarity_median > 0.95
     evenly = range(0, FRAMES, every)
     assert summary.like_strangers == len(SWAPPED & set(evenly))
-    assert len(looked) - known.refined - known.neighbours == len(evenly)
+    assert len(embedded) - known.refined - known.neighbours == len(evenly)
     assert {item.frame for item in rank(rows, strangers=LEVEL)} == SWAPPED
 
 
-def test_departures_are_from_the_usual_face_of_the_even_raster():
-    """Of the frames looked at more than half are someone else's; of the clip, fewer."""
+def test_departures_are_from_the_usual_face_of_the_sampled_frames():
+    """Of the frames embedded more than half are someone else's; of the clip, fewer."""
     source = drifting(per_frame_degrees=0)
-    rows, known, *_ = look(source, with_another_face(source), every=2)
+    rows, known, *_ = embed(source, with_another_face(source), every=2)
     departures = {row.frame: row.departure for row in rows if row.departure is not None}
     assert sum(frame in SWAPPED for frame in departures) > len(departures) / 2
     assert known.refined
@@ -108,47 +108,47 @@ def test_departures_are_from_the_usual_face_of_the_even_raster():
         assert departure == pytest.approx(0.88 if frame in SWAPPED else 0.0, abs=0.01)
 
 
-def test_a_stranger_whose_score_is_ordinary_is_looked_at_closer():
+def test_a_stranger_whose_score_is_ordinary_is_embedded_closer():
     source = drifting(per_frame_degrees=0)
     frames, swapped = np.arange(FRAMES), range(38, 44)
     output = source.copy()
     output[:, 2] += np.where(frames // 5 % 2, 0.05, 0.6)
     output[swapped, 2] = 0.75
-    rows, *_ = look(source, output, every=5, pops=())
+    rows, *_ = embed(source, output, every=5, pops=())
     assert {item.frame for item in rank(rows, strangers=LEVEL)} == set(swapped)
 
 
 @pytest.mark.parametrize("every", [3, 19])
-def test_tl_id_is_over_true_neighbours_however_few_frames_are_looked_at(every):
+def test_tl_id_is_over_true_neighbours_however_few_frames_are_sampled(every):
     source = drifting(per_frame_degrees=1)
     output = drifting(per_frame_degrees=4)
-    _, known, summary, faces = look(source, output, every=every)
+    _, known, summary, faces = embed(source, output, every=every)
     neighbours = np.cos(np.radians(4)) / np.cos(np.radians(1))
     assert summary.tl_id == pytest.approx(neighbours)
     assert summary.tl_id == pytest.approx(tl_id(output, source, mean=0.0))
     pairs = known.pairs[0]
-    assert len(pairs) == known.neighbours == min(MAX_PAIRS, len(known.evenly[0]))
+    assert len(pairs) == known.neighbours == min(MAX_PAIRS, len(known.sampled[0]))
     assert all(after.frame == first.frame + 1 for first, after in pairs)
     assert pairs[0][0].frame == 0
     assert pairs[-1][0].frame >= FRAMES - 2 * every
     assert faces.num_looks == 2 * known.num_rows
 
 
-def test_tl_id_is_over_all_neighbours_where_every_frame_is_looked_at():
+def test_tl_id_is_over_all_neighbours_where_every_frame_is_sampled():
     source = drifting(per_frame_degrees=1)
     random = np.random.default_rng(0)
     output = source + 0.1 * random.normal(size=source.shape)
-    _, known, summary, _ = look(source, output, every=1)
+    _, known, summary, _ = embed(source, output, every=1)
     assert (len(known.pairs[0]), known.neighbours) == (FRAMES - 1, 0)
     assert summary.tl_id == pytest.approx(tl_id(output, source, mean=0.0))
 
 
 def test_without_a_neighbour_there_is_no_tl_id():
     source = drifting(per_frame_degrees=1, frames=1)
-    *_, summary, _ = look(source, source, every=1)
+    *_, summary, _ = embed(source, source, every=1)
     assert (summary.tl_id, summary.tg_id, summary.ic_output) == (None, None, None)
     source = drifting(per_frame_degrees=1, frames=3)
-    *_, summary, _ = look(source, source, every=5)
+    *_, summary, _ = embed(source, source, every=5)
     assert (summary.tl_id, summary.tg_id) == (pytest.approx(1.0), None)
 
 
@@ -171,11 +171,11 @@ def test_good_frames_between_faults_are_not_the_exception():
         for row in rows:
             level = 60 if row.frame in swapped else row.frame % 2
             picture = np.full((POP_PX, POP_PX, 3), level, np.int16)
-            store.put_change(0, row.frame, Change(picture, everywhere, everywhere))
+            store.put_difference(0, row.frame, FaceDifference(picture, everywhere, everywhere))
             row.pop_face = row.pop_border = 0.0
             row.reasons = ("identity",) if row.frame in swapped else ()
         rows[23].pop_face = 59.0  # as if most of its neighbours were swapped
-        settle_again(rows, store)
+        measure_pops_without_strangers(rows, store)
     for row in rows:
         wanted = 60 if row.frame in swapped else 0
         assert row.pop_face == pytest.approx(wanted, abs=1), row.frame
@@ -187,5 +187,5 @@ def test_a_face_without_good_neighbours_keeps_its_figures():
     for row in rows:
         row.pop_face, row.reasons = 7.0, ("identity",)
     with ChipStore() as store:
-        settle_again(rows, store)
+        measure_pops_without_strangers(rows, store)
     assert {row.pop_face for row in rows} == {7.0}

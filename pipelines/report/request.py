@@ -1,0 +1,71 @@
+"""What a report is asked to compare, checked before anything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipelines.report.recognition import MAX_EMBEDDINGS
+from vidinv.errors import UsageError
+from vidinv.inversion import Inverter
+from vidinv.packs import Pack
+from vidinv.report import MAX_REGULAR, report_files
+from vidinv.types import Analysis
+from vidinv.video import is_image_path
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """What to compare, and where to write.
+
+    Attributes:
+        page: the HTML file; JSON and CSV go beside it under the same name.
+        every: sample every n-th frame's identity; None chooses by ``max_embeddings``.
+        max_embeddings: of the sampled frames, at 64 ms each on a CPU; half as many again beside
+            suspicious frames, and a few neighbours for TL-ID.
+        ordinary_frames: how many frames that do not stand out are shown.
+        inversion: invert the source, too, and measure what the inversion alone loses.
+        inverter: the networks of ``method`` where they are loaded already.
+        edit: what the output was made with, shown as given.
+        analysis: shots and tracks of the source where they are known; only those tracks are
+            measured.
+        source_name: what the page calls the source; None is its path.
+    """
+
+    source: Path
+    output: Path
+    page: Path
+    pack: Pack
+    every: int | None = None
+    max_embeddings: int = MAX_EMBEDDINGS
+    ordinary_frames: int = MAX_REGULAR
+    inversion: bool = True
+    method: str = "fse"
+    device: str = "auto"
+    inverter: Inverter | None = None
+    edit: Mapping[str, Any] = field(default_factory=dict)
+    analysis: Analysis | None = None
+    source_name: str | None = None
+    overwrite: bool = False
+
+
+def check_request(request: ReportRequest) -> None:
+    """UsageError for what cannot be compared, before anything is measured."""
+    check_page(request.page, overwrite=request.overwrite)
+    if is_image_path(request.source) != is_image_path(request.output):
+        raise UsageError(
+            f"{request.source} and {request.output}: a report compares two clips or two pictures"
+        )
+    if request.every is not None and request.every < 1:
+        raise UsageError(f"every must be 1 or more, got {request.every}")
+
+
+def check_page(page: Path, *, overwrite: bool) -> None:
+    """UsageError for a report that would replace something unasked, or is no HTML file."""
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{page} does not name a page: give a file that ends in .html")
+    for path in () if overwrite else report_files(page):
+        if path.exists():
+            raise UsageError(f"{path} exists: give another page, or --overwrite to replace it")
