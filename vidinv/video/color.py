@@ -116,7 +116,12 @@ class FromRgb:
         self._graph.link_nodes(*nodes, self._graph.add("buffersink")).configure()
 
     def __call__(self, image: npt.NDArray[Any]) -> av.VideoFrame:
-        """The frame; ``image`` is read before this returns."""
+        """The frame.
+
+        Args:
+            image: read where it lies before this returns, and up to 45 bytes past its end: a slot
+                of a ``FrameRing``, or another array with as much memory behind it.
+        """
         rgb = av.VideoFrame.from_numpy_buffer(image, format=self._format)
         rgb.pts, rgb.time_base = 0, Fraction(1)
         self._graph.vpush(rgb)

@@ -28,6 +28,10 @@ import numpy.typing as npt
 # A few frames let the two sides overlap; more would only use memory. 64 MiB holds 8 slots up to
 # 2.7 megapixels of 8-bit RGB; a 4K 16-bit frame alone takes 50 MB, hence at least two slots.
 MAX_SLOTS, MIN_SLOTS, RING_BYTES = 8, 2, 64 << 20
+# Readers with wide registers go past the last pixel: swscale's of RGB takes 48 bytes for 16 pixels,
+# so up to 45 behind a picture. FFmpeg asks for as many behind its own input
+# (AV_INPUT_BUFFER_PADDING_SIZE of libavcodec/defs.h).
+PADDING_BYTES = 64
 
 
 # A child that works without a result to tell sends this, at most so often.
@@ -45,6 +49,8 @@ class WorkerDied(Exception):
 class FrameRing:
     """Slots of one frame each in anonymous shared memory; the owner passes ``fd`` to the child.
 
+    Behind the last slot lie ``PADDING_BYTES`` that may be read and mean nothing.
+
     Args:
         fd: an inherited descriptor in the child; None makes new memory.
     """
@@ -61,10 +67,11 @@ class FrameRing:
         """Size and map the memory for RGB frames ``[height, width, 3]``; both sides call this."""
         frame_bytes = height * width * 3 * np.dtype(dtype).itemsize
         num_slots = max(MIN_SLOTS, min(MAX_SLOTS, RING_BYTES // frame_bytes))
-        if os.fstat(self.fd).st_size != frame_bytes * num_slots:
-            os.ftruncate(self.fd, frame_bytes * num_slots)
-        memory = mmap.mmap(self.fd, frame_bytes * num_slots)
-        self._slots = np.frombuffer(memory, dtype).reshape(num_slots, height, width, 3)
+        size = frame_bytes * num_slots + PADDING_BYTES
+        if os.fstat(self.fd).st_size != size:
+            os.ftruncate(self.fd, size)
+        pixels = memoryview(mmap.mmap(self.fd, size))[:-PADDING_BYTES]
+        self._slots = np.frombuffer(pixels, dtype).reshape(num_slots, height, width, 3)
 
     def slot(self, number: int) -> npt.NDArray[Any]:
         """``[H, W, 3]`` view of the slot that frame ``number`` uses."""
