@@ -192,6 +192,25 @@ class Inversion:
 
 
 @dataclass(frozen=True, slots=True)
+class EditedLatents:
+    """What a generator renders from.
+
+    Attributes:
+        latents_NLD: ``[N, L, D]`` w+ codes.
+        style_offsets: by layer (``"b8.conv0"``): ``[N, C]``, added to the styles that the layer's
+            affine makes of its row of w+ (StyleSpace: Wu et al. 2021).
+    """
+
+    latents_NLD: torch.Tensor
+    style_offsets: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+    def equals(self, other: EditedLatents) -> bool:
+        """Whether both render the same pictures for certain."""
+        same = torch.equal(self.latents_NLD, other.latents_NLD)
+        return same and not self.style_offsets and not other.style_offsets
+
+
+@dataclass(frozen=True, slots=True)
 class EditSpec:
     """What to change, and to whom.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vidinv.generators.stylegan2 import Generator
+from vidinv.generators.base import Generator
 from vidinv.inversion.fse_encoder import FeatureStyleEncoder
 from vidinv.types import Inversion
 
@@ -34,7 +34,7 @@ class FeatureStyleInverter:
         latents, seen = self.encoder(faces)
         if not features or self.encoder.feature_head is None:
             return Inversion(latents)
-        lower = self.synthesis.run(latents, stop=self.encoder.config.feature_resolution)
+        lower = self.synthesis.run(latents, stop=self.encoder.config.feature_layer)
         return Inversion(latents, self.encoder.feature_residual(seen, lower.features_NCHW))
 
     @torch.inference_mode()
@@ -42,6 +42,6 @@ class FeatureStyleInverter:
         latents = latents_NLD.to(self.device)
         if inversion.features_NCHW is None:
             return self.synthesis(latents)
-        lower = self.synthesis.run(latents, stop=self.encoder.config.feature_resolution)
+        lower = self.synthesis.run(latents, stop=self.encoder.config.feature_layer)
         features = lower.features_NCHW + inversion.features_NCHW.to(self.device)
         return self.synthesis(latents, start=lower.replace_features(features))

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from vidinv.editing.directions import Direction, Directions
 from vidinv.errors import PackError, UnknownNameError
-from vidinv.generators.stylegan2 import Generator, StyleGAN2Config
+from vidinv.generators.base import Generator, GeneratorConfig
+from vidinv.generators.registry import FAMILIES, build_generator
 from vidinv.inversion import FeatureStyleInverter, Inverter
 from vidinv.inversion.fse_encoder import FeatureStyleConfig, FeatureStyleEncoder
 from vidinv.metrics.attributes import SmileMeasure
@@ -83,20 +84,24 @@ class Pack:
         return hashlib.sha256(text.encode()).hexdigest()
 
     @cached_property
-    def generator_config(self) -> StyleGAN2Config:
+    def generator_config(self) -> GeneratorConfig:
+        """Sizes of the generator; PackError for a family or sizes that there are not."""
         entry = self.meta["generator"]
-        if entry.get("kind") != "stylegan2":
+        kind = entry.get("kind")
+        if kind not in FAMILIES:
             raise PackError(
-                f"pack {self.name}: generator kind {entry.get('kind')!r} is not supported"
+                f"pack {self.name}: generator kind {kind!r} is not supported; "
+                f"there are: {', '.join(sorted(FAMILIES))}"
             )
-        return _config(StyleGAN2Config, entry["config"], self.name)
+        config: GeneratorConfig = _config(FAMILIES[kind].config, entry["config"], self.name)
+        return config
 
     @cached_property
     def generator(self) -> Generator:
         """The generator on the CPU, in evaluation mode."""
         # Also when first asked for inside inference mode: the network is kept.
         with torch.inference_mode(False):
-            network = Generator(self.generator_config)
+            network = build_generator(self.generator_config)
             return _load(network, self.files, self.meta["generator"]["file"])
 
     def inverter(self, method: str = "fse", *, device: str | torch.device = "cpu") -> Inverter:
