@@ -16,16 +16,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from pipelines.demo import make_clip
 from pipelines.edit import EditRequest, run
 from vidinv.faces import analyse, dlib_backend, named_alignment, select_tracks
-from vidinv.inversion import FeatureStyleInverter
+from vidinv.inversion.fse import FEATURES, FeatureStyleInverter
 from vidinv.packs import Pack
 from vidinv.rendering import FaceEditor, FrameComposer
-from vidinv.types import EditSpec, Frame, Inversion
+from vidinv.types import EditedLatents, EditSpec, Frame, Inversion
 from vidinv.video import ShotDetector, open_reader, open_writer, read_image
 
 SPEC = EditSpec(attributes={"smile": ((0.0, 1.0),)})
@@ -63,36 +64,26 @@ class SpeedReport:
         ]
 
 
-class FullPassInverter:
+class FullPassInverter(FeatureStyleInverter):
     """The ``fse`` method as public code runs it: every feature difference costs a full pass.
 
     Where the pack's edits show no feature code, neither way computes one: the work is the same.
     """
 
-    name = "fse, full passes"
-
-    def __init__(self, inverter: FeatureStyleInverter) -> None:
-        self.inverter = inverter
-
-    def fit(self, sample_N3RR: torch.Tensor) -> None:
-        """Nothing."""
-
     @torch.inference_mode()
-    def encode(
-        self, faces_N3RR: torch.Tensor, state: None = None, *, features: bool = True
-    ) -> Inversion:
-        inversion = self.inverter.encode(faces_N3RR, features=features)
-        if features:
-            self.inverter.synthesis(inversion.latents_NLD)  # G^K(w) from a full pass
+    def encode(self, faces_N3RR: torch.Tensor, *arguments: Any, **how: Any) -> Inversion:
+        inversion = super().encode(faces_N3RR, *arguments, **how)
+        if FEATURES in inversion.codes:
+            self.synthesis(inversion.latents_NLD)  # G^K(w) from a full pass
         return inversion
 
     @torch.inference_mode()
     def render(
-        self, inversion: Inversion, latents_NLD: torch.Tensor, state: None = None
+        self, inversion: Inversion, edited: EditedLatents, *arguments: Any, **how: Any
     ) -> torch.Tensor:
-        if inversion.features_NCHW is not None:
-            self.inverter.synthesis(latents_NLD)  # G^K(w~) from a full pass
-        return self.inverter.render(inversion, latents_NLD)
+        if FEATURES in inversion.codes:
+            self.synthesis(edited.latents_NLD)  # G^K(w~) from a full pass
+        return super().render(inversion, edited, *arguments, **how)
 
 
 def measure(pack: Pack, *, clip: Path | None = None, seconds: float = 4.0) -> SpeedReport:
@@ -144,16 +135,15 @@ def _baseline(pack: Pack, source: Path, output: Path) -> tuple[dict[str, float],
             backend=backend,
         )
     tracks = select_tracks(analysis, SPEC.face, backend=backend, load_image=read_image)
-    inverter = pack.inverter("fse")
-    assert isinstance(inverter, FeatureStyleInverter)
     editor = FaceEditor(
-        FullPassInverter(inverter),
-        pack=pack,
+        FullPassInverter.build(pack.parts("fse")),
+        resolution=pack.resolution,
         directions=pack.directions(),
         spec=SPEC,
         tracks=tracks,
+        shots=analysis.shots,
     )
-    composer = FrameComposer(detail=True, shots=analysis.shots)
+    composer = FrameComposer(mode=SPEC.mode, shots=analysis.shots)
     with open_reader(source) as reader, open_writer(output, source=reader.info) as writer:
         while True:
             with timer.stage("decode"):

@@ -12,28 +12,22 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-import torch
-
-from pipelines.clip.plan import SEGMENT_FRAMES, ClipPlan, composed_frames
-from pipelines.clip.planning import plan_clip
-from pipelines.clip.samples import FaceSample, IdentitySampler
-from pipelines.clip.saved import SavedClip, key_of
+from pipelines.clip.networks import Networks
+from pipelines.clip.plan import SEGMENT_FRAMES, ClipPlan
+from pipelines.clip.samples import IdentitySampler
+from pipelines.clip.session import ClipSession, ClipSummary
 from pipelines.meter import MemoryMeter, Progress
 from pipelines.parallel import Prefetch
-from pipelines.process import tune_process
-from vidinv.editing.directions import Directions
-from vidinv.editing.schedules import as_plain, is_zero
-from vidinv.errors import MissingDependencyError, UsageError
-from vidinv.faces import Backend, dlib_backend
-from vidinv.inversion import Inverter
+from vidinv.editing.schedules import as_plain
+from vidinv.errors import UsageError
+from vidinv.inversion import TrackState
 from vidinv.packs import Pack
-from vidinv.rendering import FaceEditor, FrameComposer, frames_without
-from vidinv.types import ClipResult, EditSpec, Frame, Image, TrackSummary
+from vidinv.types import ClipResult, EditSpec, Frame, Image, RenderMode
 from vidinv.video import (
     EncodeOptions,
     VideoInfo,
@@ -56,10 +50,9 @@ class EditRequest:
     """Everything that a run needs to know.
 
     Attributes:
-        spec: what to change; ignored but for ``face`` and ``method`` when ``invert_only``.
-        invert_only: paste back what the inversion gives, without edit and detail transfer.
+        spec: what to change, and what becomes of the generator's picture.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-        identity: look at a few frames with the recognition net (about 1.5 s a run).
+        identity: embed a few frames with the recognition net (about 1.5 s a run).
         latents: folder of this clip (``pipelines.clip.saved.clip_folder``) where its analysis and
             inversions are kept, and taken from.
         segment_frames: wished length of what one file of them holds.
@@ -69,7 +62,6 @@ class EditRequest:
     output: Path
     pack: Pack
     spec: EditSpec
-    invert_only: bool = False
     device: str = "auto"
     encode: EncodeOptions = field(default_factory=EncodeOptions)
     overwrite: bool = False
@@ -78,45 +70,41 @@ class EditRequest:
     segment_frames: int = SEGMENT_FRAMES
 
 
-def run(request: EditRequest, *, progress: Progress | None = None) -> ClipResult:
+def run(
+    request: EditRequest, *, progress: Progress | None = None, networks: Networks | None = None
+) -> ClipResult:
     """Edit or invert one clip or still picture.
 
+    Args:
+        networks: where they are loaded already.
+
     Raises:
-        UsageError: a request that cannot be meant; nothing is written.
+        UsageError: an invalid request; nothing is written.
         MediaError: an input that cannot be read, or an output that cannot be written; nothing is
             left at the output.
     """
     check_output(request)
-    run = _Run(request, progress or Progress(), _load_networks(request))
+    loaded = (networks or _networks_of(request)).load()
+    edit = _Edit(request, progress or Progress(), loaded)
     with MemoryMeter() as meter:
-        outcome = run.image() if is_image_path(request.input) else run.clip()
-    return outcome.result(request, peak_rss_mb=meter.peak_mb, warnings=run.warnings)
+        started = time.monotonic()
+        summary = edit.picture() if is_image_path(request.input) else edit.clip()
+        seconds = time.monotonic() - started
+    return _result(request, summary, seconds=seconds, peak_rss_mb=meter.peak_mb)
 
 
-@dataclass(frozen=True)
-class Networks:
-    """What a run computes with; ``directions`` is None where only the inversion is pasted."""
-
-    inverter: Inverter
-    directions: Directions | None
-    backend: Backend
+def _networks_of(request: EditRequest) -> Networks:
+    return Networks(request.pack, request.spec.method, device=request.device)
 
 
-def edit_picture(
-    request: EditRequest, networks: Networks
-) -> tuple[ClipPlan, list[FaceSample], list[str]]:
+def edit_picture(request: EditRequest, networks: Networks) -> ClipSummary:
     """Edit a still picture as ``run`` does, with networks that are loaded already.
-
-    Returns:
-        Its faces, those that were compared with the output, and warnings.
 
     Raises:
         UsageError, MediaError: as ``run``.
     """
     check_output(request)
-    run = _Run(request, Progress(quiet=True), networks)
-    outcome = run.image()
-    return outcome.plan, outcome.sampler.samples(), run.warnings
+    return _Edit(request, Progress(quiet=True), networks).picture()
 
 
 def check_output(request: EditRequest) -> None:
@@ -135,159 +123,116 @@ def check_output(request: EditRequest) -> None:
         choose_encoder(output, request.encode)
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of a name; MissingDependencyError for a GPU that is not there."""
-    available = torch.cuda.is_available()
-    if name == "auto":
-        return torch.device("cuda" if available else "cpu")
-    if name == "cuda" and not available:
-        raise MissingDependencyError("no CUDA device is available; use --device cpu")
-    return torch.device(name)
+def _result(
+    request: EditRequest, summary: ClipSummary, *, seconds: float, peak_rss_mb: float
+) -> ClipResult:
+    spec = request.spec
+    return ClipResult(
+        input=str(request.input),
+        output=str(request.output),
+        frames=summary.frames,
+        faces_edited=summary.faces_edited,
+        frames_without_face=summary.frames_without_face,
+        tracks=summary.tracks,
+        method=spec.method,
+        pack=request.pack.name,
+        attributes={} if spec.mode is RenderMode.INVERT else as_plain(spec.attributes),
+        fps=round(summary.frames / max(seconds, 1e-9), 3),
+        seconds=round(seconds, 3),
+        peak_rss_mb=round(peak_rss_mb, 1),
+        identity=summary.identity,
+        warnings=summary.warnings,
+    )
 
 
-@dataclass
-class _Outcome:
-    plan: ClipPlan
-    sampler: IdentitySampler
-    seconds: float
-
-    def result(
-        self, request: EditRequest, *, peak_rss_mb: float, warnings: Sequence[str]
-    ) -> ClipResult:
-        frames, tracks = self.plan.analysis.num_frames, self.plan.analysis.tracks
-        attributes = {} if request.invert_only else request.spec.attributes
-        return ClipResult(
-            input=str(request.input),
-            output=str(request.output),
-            frames=frames,
-            faces_edited=sum(track.num_frames for track in tracks),
-            frames_without_face=frames_without(self.plan.analysis, tracks),
-            tracks=tuple(TrackSummary(t.id, t.first, t.last, t.num_frames) for t in tracks),
-            method=request.spec.method,
-            pack=request.pack.name,
-            attributes=as_plain(attributes),
-            fps=round(frames / max(self.seconds, 1e-9), 3),
-            seconds=round(self.seconds, 3),
-            peak_rss_mb=round(peak_rss_mb, 1),
-            identity=self.sampler.summary(),
-            warnings=tuple(warnings),
-        )
-
-
-class _Run:
-    """One run; the work is timed, the loading of networks is not."""
+class _Edit:
+    """A clip or picture through its session, from input to output."""
 
     def __init__(self, request: EditRequest, progress: Progress, networks: Networks) -> None:
         self.request, self.progress = request, progress
-        self.warnings: list[str] = []
-        self.inverter, self.directions = networks.inverter, networks.directions
-        self.backend = networks.backend
-        if self.directions is not None:
-            self.warnings += self.directions.warnings(request.spec.attributes)
-        self.sampler = IdentitySampler(self.backend, request.pack.mean_embedding())
-        self.saved = None if request.latents is None else self._saved_clip(request.latents)
+        self.session = ClipSession(
+            request.input,
+            request.spec,
+            networks,
+            latents=request.latents,
+            segment_frames=request.segment_frames,
+        )
+        _ = self.session.saved  # a folder that cannot serve is found out before the work
+        self.warnings = self.session.strength_warnings()
+        self.sampler = IdentitySampler(networks.backend)
 
-    def clip(self) -> _Outcome:
+    def clip(self) -> ClipSummary:
         """Edit a video."""
-        started = time.monotonic()
-        plan = self._recalled() or self._plan_of_clip()
+        plan = self.session.recall_plan() or self._analyse()
         if plan.analysis.tracks:
-            self._render_clip(plan)
+            self._render_clip(plan, self._states(plan))
         else:
-            self._say_unchanged(plan)
+            self.warnings.append(self.session.why_unchanged(plan))
             self.warnings += copy_media(self.request.input, self.request.output)
-        return self._outcome(plan, started)
+        return self._summary(plan)
 
-    def image(self) -> _Outcome:
+    def picture(self) -> ClipSummary:
         """Edit a still picture."""
-        started = time.monotonic()
         image = read_image(self.request.input)
         frame = Frame(index=0, pts=0, time_base=_ONE_SECOND, image=image)
-        plan = self._recalled() or self._plan_of_image(frame)
+        plan = self.session.recall_plan() or self._analyse_picture(frame)
         if plan.analysis.tracks:
-            ((_, picture),) = self._composed([frame], plan)
-            self._write_image(picture)
+            states = self._fit(plan, [frame]) if self.session.needs_fit(plan) else {}
+            ((_, picture),) = self._composed(plan, [frame], states)
+            self._write_picture(picture)
         else:
-            self._say_unchanged(plan)
+            self.warnings.append(self.session.why_unchanged(plan))
             if self.request.input.suffix.lower() == self.request.output.suffix.lower():
                 _copy(self.request.input, self.request.output)
             else:
-                self._write_image(image)
-        return self._outcome(plan, started)
+                self._write_picture(image)
+        return self._summary(plan)
 
-    def _write_image(self, image: Image) -> None:
+    def _write_picture(self, image: Image) -> None:
         write_image(self.request.output, image, profile=rgb_profile(self.request.input))
         if has_transparency(self.request.input):
             self.warnings.append("the transparency of the picture is lost: it was written opaque")
 
-    def _outcome(self, plan: ClipPlan, started: float) -> _Outcome:
-        self.sampler.summary()
-        self.warnings += self.saved.notes if self.saved else []
-        return _Outcome(plan, self.sampler, time.monotonic() - started)
+    def _summary(self, plan: ClipPlan) -> ClipSummary:
+        warnings = [*self.warnings, *self.session.notes]
+        return self.session.summary(plan, self.sampler.samples(), warnings)
 
-    @property
-    def _unchanged(self) -> bool:
-        return self.directions is not None and is_zero(self.request.spec.attributes)
-
-    def _saved_clip(self, folder: Path) -> SavedClip:
-        request = self.request
-        key = key_of(
-            request.input,
-            pack=request.pack,
-            spec=request.spec,
-            segment_frames=request.segment_frames,
-        )
-        return SavedClip(folder, key)
-
-    def _recalled(self) -> ClipPlan | None:
-        """The plan of an earlier run."""
-        plan = None if self.saved is None else self.saved.plan(self.request.input)
-        return plan.unedited() if plan is not None and self._unchanged else plan
-
-    def _plan_of_clip(self) -> ClipPlan:
+    def _analyse(self) -> ClipPlan:
         with open_reader(self.request.input) as reader:
             info = reader.info
             frames = self.progress.track(reader, label="analyse", total=info.num_frames)
             with Prefetch(frames, depth=4, name="decode") as decoded:
-                plan = self._plan(decoded, info)
-            return self._kept(replace(plan, exact_times=reader.exact_times))
+                return self.session.make_plan(
+                    decoded, info, has_exact_times=lambda: reader.exact_times
+                )
 
-    def _plan_of_image(self, frame: Frame) -> ClipPlan:
+    def _analyse_picture(self, frame: Frame) -> ClipPlan:
         height, width = frame.image.shape[:2]
         info = VideoInfo.from_scratch(width=width, height=height, rate=1)
-        return self._kept(self._plan([frame], info))
+        return self.session.make_plan([frame], info, has_exact_times=lambda: False)
 
-    def _plan(self, frames: Iterable[Frame], info: VideoInfo) -> ClipPlan:
-        return plan_clip(
-            frames,
-            info,
-            pack=self.request.pack,
-            backend=self.backend,
-            face=None if self._unchanged else self.request.spec.face,
-            segment_frames=self.request.segment_frames,
-            key=self.saved.key if self.saved else None,
-        )
+    def _states(self, plan: ClipPlan) -> Mapping[int, TrackState]:
+        """What the method has fitted to each track, now or in an earlier run."""
+        if not self.session.needs_fit(plan):
+            return {}
+        states = self.session.recall_states()
+        if states is not None:
+            return states
+        with open_reader(self.request.input) as reader:
+            return self._fit(plan, reader)
 
-    def _kept(self, plan: ClipPlan) -> ClipPlan:
-        # Nobody was chosen for strength 0: that is no plan for other strengths.
-        if self.saved is not None and not self._unchanged:
-            self.saved.keep(plan)
-        return plan
+    def _fit(self, plan: ClipPlan, frames: Iterable[Frame]) -> Mapping[int, TrackState]:
+        with self.progress.shares(label="fit") as tell:
+            return self.session.fit(plan, frames, progress=tell)
 
-    def _say_unchanged(self, plan: ClipPlan) -> None:
-        if plan.num_tracks:
-            self.warnings.append("every strength is 0: the input was copied unchanged")
-        else:
-            self.warnings.append(f"no face found in {self.request.input}: copied unchanged")
-
-    def _render_clip(self, plan: ClipPlan) -> None:
+    def _render_clip(self, plan: ClipPlan, states: Mapping[int, TrackState]) -> None:
         request = self.request
         with contextlib.ExitStack() as stack:
             writer = stack.enter_context(
                 open_writer(request.output, source=plan.info, options=request.encode)
             )
             reader = stack.enter_context(open_reader(request.input))
-            composed = self._composed(reader, plan)
+            composed = self._composed(plan, reader, states)
             stack.callback(composed.close)
             total = plan.analysis.num_frames
             for frame, picture in self.progress.track(composed, label="edit", total=total):
@@ -297,42 +242,16 @@ class _Run:
         self.warnings += writer.warnings
 
     def _composed(
-        self, frames: Iterable[Frame], plan: ClipPlan
+        self, plan: ClipPlan, frames: Iterable[Frame], states: Mapping[int, TrackState]
     ) -> Generator[tuple[Frame, Image], None, None]:
-        """Source frames with their composed pictures; each stage runs in a thread of its own."""
-        request = self.request
-        editor = FaceEditor(
-            self.inverter,
-            pack=request.pack,
-            directions=self.directions,
-            spec=request.spec,
-            tracks=plan.analysis.tracks,
-            start_seconds=plan.start_seconds,
-            saved=self.saved.inversions(plan) if self.saved else None,
-        )
-        composer = (
-            FrameComposer(detail=False)
-            if request.invert_only
-            else FrameComposer(detail=request.spec.detail, shots=plan.analysis.shots)
-        )
-        if request.identity:
-            self.sampler.plan(plan.analysis.tracks)
-        composed = composed_frames(
-            frames, plan=plan, segment=plan.whole, editor=editor, composer=composer
-        )
+        """Source frames with their composed pictures; some are kept to compare identities."""
+        if self.request.identity:
+            self.sampler.choose(plan.analysis.tracks)
+        composed = self.session.render(plan, plan.whole, frames, states)
         with contextlib.closing(composed):
             for frame, picture in composed:
                 self.sampler.observe(frame, picture)
                 yield frame, picture
-
-
-def _load_networks(request: EditRequest) -> Networks:
-    tune_process()
-    return Networks(
-        request.pack.inverter(request.spec.method, device=choose_device(request.device)),
-        None if request.invert_only else request.pack.directions(),
-        dlib_backend(),
-    )
 
 
 def _copy(source: Path, output: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TypeVar
 
@@ -70,3 +70,10 @@ class Progress:
         bar = tqdm(items, desc=label, total=total, unit="frame", disable=off, leave=False)
         with contextlib.closing(bar):
             yield from bar
+
+    @contextlib.contextmanager
+    def shares(self, *, label: str) -> Iterator[Callable[[float], None]]:
+        """A bar for work without frames: it is told the share that is done, 0..1."""
+        off = True if self.quiet else None
+        with tqdm(desc=label, total=100, unit="%", disable=off, leave=False) as bar:
+            yield lambda share: bar.update(round(100 * share) - bar.n)

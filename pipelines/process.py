@@ -14,7 +14,7 @@ _KEEP_BYTES = 256 * 2**20
 _MAX_MMAP_THRESHOLD = 32 * 2**20
 
 
-def tune_process() -> None:
+def set_up_process() -> None:
     """Use half the cores for torch, and keep freed activations instead of handing them back.
 
     Stages overlap in threads, so torch gets half the cores. By default glibc maps every large

@@ -21,7 +21,7 @@ from vidinv.rendering import (
     to_array,
     to_tensor,
 )
-from vidinv.types import Analysis, EditSpec, FaceTrack, Frame
+from vidinv.types import Analysis, EditSpec, FaceTrack, Frame, RenderMode
 
 
 def frames(count: int, *, size: int = 64, dtype=np.uint8) -> list[Frame]:
@@ -50,16 +50,25 @@ def pack(tmp_path_factory):
     return load_pack(write_tiny_pack(tmp_path_factory.mktemp("packs") / "tiny"))
 
 
-def make_editor(pack, tracks, *, attributes=None, detail=True, saved=None) -> FaceEditor:
-    attributes = {"smile": ((0.0, 1.0),)} if attributes is None else attributes
+SMILE = {"smile": ((0.0, 1.0),)}
+
+
+def make_editor(
+    pack, tracks, *, attributes=SMILE, mode=RenderMode.TRANSFER, shots=((0, 39),), **how
+) -> FaceEditor:
     return FaceEditor(
-        pack.inverter(),
-        pack=pack,
-        directions=pack.directions() if attributes else None,
-        spec=EditSpec(attributes=attributes, detail=detail),
+        how.pop("inverter", None) or pack.inverter(),
+        resolution=pack.resolution,
+        directions=pack.directions(),
+        spec=EditSpec(attributes=attributes, mode=mode),
         tracks=tracks,
-        saved=saved,
+        shots=shots,
+        **how,
     )
+
+
+def paste(shots=((0, 39),), mode=RenderMode.PASTE) -> FrameComposer:
+    return FrameComposer(mode=mode, shots=shots)
 
 
 def indices(chunks) -> list[list[int]]:
@@ -83,7 +92,7 @@ def test_a_face_is_edited_in_just_the_frames_of_its_track(pack):
     chunks = list(editor.process(chunked(source, [(0, 11)])))
     edited = [bool(faces) for chunk in chunks for faces in chunk.faces]
     assert edited == [3 <= i <= 9 for i in range(12)]
-    composed = list(FrameComposer(detail=False).process(iter(chunks)))
+    composed = list(paste(shots=[(3, 9)]).process(iter(chunks)))
     changed = [not np.array_equal(a.image, b) for a, b in composed]
     assert changed == edited
 
@@ -92,8 +101,8 @@ def test_a_face_that_goes_inside_its_shot_fades_and_one_at_a_cut_does_not(pack):
     """No jump where a track ends; the first frame of the shot has all of the edit."""
     shots, source = [(0, 39)], frames(40)
     chunks = list(make_editor(pack, [track(0, 29)]).process(chunked(source, shots)))
-    whole = [image for _, image in FrameComposer(detail=False).process(chunks)]
-    faded = [image for _, image in FrameComposer(detail=False, shots=shots).process(chunks)]
+    whole = [image for _, image in paste(mode=RenderMode.INVERT).process(chunks)]
+    faded = [image for _, image in paste(shots).process(chunks)]
     change = [
         [
             np.abs(image.astype(int) - f.image).mean()
@@ -138,30 +147,25 @@ def test_keyframes_count_from_the_first_frame(pack):
     assert np.abs(last.edited - last.rendered).mean() > 0.01
 
 
-def test_without_directions_the_inversion_itself_is_shown(pack):
-    editor = make_editor(pack, [track(0, 3)], attributes={})
+def test_in_mode_invert_the_inversion_itself_is_shown(pack):
+    editor = make_editor(pack, [track(0, 3)], mode=RenderMode.INVERT)
     (chunk,) = editor.process(chunked(frames(4), [(0, 3)]))
     for (face,) in chunk.faces:
         assert face.edited is face.rendered or np.array_equal(face.edited, face.rendered)
         assert np.abs(face.rendered - face.source_crop).mean() > 1
 
 
-def test_only_detail_edits_take_the_packs_share_of_the_feature_code(tmp_path):
-    smile = {"smile": ((0.0, 1.0),)}
+def test_only_transferred_edits_take_the_packs_share_of_the_feature_code(tmp_path):
     rendered = {}
     for scale in (1.0, 0.5):
         pack = load_pack(write_tiny_pack(tmp_path / str(scale), edit_feature_scale=scale))
-        for name, how in {
-            "invert": {"attributes": {}},
-            "paste": {"attributes": smile, "detail": False},
-            "detail": {"attributes": smile},
-        }.items():
-            editor = make_editor(pack, [track(0, 0)], **how)
+        for mode in RenderMode:
+            editor = make_editor(pack, [track(0, 0)], mode=mode)
             (chunk,) = editor.process(chunked(frames(1), [(0, 0)]))
-            rendered[name, scale] = chunk.faces[0][0].rendered
+            rendered[mode.value, scale] = chunk.faces[0][0].rendered
     assert np.array_equal(rendered["invert", 1.0], rendered["invert", 0.5])
     assert np.array_equal(rendered["paste", 1.0], rendered["paste", 0.5])
-    assert not np.array_equal(rendered["detail", 1.0], rendered["detail", 0.5])
+    assert not np.array_equal(rendered["transfer", 1.0], rendered["transfer", 0.5])
 
 
 def test_two_faces_in_a_frame_are_both_edited(pack):
@@ -173,7 +177,7 @@ def test_two_faces_in_a_frame_are_both_edited(pack):
 def test_deep_frames_keep_their_depth(pack):
     source = frames(2, dtype=np.uint16)
     chunks = make_editor(pack, [track(0, 1)]).process(chunked(source, [(0, 1)]))
-    for frame, picture in FrameComposer(detail=False).process(chunks):
+    for frame, picture in paste(shots=[(0, 1)]).process(chunks):
         assert picture.dtype == np.uint16
         assert not np.array_equal(picture, frame.image)
 

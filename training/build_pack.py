@@ -29,8 +29,8 @@ from training.mapping import set_gaussian_mapping
 from training.measure import MEASURE_PX, AlignedFaces
 from vidinv.compose import Composer
 from vidinv.faces import face_mask
-from vidinv.generators.registry import build_generator
-from vidinv.inversion import FeatureStyleInverter
+from vidinv.generators.stylegan2 import Generator
+from vidinv.inversion.fse import FeatureStyleInverter
 from vidinv.inversion.fse_encoder import FeatureStyleEncoder
 from vidinv.metrics.attributes import SmileMeasure, geometry
 from vidinv.packs import write_pack
@@ -65,7 +65,7 @@ MAX_SHIFT_OF_OTHERS = 3.0
 # an edit, and detail transfer brings the detail anyway: twenty strangers at smile=1.5 rise by 0.89
 # standard deviations without F and by 0.58 with 0.6 of it (docs/LOG.md).
 EDIT_FEATURE_SCALE = 0.0
-RANGES = dict.fromkeys(ATTRIBUTES, (-2.0, 2.0))  # checked on strangers (docs/LOG.md)
+RANGES = dict.fromkeys(ATTRIBUTES, (-2.0, 2.0))  # looked at on strangers (docs/LOG.md)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class RunModels:
         state = torch.load(run / "latest.pt", weights_only=True, map_location="cpu")
         self.config, self.data = config, data
         self.images_seen = int(state["images_seen"])
-        self.generator = build_generator(config.generator).eval().requires_grad_(False)
+        self.generator = Generator(config.generator).eval().requires_grad_(False)
         self.generator.load_state_dict(state["ema"]["generator"])
         self.encoder = FeatureStyleEncoder(config.encoder, config.generator).eval()
         self.encoder.load_state_dict(state["ema"]["encoder"])
@@ -232,7 +232,7 @@ def reconstruction(
             images = make_batch(data, indices[start : start + 16]).images
             inversion = inverter.encode(images)
             plain = inverter.synthesis(inversion.latents_NLD).clamp(-1, 1)
-            full = inverter.render(inversion, inversion.latents_NLD).clamp(-1, 1)
+            full = inverter.render(inversion, inversion.unedited).clamp(-1, 1)
             rows["psnr_w"].append(psnr_batch(plain, images))
             rows["ssim_w"].append(ssim_batch(plain, images))
             rows["psnr"].append(psnr_batch(full, images))
@@ -295,7 +295,7 @@ def describe(
         "alignment": "tight",
         "edit_feature_scale": EDIT_FEATURE_SCALE,
         "generator": {
-            "kind": config.generator.kind,
+            "kind": "stylegan2",
             "config": dataclasses.asdict(config.generator),
             "file": "generator.safetensors",
         },

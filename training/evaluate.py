@@ -27,9 +27,10 @@ from training.measure import MEASURE_PX, AlignedFaces
 from training.strangers import Edited, Stranger, clip_strangers, edit, val_strangers
 from vidinv.faces import dlib_backend, extract_crop
 from vidinv.geometry import transform_points
-from vidinv.inversion import FeatureStyleInverter
+from vidinv.inversion.fse import FeatureStyleInverter
 from vidinv.metrics.attributes import SmileMeasure
 from vidinv.packs import Pack, load_pack
+from vidinv.types import RenderMode
 
 NUM_STRANGERS = 20
 SMILE_STRENGTH = 1.5
@@ -137,8 +138,9 @@ def evaluate(
     """Measure, write ``report.json`` and the sheets into ``out``; returns the report."""
     judge = make_judge(pack, clips, faces)
     strength = {"smile": SMILE_STRENGTH}
-    detailed, plain = (edit(judge.strangers, pack, strength, detail=d) for d in (True, False))
-    inverted = edit(judge.strangers, pack, {}, detail=False)
+    modes = (RenderMode.TRANSFER, RenderMode.PASTE)
+    detailed, plain = (edit(judge.strangers, pack, strength, mode=mode) for mode in modes)
+    inverted = edit(judge.strangers, pack, {}, mode=RenderMode.INVERT)
     report: dict[str, Any] = {
         "detail": smile_and_identity(judge, detailed),
         "no_detail": smile_and_identity(judge, plain),

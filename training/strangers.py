@@ -20,7 +20,7 @@ from vidinv.faces import Backend, analyse, named_alignment, select_tracks
 from vidinv.metrics.attributes import SmileMeasure
 from vidinv.packs import Pack
 from vidinv.rendering import FaceEdit, FaceEditor, FrameComposer
-from vidinv.types import EditSpec, FaceTrack, Frame, Image
+from vidinv.types import EditSpec, FaceTrack, Frame, Image, RenderMode
 from vidinv.video import ShotDetector, open_reader, read_image
 
 PICTURE_PX = 512  # a 128 px validation face is enlarged to this
@@ -97,22 +97,24 @@ def edit(
     pack: Pack,
     strengths: Mapping[str, float],
     *,
-    detail: bool = True,
+    mode: RenderMode = RenderMode.TRANSFER,
 ) -> list[Edited]:
-    """Edit every stranger as ``vidinv edit`` does; no strengths: the inversion pasted as it is."""
+    """Edit every stranger as ``vidinv edit`` does."""
     inverter = pack.inverter()
-    spec = EditSpec(attributes={k: ((0.0, s),) for k, s in strengths.items()}, detail=detail)
+    spec = EditSpec(attributes={k: ((0.0, s),) for k, s in strengths.items()}, mode=mode)
     results = []
     for stranger in strangers:
+        shots = [(0, 0)] * (stranger.track.shot + 1)
         editor = FaceEditor(
             inverter,
-            pack=pack,
-            directions=pack.directions() if strengths else None,
+            resolution=pack.resolution,
+            directions=pack.directions(),
             spec=spec,
             tracks=[stranger.track],
+            shots=shots,
         )
         chunks = list(editor.process([[stranger.frame]]))
-        ((_, picture),) = FrameComposer(detail=detail).process(chunks)
+        ((_, picture),) = FrameComposer(mode=mode, shots=shots).process(chunks)
         results.append(Edited(chunks[0].faces[0][0], picture))
     return results
 

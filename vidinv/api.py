@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vidinv.editing.schedules import check_keyframes
 from vidinv.errors import UsageError
 from vidinv.packs import DEFAULT_PACK, Pack, load_pack
-from vidinv.types import ClipResult, EditSpec
+from vidinv.types import ClipResult, EditSpec, RenderMode
 from vidinv.video import EncodeOptions
 
 if TYPE_CHECKING:
@@ -72,10 +72,10 @@ def edit(
         attributes={name: _keyframes(name, value) for name, value in attributes.items()},
         method=method,
         face=str(face),
-        detail=detail,
+        mode=RenderMode.TRANSFER if detail else RenderMode.PASTE,
         seed=seed,
     )
-    return _run(input, output, pack, spec, False, device, encode, overwrite, latents, progress)
+    return _run(input, output, pack, spec, device, encode, overwrite, latents, progress)
 
 
 def invert(
@@ -93,8 +93,8 @@ def invert(
     progress: Progress | None = None,
 ) -> ClipResult:
     """Paste back what the inversion alone gives: no edit, no detail transfer; else as ``edit``."""
-    spec = EditSpec(method=method, face=str(face), detail=False, seed=seed)
-    return _run(input, output, pack, spec, True, device, encode, overwrite, latents, progress)
+    spec = EditSpec(method=method, face=str(face), mode=RenderMode.INVERT, seed=seed)
+    return _run(input, output, pack, spec, device, encode, overwrite, latents, progress)
 
 
 def batch(
@@ -191,7 +191,6 @@ def _run(
     output: PathLike,
     pack: str | Path | Pack,
     spec: EditSpec,
-    invert_only: bool,
     device: str,
     encode: EncodeOptions | None,
     overwrite: bool,
@@ -206,7 +205,6 @@ def _run(
         output=Path(output),
         pack=pack if isinstance(pack, Pack) else load_pack(pack),
         spec=spec,
-        invert_only=invert_only,
         device=device,
         encode=encode or EncodeOptions(),
         overwrite=overwrite,

@@ -11,8 +11,8 @@ and new are never taken for one another.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,12 @@ class TrackLatents:
     Attributes:
         first: index of the first frame in the clip.
         latents_TLD: ``[T, L, D]`` float32 w+ codes.
-        features_TCHW: as ``Inversion.features_NCHW``, or None.
+        codes: what else the method keeps of each frame, by name, ``[T, ...]``.
     """
 
     first: int
     latents_TLD: Tensor
-    features_TCHW: Tensor | None = None
+    codes: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def frames(self) -> range:
@@ -49,11 +49,15 @@ class TrackLatents:
     def at(self, frames: range) -> Inversion:
         """The inversion of some of the frames."""
         rows = slice(frames.start - self.first, frames.stop - self.first)
-        features = None
-        if self.features_TCHW is not None:
-            # As the networks give them: the layout decides how sums are rounded.
-            features = self.features_TCHW[rows].contiguous(memory_format=torch.channels_last)
-        return Inversion(self.latents_TLD[rows], features)
+        codes = {name: _as_computed(code[rows]) for name, code in self.codes.items()}
+        return Inversion(self.latents_TLD[rows], codes)
+
+
+def _as_computed(code: Tensor) -> Tensor:
+    """In the layout that networks give: it decides how sums are rounded."""
+    if code.dim() != 4:
+        return code.contiguous()
+    return code.contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)
@@ -62,17 +66,29 @@ class SegmentLatents:
 
     Attributes:
         key: what decided the numbers; plain types.
-        with_features: feature codes were wanted (a method may have none).
-        tracks: by id.
+        tracks: by id; all have the same codes.
+        states: digest of what the method had fitted to a track, by id.
     """
 
     key: Mapping[str, Any]
-    with_features: bool
     tracks: Mapping[int, TrackLatents]
+    states: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def codes(self) -> set[str]:
+        """Names of the codes that every track has."""
+        sets = [set(track.codes) for track in self.tracks.values()]
+        return set.intersection(*sets) if sets else set()
 
 
-def write_latents(path: Path, segment: SegmentLatents) -> None:
-    """Write a segment; a code that all layers share is written once (L = 1)."""
+def write_latents(
+    path: Path, segment: SegmentLatents, dtypes: Mapping[str, torch.dtype] | None = None
+) -> None:
+    """Write a segment; a code that all layers share is written once (L = 1).
+
+    Args:
+        dtypes: of the codes on disk; float32 where none is given.
+    """
     arrays, firsts, num_ws = {}, {}, 0
     for number, track in segment.tracks.items():
         latents = track.latents_TLD
@@ -80,9 +96,11 @@ def write_latents(path: Path, segment: SegmentLatents) -> None:
         num_ws, firsts[number] = latents.shape[1], track.first
         shared = torch.equal(latents, one.expand_as(latents))
         arrays[f"{number}.latents_TLD"] = (one if shared else latents).float().numpy()
-        if track.features_TCHW is not None:
-            arrays[f"{number}.features_TCHW"] = track.features_TCHW.float().numpy()
-    facts = {"with_features": segment.with_features, "num_ws": num_ws, "first_frames": firsts}
+        for name, code in track.codes.items():
+            dtype = (dtypes or {}).get(name, torch.float32)
+            arrays[f"{number}.codes.{name}"] = code.to(dtype).numpy()
+    states = {str(number): digest for number, digest in segment.states.items()}
+    facts = {"num_ws": num_ws, "first_frames": firsts, "states": states}
     write_arrays(path, arrays, {**facts, "key": segment.key})
 
 
@@ -102,11 +120,16 @@ def read_latents(path: Path, key: Mapping[str, Any]) -> SegmentLatents | None:
             int(number): TrackLatents(
                 first,
                 tensors[f"{number}.latents_TLD"].expand(-1, facts["num_ws"], -1),
-                tensors.get(f"{number}.features_TCHW"),
+                {
+                    name.removeprefix(f"{number}.codes."): code.float()
+                    for name, code in tensors.items()
+                    if name.startswith(f"{number}.codes.")
+                },
             )
             for number, first in facts["first_frames"].items()
         }
-        return SegmentLatents(facts["key"], facts["with_features"], tracks)
+        states = {int(number): digest for number, digest in facts["states"].items()}
+        return SegmentLatents(facts["key"], tracks, states)
 
 
 def load_latents(folder: str | os.PathLike[str]) -> dict[int, TrackLatents]:
@@ -136,14 +159,15 @@ def load_latents(folder: str | os.PathLike[str]) -> dict[int, TrackLatents]:
         parts = [segment.tracks[number] for segment in segments if number in segment.tracks]
         if [frame for part in parts for frame in part.frames] != list(span):
             raise DecodeError(f"{folder}: latents of face {number} are not complete; edit it again")
-        whole[number] = _joined(parts)
+        whole[number] = join_tracks(parts)
     return whole
 
 
-def _joined(parts: list[TrackLatents]) -> TrackLatents:
-    features = [part.features_TCHW for part in parts if part.features_TCHW is not None]
+def join_tracks(parts: Sequence[TrackLatents]) -> TrackLatents:
+    """Consecutive parts as one; codes that one of them lacks are left out."""
+    names = set.intersection(*(set(part.codes) for part in parts))
     return TrackLatents(
         parts[0].first,
         torch.cat([part.latents_TLD for part in parts]),
-        torch.cat(features) if len(features) == len(parts) else None,
+        {name: torch.cat([part.codes[name] for part in parts]) for name in sorted(names)},
     )

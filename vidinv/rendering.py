@@ -7,8 +7,9 @@ computed in the same batches whatever the number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -19,9 +20,18 @@ from vidinv.compose import Composer
 from vidinv.editing.directions import Directions
 from vidinv.editing.schedules import strength_at
 from vidinv.faces import extract_crop, face_mask
-from vidinv.inversion import Inverter
-from vidinv.packs import Pack
-from vidinv.types import Analysis, Crop, EditSpec, FaceTrack, Frame, Image, Inversion
+from vidinv.inversion import Inverter, TrackState
+from vidinv.types import (
+    Analysis,
+    Crop,
+    EditedLatents,
+    EditSpec,
+    FaceTrack,
+    Frame,
+    Image,
+    Inversion,
+    RenderMode,
+)
 
 MAX_CHUNK_FRAMES = 8
 MAX_CHUNK_BYTES = 64 * 2**20  # a few chunks are in flight at once
@@ -76,27 +86,27 @@ def chunked(frames: Iterable[Frame], shots: Sequence[tuple[int, int]]) -> Iterat
 class SavedInversions(Protocol):
     """Where inversions of an earlier run are found, and those of this one are kept.
 
-    ``frames`` are the consecutive frames of a chunk; ``features`` says whether feature codes are
-    wanted: an inversion that was made without them does not serve where they are.
+    ``frames`` are the consecutive frames of a chunk; ``codes`` are the names of the codes that are
+    wanted with the latents: an inversion that was kept without one of them does not serve.
     """
 
-    def get(self, track: int, frames: range, *, features: bool) -> Inversion | None:
-        """What was kept; None where it is to be computed."""
+    def get(self, track: int, frames: range, *, codes: Set[str]) -> Inversion | None:
+        """What was kept, with these codes; None where it is to be computed."""
 
-    def put(self, track: int, frames: range, inversion: Inversion, *, features: bool) -> None:
-        """Keep what was computed; frames come in order."""
+    def put(self, track: int, frames: range, inversion: Inversion) -> None:
+        """Keep what was computed, with all of its codes; frames come in order."""
 
 
 class FaceEditor:
     """Second stage: crops, inversion and rendering of the selected tracks, chunk by chunk.
 
-    Pictures whose difference detail transfer carries over take the pack's share of the feature code
-    (``edit_feature_scale``), pictures that are pasted all of it.
-
     Args:
-        pack: whose networks ``inverter`` runs.
-        directions: None inverts only: the edited picture is the rendered one, pasted as it is.
+        resolution: side R of the aligned faces.
+        directions: of the attributes of ``spec``; not needed in mode ``INVERT``.
+        shots: (first, last) of each shot: methods that go on from chunk to chunk start anew at
+            places counted from there.
         start_seconds: time of the clip's first frame; keyframes count from there.
+        states: what the method fitted to each track, by id.
         saved: None computes every inversion and keeps none.
     """
 
@@ -104,18 +114,20 @@ class FaceEditor:
         self,
         inverter: Inverter,
         *,
-        pack: Pack,
+        resolution: int,
         directions: Directions | None,
         spec: EditSpec,
         tracks: Sequence[FaceTrack],
+        shots: Sequence[tuple[int, int]],
         start_seconds: float = 0.0,
+        states: Mapping[int, TrackState] | None = None,
         saved: SavedInversions | None = None,
     ) -> None:
-        self.inverter, self.directions, self.spec = inverter, directions, spec
-        carried = directions is not None and spec.detail
-        self.feature_scale = pack.edit_feature_scale if carried else 1.0
-        self.tracks, self.resolution = tracks, pack.resolution
-        self.start_seconds, self.saved = start_seconds, saved
+        self.inverter, self.resolution, self.spec = inverter, resolution, spec
+        self.directions = None if spec.mode is RenderMode.INVERT else directions
+        self.tracks, self.shots = tracks, shots
+        self.start_seconds, self.states, self.saved = start_seconds, states or {}, saved
+        self._last: dict[int, tuple[int, Inversion]] = {}
 
     def process(self, chunks: Iterable[list[Frame]]) -> Iterator[Chunk]:
         """Edit the faces of every chunk; frames without a selected face pass through."""
@@ -131,59 +143,81 @@ class FaceEditor:
 
     def _edit_track(self, track: FaceTrack, frames: list[Frame]) -> list[FaceEdit]:
         crops = [track.crop(frame.index) for frame in frames]
-        sources = [
-            as_float_rgb(extract_crop(frame.image, crop, self.resolution))
-            for frame, crop in zip(frames, crops, strict=True)
-        ]
+        sources = aligned_faces(track, frames, self.resolution)
         landmarks = [track.landmarks(frame.index) for frame in frames]
-        inversion = self._invert(track, np.stack(sources), frames)
-        rendered, edited = self._render(inversion, frames)
+        inversion = self._invert(track, sources, frames)
+        rendered, edited = self._render(track, inversion, frames)
         rows = zip(crops, landmarks, sources, rendered, edited, strict=True)
         return [FaceEdit(track, *row) for row in rows]
 
     def _invert(self, track: FaceTrack, sources_NRR3: Float32, frames: list[Frame]) -> Inversion:
         indices = range(frames[0].index, frames[-1].index + 1)
-        features = self.feature_scale != 0
+        state, mode = self.states.get(track.id), self.spec.mode
+        needed = self.inverter.codes_for(mode)
         if self.saved is not None:
-            inversion = self.saved.get(track.id, indices, features=features)
+            stored = {name for name in needed if self.inverter.codes[name].stored}
+            inversion = self.saved.get(track.id, indices, codes=stored)
             if inversion is not None:
-                return inversion
-        inversion = self.inverter.encode(to_tensor(sources_NRR3), None, features=features)
+                if stored == needed:
+                    return inversion
+                faces = to_tensor(sources_NRR3)
+                return self.inverter.recompute(faces, inversion, state, mode=mode)
+        inversion = self._encode(track, to_tensor(sources_NRR3), frames[0], state)
         if self.saved is not None:
-            self.saved.put(track.id, indices, inversion, features=features)
+            kept = [name for name in inversion.codes if self.inverter.codes[name].stored]
+            self.saved.put(track.id, indices, inversion.with_codes(kept))
         return inversion
 
-    def _render(self, inversion: Inversion, frames: list[Frame]) -> tuple[Float32, Float32]:
-        inversion = inversion.with_feature_scale(self.feature_scale)
-        rendered = to_array(self.inverter.render(inversion, inversion.latents_NLD, None))
+    def _encode(
+        self, track: FaceTrack, faces: torch.Tensor, first: Frame, state: TrackState | None
+    ) -> Inversion:
+        """With the chunk before as a start, where both lie in one run of ``chain_chunks``."""
+        chain = self.inverter.chain_chunks
+        if chain == 1:
+            return self.inverter.encode(faces, state, mode=self.spec.mode)
+        offset = first.index - self.shots[track.shot][0]
+        run = offset // (chunk_length(first) * chain)
+        last_run, previous = self._last.get(track.id, (-1, None))
+        inversion = self.inverter.encode(
+            faces, state, mode=self.spec.mode, previous=previous if last_run == run else None
+        )
+        self._last[track.id] = (run, inversion)
+        return inversion
+
+    def _render(
+        self, track: FaceTrack, inversion: Inversion, frames: list[Frame]
+    ) -> tuple[Float32, Float32]:
+        render = partial(
+            self.inverter.render, inversion, state=self.states.get(track.id), mode=self.spec.mode
+        )
+        rendered = to_array(render(inversion.unedited))
         if self.directions is None:
             return rendered, rendered
-        latents = self._edited_latents(inversion, self.directions, frames)
-        if torch.equal(latents, inversion.latents_NLD):
+        edited = self._edited_latents(inversion, self.directions, frames)
+        if edited.equals(inversion.unedited):
             return rendered, rendered
-        return rendered, to_array(self.inverter.render(inversion, latents, None))
+        return rendered, to_array(render(edited))
 
     def _edited_latents(
         self, inversion: Inversion, directions: Directions, frames: list[Frame]
-    ) -> torch.Tensor:
+    ) -> EditedLatents:
         seconds = np.array([frame.time_seconds - self.start_seconds for frame in frames])
         strengths = {
             name: torch.from_numpy(np.asarray(strength_at(keyframes, seconds)))
             for name, keyframes in self.spec.attributes.items()
         }
-        return directions.apply(inversion.latents_NLD, strengths)
+        return EditedLatents(directions.apply(inversion.latents_NLD, strengths))
 
 
 class FrameComposer:
     """Third stage: paste the edited faces of each frame; one ``Composer`` per track.
 
-    Args:
-        shots: a face that comes or goes inside its shot fades over ``FADE_FRAMES`` instead of
-            jumping; None paints every face in full.
+    An edited face that comes or goes inside its shot fades over ``FADE_FRAMES`` instead of jumping;
+    an inversion is pasted in full: it is there to be seen.
     """
 
-    def __init__(self, *, detail: bool, shots: Sequence[tuple[int, int]] | None = None) -> None:
-        self.detail, self.shots = detail, shots
+    def __init__(self, *, mode: RenderMode, shots: Sequence[tuple[int, int]]) -> None:
+        self.mode, self.shots = mode, shots
         self._composers: dict[int, Composer] = {}
 
     def process(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Frame, Image]]:
@@ -198,7 +232,9 @@ class FrameComposer:
         # A track has no gaps, so a composer whose face is gone is never needed again.
         self._composers = {k: c for k, c in self._composers.items() if k in present}
         for face in faces:
-            composer = self._composers.setdefault(face.track.id, Composer(detail=self.detail))
+            composer = self._composers.setdefault(
+                face.track.id, Composer(detail=self.mode is RenderMode.TRANSFER)
+            )
             image = composer.compose(
                 image,
                 crop=face.crop,
@@ -212,7 +248,7 @@ class FrameComposer:
 
     def _opacity(self, track: FaceTrack, index: int) -> float:
         """1 well inside the track and at the cuts of its shot, less near its other ends."""
-        if self.shots is None:
+        if self.mode is RenderMode.INVERT:
             return 1.0
         first, last = self.shots[track.shot]
         frames = FADE_FRAMES
@@ -222,6 +258,12 @@ class FrameComposer:
             frames = min(frames, track.last - index)
         ramp = (frames + 1) / (FADE_FRAMES + 1)
         return ramp * ramp * (3.0 - 2.0 * ramp)
+
+
+def aligned_faces(track: FaceTrack, frames: Sequence[Frame], resolution: int) -> Float32:
+    """``[N, R, R, 3]`` 0..255: the track's face in each frame, as networks see it."""
+    crops = [extract_crop(f.image, track.crop(f.index), resolution) for f in frames]
+    return np.stack([as_float_rgb(crop) for crop in crops])
 
 
 def frames_without(analysis: Analysis, tracks: Sequence[FaceTrack]) -> int:

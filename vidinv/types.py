@@ -11,7 +11,8 @@ R side of the aligned face in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import enum
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -168,27 +169,48 @@ class Analysis:
         return tuple(track for track in self.tracks if track.covers(frame_index))
 
 
+class RenderMode(enum.StrEnum):
+    """What becomes of the generator's picture of a face; a method may render each otherwise."""
+
+    INVERT = "invert"
+    """The inversion's own picture is pasted: nothing is edited."""
+    PASTE = "paste"
+    """The edited picture is pasted."""
+    TRANSFER = "transfer"
+    """What the edit changes is carried to the full-resolution source (detail transfer)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Inversion:
-    """A batch of faces in a method's terms (docs/ARCHITECTURE.md, "Methods").
+    """A batch of faces in a method's terms.
 
     Attributes:
         latents_NLD: ``[N, L, D]`` w+ codes; methods that work in W repeat the row L times.
-        features_NCHW: feature code at layer K for fse, kept relative to the generator's own
-            features: F - G^K(w); else None.
+        codes: what else the method needs to render them, by name: ``[N, ...]`` each. A method
+            declares its codes (``vidinv.inversion.Inverter.codes``).
     """
 
     latents_NLD: torch.Tensor
-    features_NCHW: torch.Tensor | None = None
+    codes: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return self.latents_NLD.shape[0]
 
-    def with_feature_scale(self, scale: float) -> Inversion:
-        """The same with F' = (1 - scale) G^K(w) + scale F: less of the source, more of the edit."""
-        if self.features_NCHW is None or scale == 1.0:
-            return self
-        return Inversion(self.latents_NLD, self.features_NCHW * scale if scale else None)
+    @property
+    def unedited(self) -> EditedLatents:
+        """Its own latents, to render the inversion itself."""
+        return EditedLatents(self.latents_NLD)
+
+    def with_codes(self, names: Iterable[str]) -> Inversion:
+        """The same with these of its codes only."""
+        return Inversion(
+            self.latents_NLD, {name: self.codes[name] for name in names if name in self.codes}
+        )
+
+    def on_cpu(self) -> Inversion:
+        """The same in main memory."""
+        codes = {name: code.cpu() for name, code in self.codes.items()}
+        return Inversion(self.latents_NLD.cpu(), codes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,15 +241,14 @@ class EditSpec:
             one keyframe means a constant. Strength 1 is a clear, natural change.
         method: inversion method, a key of ``vidinv.inversion.METHODS``.
         face: ``"largest"``, ``"all"``, a track index from 0, or a path of a reference picture.
-        detail: carry the change to the full-resolution source (True), or paste the generator's
-            own picture (False).
-        seed: for methods that draw random numbers; ``fse`` draws none.
+        mode: what becomes of the generator's picture; ``INVERT`` ignores the attributes.
+        seed: of the methods that draw random numbers (``Inverter.draws_random_numbers``).
     """
 
     attributes: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
     method: str = "fse"
     face: str = "largest"
-    detail: bool = True
+    mode: RenderMode = RenderMode.TRANSFER
     seed: int = 0
 
 

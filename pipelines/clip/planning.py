@@ -24,6 +24,7 @@ def plan_clip(
     backend: Backend,
     face: str | None,
     segment_frames: int = SEGMENT_FRAMES,
+    chain_chunks: int = 1,
     key: Mapping[str, Any] | None = None,
 ) -> ClipPlan:
     """Analyse a clip or picture; ``exact_times`` is for its reader to say, after the last frame.
@@ -32,6 +33,8 @@ def plan_clip(
         frames: all of them, in display order; read once, never held.
         face: whom to edit (``EditSpec.face``); None edits nobody.
         segment_frames: wished length of a segment.
+        chain_chunks: of the method (``vidinv.inversion.Inverter``): segments begin where a run of
+            so many chunks does.
 
     Raises:
         UsageError: ``face`` names someone who is not there.
@@ -49,7 +52,7 @@ def plan_clip(
         else select_tracks(analysis, face, backend=backend, load_image=read_image)
     )
     segments = plan_segments(
-        analysis.shots, chunk_frames=times.chunk_frames, target_frames=segment_frames
+        analysis.shots, chunk_frames=times.chunk_frames * chain_chunks, target_frames=segment_frames
     )
     return ClipPlan(
         info=info,

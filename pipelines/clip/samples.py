@@ -1,7 +1,7 @@
 """How much of the person an edit keeps: recognition embeddings on a few frames of a run.
 
-An embedding costs about 65 ms on a CPU, so a run looks at ``MAX_SAMPLES`` frames, evenly spread
-over the edited tracks; ``report`` looks at all of them.
+An embedding costs about 65 ms on a CPU, so a run embeds ``MAX_SAMPLES`` frames, evenly spread over
+the edited tracks; ``report`` embeds many more.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vidinv.metrics.identity import identity_consistency, similarity
 from vidinv.types import FaceTrack, Frame, IdentitySummary, Image
 
 MAX_SAMPLES = 12
-CHIP_PX = 256  # kept per sample: the recognition net itself looks at 150 px
+CHIP_PX = 256  # kept per sample: the recognition net itself takes 150 px
 
 
 @dataclass(frozen=True)
@@ -58,16 +58,14 @@ def load_samples(path: Path) -> list[FaceSample]:
 class IdentitySampler:
     """Collects face pictures during a run, and compares them at its end."""
 
-    def __init__(self, backend: Backend, mean_embedding: torch.Tensor | None) -> None:
+    def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._mean = mean_embedding
         self._wanted: dict[int, list[FaceTrack]] = {}
         self._chips: list[tuple[int, Image, Image, Points]] = []
         self._samples: list[FaceSample] | None = None
-        self._summary: IdentitySummary | None = None
 
-    def plan(self, tracks: Sequence[FaceTrack]) -> None:
-        """Choose the frames to look at."""
+    def choose(self, tracks: Sequence[FaceTrack]) -> None:
+        """Choose the frames to embed."""
         places = [
             (track, index) for track in tracks for index in range(track.first, track.last + 1)
         ]
@@ -83,12 +81,6 @@ class IdentitySampler:
             points = transform_points(landmarks, crop.frame_to_crop(CHIP_PX)).astype(np.float32)
             chips = [extract_crop(image, crop, CHIP_PX) for image in (frame.image, picture)]
             self._chips.append((track.id, chips[0], chips[1], points))
-
-    def summary(self) -> IdentitySummary:
-        """Figures over the frames that were kept; computed once."""
-        if self._summary is None:
-            self._summary = summarise(self.samples(), self._mean)
-        return self._summary
 
     def samples(self) -> list[FaceSample]:
         """The embeddings of the faces that were kept, in the order of the frames; computed once."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,15 @@ from typing import Any
 import torch
 
 from pipelines.clip.plan import ClipPlan, Segment, build_plan, save_plan
-from vidinv.arrays import read_arrays
+from vidinv.arrays import as_decode_error, read_arrays, write_arrays
 from vidinv.errors import DecodeError, UsageError
+from vidinv.inversion import TrackState, find_method
 from vidinv.latents import (
     PLAN_FILE,
     SEGMENT_FILES,
     SegmentLatents,
     TrackLatents,
+    join_tracks,
     read_latents,
     write_latents,
 )
@@ -32,7 +34,9 @@ from vidinv.types import EditSpec, Inversion
 from vidinv.version import __version__
 
 # Raise it when analysis or inversion give other numbers than before.
-LATENTS_VERSION = 1
+LATENTS_VERSION = 2
+STATES_FILE = "states.safetensors"
+STATE_FILES = "*.state.safetensors"
 _HASHED_BYTES = 2**20  # of both ends: headers and indices of media files lie there
 
 Key = Mapping[str, Any]
@@ -72,16 +76,16 @@ def key_of(clip: Path, *, pack: Pack, spec: EditSpec, segment_frames: int) -> Ke
     if not clip.is_file():
         raise DecodeError(f"{clip}: no such file")
     face = Path(spec.face)
-    return {
+    key = {
         "clip": _fingerprint(clip),
         "pack": pack.name,
         "networks": pack.inversion_digest(spec.method),
         "method": spec.method,
         "face": _fingerprint(face) if face.is_file() else spec.face,
-        "seed": spec.seed,
         "segment_frames": segment_frames,
         "version": f"{__version__}/{LATENTS_VERSION}",
     }
+    return {**key, "seed": spec.seed} if find_method(spec.method).draws_random_numbers else key
 
 
 def _fingerprint(path: Path) -> str:
@@ -139,7 +143,8 @@ class SavedClip:
     def keep(self, plan: ClipPlan) -> None:
         """Begin anew with a plan: inversions that do not go with it are removed first."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for path in (*self.folder.glob(SEGMENT_FILES), *self.folder.glob(".*.part")):
+        old = (SEGMENT_FILES, STATES_FILE, STATE_FILES, ".*.part")
+        for path in (path for pattern in old for path in self.folder.glob(pattern)):
             path.unlink(missing_ok=True)
         save_plan(self.folder / PLAN_FILE, plan)
 
@@ -161,9 +166,42 @@ class SavedClip:
         """The file of a segment's inversions."""
         return self.folder / f"{segment.number:05d}.safetensors"
 
-    def inversions(self, plan: ClipPlan) -> SegmentStore:
-        """For ``FaceEditor``; serves one thread."""
-        return SegmentStore(self, plan)
+    def keep_states(self, states: Mapping[int, TrackState]) -> None:
+        """What the method fitted to each track, by id."""
+        digests = {str(number): state.digest for number, state in states.items()}
+        for state in states.values():
+            state.save(self.folder)
+        write_arrays(self.folder / STATES_FILE, {}, {"key": self.key, "states": digests})
+
+    def states(self) -> dict[int, TrackState] | None:
+        """What ``keep_states`` kept; None where it is of no use."""
+        try:
+            _, facts = read_arrays(self.folder / STATES_FILE)
+            if facts.get("key") != self.key:
+                return None
+            with as_decode_error(self.folder / STATES_FILE):
+                digests = {int(number): digest for number, digest in facts["states"].items()}
+            return {n: TrackState.load(self.folder, digest) for n, digest in digests.items()}
+        except FileNotFoundError:
+            return None
+        except DecodeError as error:
+            self.notes.append(f"{error}; it is fitted again")
+            return None
+
+    def inversions(
+        self,
+        plan: ClipPlan,
+        states: Mapping[int, TrackState],
+        dtypes: Mapping[str, torch.dtype],
+    ) -> SegmentStore:
+        """For ``FaceEditor``; serves one thread.
+
+        Args:
+            states: that the inversions are made with.
+            dtypes: of the method's codes on disk.
+        """
+        digests = {number: state.digest for number, state in states.items()}
+        return SegmentStore(self, plan, digests, dtypes)
 
 
 class SegmentStore:
@@ -173,36 +211,43 @@ class SegmentStore:
     segment is written when its last face is there; one that was interrupted leaves no file.
     """
 
-    def __init__(self, saved: SavedClip, plan: ClipPlan) -> None:
-        self._saved, self._plan = saved, plan
+    def __init__(
+        self,
+        saved: SavedClip,
+        plan: ClipPlan,
+        states: Mapping[int, str],
+        dtypes: Mapping[str, torch.dtype],
+    ) -> None:
+        self._saved, self._plan, self._states, self._dtypes = saved, plan, states, dtypes
         self._opened: tuple[int, SegmentLatents | None] = (-1, None)
-        self._computed: dict[int, dict[int, list[Inversion]]] = {}
+        self._computed: dict[int, dict[int, list[TrackLatents]]] = {}
 
-    def get(self, track: int, frames: range, *, features: bool) -> Inversion | None:
+    def get(self, track: int, frames: range, *, codes: Set[str]) -> Inversion | None:
         """From the file of the segment that the frames lie in."""
         segment = self._segment(frames)
         if self._opened[0] != segment.number:
             self._opened = (segment.number, self._read(segment))
         found = self._opened[1]
-        if found is None or (features and not found.with_features):
+        if found is None or not codes <= found.codes:
             return None
-        inversion = found.tracks[track].at(frames)
-        return inversion if features else Inversion(inversion.latents_NLD)
+        return found.tracks[track].at(frames).with_codes(codes)
 
-    def put(self, track: int, frames: range, inversion: Inversion, *, features: bool) -> None:
+    def put(self, track: int, frames: range, inversion: Inversion) -> None:
         """Keep it; a segment that is complete goes to disk."""
         segment = self._segment(frames)
         computed = self._computed.setdefault(segment.number, {})
-        computed.setdefault(track, []).append(_on_cpu(inversion))
+        kept = inversion.on_cpu()
+        part = TrackLatents(frames.start, kept.latents_NLD, kept.codes)
+        computed.setdefault(track, []).append(part)
         wanted = self._wanted(segment)
-        count = sum(len(part) for parts in computed.values() for part in parts)
+        count = sum(len(part.frames) for parts in computed.values() for part in parts)
         if count < sum(len(indices) for indices in wanted.values()):
             return
-        tracks = {number: _joined(wanted[number].start, computed[number]) for number in wanted}
+        tracks = {number: join_tracks(computed[number]) for number in wanted}
         del self._computed[segment.number]
         self._saved.folder.mkdir(parents=True, exist_ok=True)
-        found = SegmentLatents(self._saved.key, features, tracks)
-        write_latents(self._saved.segment_path(segment), found)
+        found = SegmentLatents(self._saved.key, tracks, self._states)
+        write_latents(self._saved.segment_path(segment), found, self._dtypes)
 
     def _segment(self, frames: range) -> Segment:
         """Segments begin with a chunk, so that a chunk lies in one of them."""
@@ -227,21 +272,7 @@ class SegmentStore:
             return None
         if found is not None:
             spans = {number: track.frames for number, track in found.tracks.items()}
-            if spans == self._wanted(segment):
+            if spans == self._wanted(segment) and found.states == self._states:
                 return found
         self._saved.notes.append(f"{path} is of another run: it is computed again")
         return None
-
-
-def _on_cpu(inversion: Inversion) -> Inversion:
-    features = inversion.features_NCHW
-    return Inversion(inversion.latents_NLD.cpu(), None if features is None else features.cpu())
-
-
-def _joined(first: int, parts: list[Inversion]) -> TrackLatents:
-    features = [part.features_NCHW for part in parts if part.features_NCHW is not None]
-    return TrackLatents(
-        first,
-        torch.cat([part.latents_NLD for part in parts]),
-        torch.cat(features) if len(features) == len(parts) else None,
-    )

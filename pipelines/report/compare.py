@@ -11,10 +11,10 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from pipelines.edit import choose_device
+from pipelines.clip.networks import choose_device
 from pipelines.meter import Progress
 from pipelines.parallel import Prefetch
-from pipelines.process import tune_process
+from pipelines.process import set_up_process
 from pipelines.report.clips import Clips, Invert
 from pipelines.report.inversion_meter import InversionMeter, inverted
 from pipelines.report.recognition import Recognised, Recogniser
@@ -49,7 +49,7 @@ def run(request: ReportRequest, *, progress: Progress | None = None) -> Report:
         MediaError: a clip that cannot be read.
     """
     check_request(request)
-    tune_process()
+    set_up_process()
     with ChipStore() as store:
         report = _Comparison(request, store, progress or Progress()).report()
         shown = choose_thumbnails(report, regular=request.ordinary_frames)

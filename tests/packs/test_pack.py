@@ -34,14 +34,22 @@ def test_description(pack, tmp_path):
 
 def test_inverter_gives_pictures_of_the_packs_resolution(pack):
     inverter = pack.inverter("fse")
-    inversion = inverter.encode(torch.zeros(2, 3, 32, 32), None)
+    inversion = inverter.encode(torch.zeros(2, 3, 32, 32))
     assert inversion.latents_NLD.shape == (2, GENERATOR.num_ws, GENERATOR.w_dim)
-    assert inverter.render(inversion, inversion.latents_NLD, None).shape == (2, 3, 32, 32)
+    assert inverter.render(inversion, inversion.unedited).shape == (2, 3, 32, 32)
 
 
 def test_inverter_fails_for_an_unknown_method(pack):
     with pytest.raises(UnknownNameError, match="unknown method in pack tiny 'pti'; there are: fse"):
         pack.inverter("pti")
+
+
+def test_an_inverter_on_another_device_leaves_the_packs_networks_alone(pack):
+    before = pack.generator
+    parts = pack.parts("fse", device="meta")
+    assert next(parts.generator.parameters()).device.type == "meta"
+    assert pack.generator is before
+    assert {p.device.type for p in before.parameters()} == {"cpu"}
 
 
 def test_networks_do_not_train(pack):
@@ -150,7 +158,7 @@ def test_the_default_pack_inverts():
     pack = load_pack(DEFAULT_PACK)
     inverter = pack.inverter()
     size = pack.resolution
-    inversion = inverter.encode(torch.zeros(1, 3, size, size), None)
-    picture = inverter.render(inversion, inversion.latents_NLD, None)
+    inversion = inverter.encode(torch.zeros(1, 3, size, size))
+    picture = inverter.render(inversion, inversion.unedited)
     assert picture.shape == (1, 3, size, size)
     assert torch.isfinite(picture).all()

@@ -11,12 +11,12 @@ from PIL import Image as PillowImage
 from PIL import ImageCms
 
 import vidinv
-from pipelines import edit as edit_pipeline
 from pipelines.demo import make_clip as make_face_clip
 from tests.packs.tiny import write_tiny_pack
 from tests.video.clips import images_of, packets_of, plain_times, psnr, side_by_side, write_clip
 from vidinv.errors import DecodeError, UnknownNameError, UsageError
 from vidinv.packs import load_pack
+from vidinv.rendering import FrameComposer
 from vidinv.video import EncodeOptions, read_image, rgb_profile, write_image
 
 
@@ -180,7 +180,7 @@ def test_damaged_input_leaves_nothing(pack, face_clip, tmp_path):
 
 
 def test_an_interrupt_leaves_nothing(pack, face_clip, tmp_path, monkeypatch):
-    composed = edit_pipeline.FrameComposer.process
+    composed = FrameComposer.process
 
     def interrupted(self, chunks):
         for number, item in enumerate(composed(self, chunks)):
@@ -188,7 +188,7 @@ def test_an_interrupt_leaves_nothing(pack, face_clip, tmp_path, monkeypatch):
                 raise KeyboardInterrupt
             yield item
 
-    monkeypatch.setattr(edit_pipeline.FrameComposer, "process", interrupted)
+    monkeypatch.setattr(FrameComposer, "process", interrupted)
     with pytest.raises(KeyboardInterrupt):
         vidinv.edit(face_clip, tmp_path / "out.mp4", attributes={"smile": 1}, pack=pack)
     assert not list(tmp_path.iterdir())

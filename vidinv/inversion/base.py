@@ -1,33 +1,135 @@
-"""The one interface that every inversion method implements (docs/ARCHITECTURE.md).
+"""The one interface that every inversion method implements, and what a method is made from.
 
-Three verbs over aligned faces ``[N, 3, R, R]`` in [-1, 1]: ``fit`` once per face track,
-``encode`` and ``render`` per batch. Networks run without gradients; an inverter serves one thread.
+Three verbs over aligned faces ``[N, 3, R, R]`` in [-1, 1]: ``fit`` once per face track, ``encode``
+and ``render`` per chunk of consecutive frames. ``recompute`` gives back what is too large to keep.
+
+An inverter serves one thread. The generator that it is given belongs to the pack and to other
+inverters as well: nothing in it is changed.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar, Literal, Self
 
 from torch import Tensor
 
-from vidinv.types import Inversion
+from vidinv.errors import UsageError
+from vidinv.inversion.parts import MethodParts
+from vidinv.inversion.state import TrackState
+from vidinv.types import EditedLatents, Inversion, RenderMode
 
 
-class Inverter(Protocol):
-    """A method bound to the networks of one pack."""
+@dataclass(frozen=True)
+class Code:
+    """A named code of a method's inversions, ``[N, ...]`` per batch.
 
-    @property
-    def name(self) -> str:
-        """Name on the command line, e.g. ``"fse"``."""
+    Attributes:
+        meaning: in a few words, for people.
+        stored: how ``--latents`` keeps it; None: it is not stored, ``recompute`` makes it again.
+    """
 
-    def fit(self, sample_N3RR: Tensor) -> Any:
-        """State of one face track, learned from a sample of its frames; None where nothing is."""
+    meaning: str
+    stored: Literal["float32", "float16"] | None = "float32"
 
-    def encode(self, faces_N3RR: Tensor, state: Any, *, features: bool = True) -> Inversion:
-        """Invert a batch of faces; without ``features``, latents only, and the same ones."""
 
-    def render(self, inversion: Inversion, latents_NLD: Tensor, state: Any) -> Tensor:
-        """Pictures ``[N, 3, R, R]`` of the inverted faces with these (edited) latents.
+class Inverter(ABC):
+    """A method bound to the networks of one pack on one device.
+
+    What the class says holds for every pack, and is asked before any network is loaded.
+
+    Attributes:
+        name: on the command line, e.g. ``"fse"``.
+        needs_weights: it works with the packs that have an entry for it; else with every pack.
+        draws_random_numbers: the seed of a run changes its inversions.
+        sample_frames: how many frames of a track ``fit`` wants to see; 0: it has nothing to learn.
+        chain_chunks: an encoding may start from the result of the chunk before it, in runs of so
+            many chunks counted from the start of the shot: the result is the same wherever a clip
+            is cut into segments. 1: every chunk stands alone.
+        codes: what its inversions hold besides the latents.
+    """
+
+    name: ClassVar[str]
+    needs_weights: ClassVar[bool] = True
+    draws_random_numbers: ClassVar[bool] = False
+    sample_frames: ClassVar[int] = 0
+    chain_chunks: ClassVar[int] = 1
+    codes: Mapping[str, Code] = MappingProxyType({})
+
+    @classmethod
+    @abstractmethod
+    def build(cls, parts: MethodParts) -> Self:
+        """The method with what a pack has for it."""
+
+    def fit(
+        self, sample_N3RR: Tensor, *, progress: Callable[[float], None] = lambda share: None
+    ) -> TrackState:
+        """What it learns of one track; asked for only where ``sample_frames`` is not 0.
+
+        Args:
+            sample_N3RR: the faces of at most ``sample_frames`` frames, evenly spread, in order.
+            progress: told the share that is done, 0..1.
+        """
+        raise NotImplementedError(f"{self.name} has nothing to fit")
+
+    def codes_for(self, mode: RenderMode) -> Set[str]:
+        """Names of the codes that rendering in this mode needs."""
+        return self.codes.keys()
+
+    @abstractmethod
+    def encode(
+        self,
+        faces_N3RR: Tensor,
+        state: TrackState | None = None,
+        *,
+        mode: RenderMode = RenderMode.INVERT,
+        previous: Inversion | None = None,
+    ) -> Inversion:
+        """Invert consecutive faces of a track, with the codes of ``mode``.
+
+        The latents do not depend on the mode: what one run saved, another goes on with.
+
+        Args:
+            previous: the inversion of the chunk before, within a run of ``chain_chunks``.
+        """
+
+    def recompute(
+        self,
+        faces_N3RR: Tensor,
+        inversion: Inversion,
+        state: TrackState | None = None,
+        *,
+        mode: RenderMode = RenderMode.INVERT,
+    ) -> Inversion:
+        """A saved inversion with the codes of ``mode`` that are not stored; its latents stay."""
+        return inversion
+
+    @abstractmethod
+    def render(
+        self,
+        inversion: Inversion,
+        edited: EditedLatents,
+        state: TrackState | None = None,
+        *,
+        mode: RenderMode = RenderMode.INVERT,
+    ) -> Tensor:
+        """Pictures ``[N, 3, R, R]`` of the inverted faces with these latents.
 
         Inversions come from ``encode`` or from disk: their tensors may lie on any device.
         """
+
+
+def own_state(inverter: Inverter, state: TrackState | None) -> TrackState:
+    """The state of a method that cannot do without; UsageError where it is not there or another's.
+
+    For the first line of ``encode`` and ``render``.
+    """
+    if state is None or state.method != inverter.name:
+        found = "none" if state is None else f"one of {state.method}"
+        raise UsageError(
+            f"{inverter.name} needs the state that it fitted to the track, got {found}"
+        )
+    return state

@@ -1,47 +1,98 @@
 """Inversion with the Feature-Style encoder (Yao et al. 2022): latent code and feature code.
 
-Rendering with edited latents w~ follows eq. 1, F~ = F + G^K(w~) - G^K(w). An ``Inversion`` keeps
-F - G^K(w), so one partial pass to layer K gives F~ and the resumed pass the picture: no layer runs
-twice. Noise is fixed.
+Rendering with edited latents w~ follows eq. 1, F~ = F + G^K(w~) - G^K(w). The code ``features``
+keeps F - G^K(w), so one partial pass to layer K gives F~ and the resumed pass the picture: no layer
+runs twice. Noise is fixed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Set
+from typing import Self
+
 import torch
 from torch import Tensor
 
-from vidinv.generators.base import Generator
-from vidinv.inversion.fse_encoder import FeatureStyleEncoder
-from vidinv.types import Inversion
+from vidinv.generators.stylegan2 import Generator
+from vidinv.inversion.base import Code, Inverter
+from vidinv.inversion.fse_encoder import FeatureStyleConfig, FeatureStyleEncoder
+from vidinv.inversion.parts import MethodParts
+from vidinv.inversion.state import TrackState
+from vidinv.types import EditedLatents, Inversion, RenderMode
+
+FEATURES = "features"
 
 
-class FeatureStyleInverter:
-    """The ``fse`` method: nothing to fit, one encoder pass a frame."""
+class FeatureStyleInverter(Inverter):
+    """The ``fse`` method: nothing to fit, one encoder pass a frame.
+
+    Args:
+        edit_feature_scale: share of the feature code, 0..1, in pictures whose difference detail
+            transfer carries over: F' = (1 - scale) G^K(w) + scale F, less of the source and more of
+            the edit. Pictures that are pasted take all of it.
+    """
 
     name = "fse"
 
-    def __init__(self, generator: Generator, encoder: FeatureStyleEncoder) -> None:
+    def __init__(
+        self,
+        generator: Generator,
+        encoder: FeatureStyleEncoder,
+        *,
+        edit_feature_scale: float = 1.0,
+    ) -> None:
         self.synthesis = generator.synthesis
         self.encoder = encoder
+        self.edit_feature_scale = edit_feature_scale
         self.device = next(encoder.parameters()).device
+        has_features = encoder.feature_head is not None
+        self.codes = {FEATURES: Code("feature code, as F - G^K(w)")} if has_features else {}
 
-    def fit(self, sample_N3RR: Tensor) -> None:
-        """Nothing: the encoder is trained for all faces."""
+    @classmethod
+    def build(cls, parts: MethodParts) -> Self:
+        config = parts.config(FeatureStyleConfig)
+        encoder = parts.load(FeatureStyleEncoder(config, parts.generator.config))
+        scale = float(parts.files.meta.get("edit_feature_scale", 1.0))
+        return cls(parts.generator, encoder, edit_feature_scale=scale)
+
+    def codes_for(self, mode: RenderMode) -> Set[str]:
+        return self.codes.keys() if self._feature_scale(mode) else frozenset()
 
     @torch.inference_mode()
-    def encode(self, faces_N3RR: Tensor, state: None = None, *, features: bool = True) -> Inversion:
+    def encode(
+        self,
+        faces_N3RR: Tensor,
+        state: TrackState | None = None,
+        *,
+        mode: RenderMode = RenderMode.INVERT,
+        previous: Inversion | None = None,
+    ) -> Inversion:
         faces = faces_N3RR.to(self.device, memory_format=torch.channels_last)
         latents, seen = self.encoder(faces)
-        if not features or self.encoder.feature_head is None:
+        if FEATURES not in self.codes_for(mode):
             return Inversion(latents)
-        lower = self.synthesis.run(latents, stop=self.encoder.config.feature_layer)
-        return Inversion(latents, self.encoder.feature_residual(seen, lower.features_NCHW))
+        lower = self.synthesis.run(latents, stop=self.encoder.config.feature_resolution)
+        residual = self.encoder.feature_residual(seen, lower.features_NCHW)
+        assert residual is not None
+        return Inversion(latents, {FEATURES: residual})
 
     @torch.inference_mode()
-    def render(self, inversion: Inversion, latents_NLD: Tensor, state: None = None) -> Tensor:
-        latents = latents_NLD.to(self.device)
-        if inversion.features_NCHW is None:
+    def render(
+        self,
+        inversion: Inversion,
+        edited: EditedLatents,
+        state: TrackState | None = None,
+        *,
+        mode: RenderMode = RenderMode.INVERT,
+    ) -> Tensor:
+        latents = edited.latents_NLD.to(self.device)
+        scale = self._feature_scale(mode)
+        if FEATURES not in inversion.codes or not scale:
             return self.synthesis(latents)
-        lower = self.synthesis.run(latents, stop=self.encoder.config.feature_layer)
-        features = lower.features_NCHW + inversion.features_NCHW.to(self.device)
+        residual = inversion.codes[FEATURES].to(self.device)
+        lower = self.synthesis.run(latents, stop=self.encoder.config.feature_resolution)
+        features = lower.features_NCHW + (residual if scale == 1.0 else residual * scale)
         return self.synthesis(latents, start=lower.replace_features(features))
+
+    def _feature_scale(self, mode: RenderMode) -> float:
+        return self.edit_feature_scale if mode is RenderMode.TRANSFER else 1.0

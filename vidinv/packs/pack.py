@@ -10,30 +10,28 @@ Packs are found by path, by name among the embedded ones, or in the folders of `
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vidinv.editing.directions import Direction, Directions
 from vidinv.errors import PackError, UnknownNameError
-from vidinv.generators.base import Generator, GeneratorConfig
-from vidinv.generators.registry import FAMILIES, build_generator
-from vidinv.inversion import FeatureStyleInverter, Inverter
-from vidinv.inversion.fse_encoder import FeatureStyleConfig, FeatureStyleEncoder
+from vidinv.generators.stylegan2 import Generator, StyleGAN2Config
+from vidinv.inversion import METHODS, Inverter, find_method
+from vidinv.inversion.parts import MethodParts, build_config, load_network
 from vidinv.metrics.attributes import SmileMeasure
 from vidinv.packs.format import PackFiles
 
 EMBEDDED = Path(__file__).parent / "default"
 DEFAULT_PACK = "faces-64"
-
-Network = TypeVar("Network", bound=nn.Module)
 
 
 class Pack:
@@ -66,54 +64,67 @@ class Pack:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        return tuple(sorted(self.meta["methods"]))
+        """Names of the methods that work with it: those it has weights for, and those that need
+        none.
+        """
+        return tuple(sorted(name for name in METHODS if self._has(name)))
 
-    @property
-    def edit_feature_scale(self) -> float:
-        """Share of the feature code that edits are rendered with, 0..1 (``Inversion``)."""
-        return float(self.meta.get("edit_feature_scale", 1.0))
+    def _has(self, method: str) -> bool:
+        return method in self.meta["methods"] or not find_method(method).needs_weights
 
     def inversion_digest(self, method: str) -> str:
         """Hash of what decides an inversion: crop, generator and the method's networks.
 
         Other directions leave it as it is: latents that were saved stay of use.
         """
-        entries = [self.meta["generator"], self.meta["methods"][method]]
-        hashes = [self.meta["files"][entry["file"]]["sha256"] for entry in entries]
+        own = self.meta["methods"].get(method)
+        entries = [self.meta["generator"], *([own] if own else [])]
+        files = [entry["file"] for entry in entries if "file" in entry]
+        hashes = [self.meta["files"][file]["sha256"] for file in files]
         text = json.dumps([self.alignment, entries, hashes], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @cached_property
-    def generator_config(self) -> GeneratorConfig:
-        """Sizes of the generator; PackError for a family or sizes that there are not."""
+    def generator_config(self) -> StyleGAN2Config:
         entry = self.meta["generator"]
-        kind = entry.get("kind")
-        if kind not in FAMILIES:
+        if entry.get("kind") != "stylegan2":
             raise PackError(
-                f"pack {self.name}: generator kind {kind!r} is not supported; "
-                f"there are: {', '.join(sorted(FAMILIES))}"
+                f"pack {self.name}: generator kind {entry.get('kind')!r} is not supported"
             )
-        config: GeneratorConfig = _config(FAMILIES[kind].config, entry["config"], self.name)
-        return config
+        return build_config(StyleGAN2Config, entry["config"], self.files)
 
     @cached_property
     def generator(self) -> Generator:
         """The generator on the CPU, in evaluation mode."""
         # Also when first asked for inside inference mode: the network is kept.
         with torch.inference_mode(False):
-            network = build_generator(self.generator_config)
-            return _load(network, self.files, self.meta["generator"]["file"])
+            network = Generator(self.generator_config)
+            return load_network(network, self.files, self.meta["generator"]["file"])
 
     def inverter(self, method: str = "fse", *, device: str | torch.device = "cpu") -> Inverter:
-        """The networks of a method on a device; UnknownNameError lists what the pack has."""
-        if method not in self.meta["methods"]:
+        """A method on a device; UnknownNameError lists those that work with the pack."""
+        parts = self.parts(method, device=device)
+        # Networks are kept: also when first asked for inside inference mode.
+        with torch.inference_mode(False):
+            return find_method(method).build(parts)
+
+    def parts(self, method: str, *, device: str | torch.device = "cpu") -> MethodParts:
+        """What the pack has for a method; UnknownNameError lists those that work with it."""
+        if method not in self.methods:
             raise UnknownNameError(f"method in pack {self.name}", method, self.methods)
-        entry = self.meta["methods"][method]
-        config = _config(FeatureStyleConfig, entry["config"], self.name)
-        encoder = _load(
-            FeatureStyleEncoder(config, self.generator_config), self.files, entry["file"]
+        return MethodParts(
+            generator=self._generator_on(torch.device(device)),
+            files=self.files,
+            entry=self.meta["methods"].get(method, {}),
+            device=torch.device(device),
         )
-        return FeatureStyleInverter(self.generator.to(device), encoder.to(device))
+
+    def _generator_on(self, device: torch.device) -> Generator:
+        """The pack's own on the CPU, a copy elsewhere: what others use stays where it is."""
+        if device.type == "cpu":
+            return self.generator
+        with torch.inference_mode(False):
+            return copy.deepcopy(self.generator).to(device)
 
     def directions(self) -> Directions:
         """Calibrated directions in W+."""
@@ -174,23 +185,3 @@ def available_packs() -> Iterator[Path]:
     for root in roots:
         if root.is_dir():
             yield from sorted(f for f in root.iterdir() if (f / "pack.json").is_file())
-
-
-def _config(cls: type, values: Mapping[str, Any], pack: str) -> Any:
-    plain = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
-    try:
-        return cls(**plain)
-    except (TypeError, ValueError) as error:
-        raise PackError(f"pack {pack}: {cls.__name__}: {error}") from error
-
-
-def _load(network: Network, files: PackFiles, name: str) -> Network:
-    try:
-        network.load_state_dict(files.tensors(name))
-    except RuntimeError as error:
-        line = str(error).splitlines()[-1].strip()
-        raise PackError(
-            f"{files.folder / name} does not fit the pack's configuration: {line}"
-        ) from error
-    network.to(memory_format=torch.channels_last)
-    return network.eval().requires_grad_(False)

@@ -16,7 +16,7 @@ from typing import Any
 
 from pipelines.batch.inputs.sources import input_name, is_url, shown
 from pipelines.clip.plan import SEGMENT_FRAMES
-from vidinv.types import EditSpec
+from vidinv.types import EditSpec, RenderMode
 from vidinv.video import EncodeOptions, is_image_path
 
 Keyframes = tuple[tuple[float, float], ...]
@@ -123,7 +123,7 @@ class Settings:
             attributes=job.attributes,
             method=self.method,
             face=job.face,
-            detail=self.detail,
+            mode=RenderMode.TRANSFER if self.detail else RenderMode.PASTE,
             seed=self.seed,
         )
 

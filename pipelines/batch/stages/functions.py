@@ -11,7 +11,7 @@ import os
 import re
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,26 +24,26 @@ from pipelines.batch.inputs.sources import check_file, without_secrets
 from pipelines.batch.request.jobs import Job, Settings
 from pipelines.batch.stages.reporting import report_clip
 from pipelines.batch.status.journal import DISK_FULL
+from pipelines.clip.networks import Networks, choose_device
 from pipelines.clip.plan import ClipPlan, Segment, composed_frames, load_plan, save_plan
 from pipelines.clip.planning import plan_clip
 from pipelines.clip.samples import (
-    FaceSample,
     IdentitySampler,
     load_samples,
     save_samples,
-    summarise,
 )
 from pipelines.clip.saved import Key, SavedClip, clip_folder, key_of
-from pipelines.edit import EditRequest, Networks, choose_device, edit_picture
-from pipelines.process import tune_process
+from pipelines.clip.session import ClipSession, ClipSummary
+from pipelines.edit import EditRequest, edit_picture
+from pipelines.process import set_up_process
 from vidinv.editing.directions import Directions
 from vidinv.editing.schedules import is_zero
 from vidinv.errors import DecodeError, UsageError, VidinvError
-from vidinv.faces import Backend, dlib_backend
+from vidinv.faces import Backend
 from vidinv.inversion import Inverter
 from vidinv.latents import PLAN_FILE
 from vidinv.packs import Pack, load_pack
-from vidinv.rendering import FaceEditor, FrameComposer, frames_without
+from vidinv.rendering import FaceEditor, FrameComposer
 from vidinv.types import Frame
 from vidinv.video import (
     VideoReader,
@@ -79,7 +79,7 @@ class Stages:
         self.frames_done = 0
         self.num_expected: int | None = None
         self.beats = 0
-        tune_process()
+        set_up_process()
 
     def run(self, task: Row) -> Row:
         """Do one task; never raises for a clip."""
@@ -118,10 +118,9 @@ class Stages:
             latents=self._latents_of(job),
             segment_frames=self.settings.segment_frames,
         )
-        networks = Networks(self.inverter, self.directions, self.backend)
-        plan, samples, warnings = edit_picture(request, networks)
+        row = self._row(edit_picture(request, self.networks))
         self.frames_done += 1
-        return self._result(plan, samples, warnings)
+        return row
 
     def analyse(self, job: Job, task: Row) -> Row:
         """Save the plan of a clip: its shots and faces, found now or by an earlier run."""
@@ -153,8 +152,8 @@ class Stages:
         segment = plan.segments[task["segment"]]
         stem = _segment_stem(folder, segment)
         path, options = segment_path(stem, output=job.output, options=self.settings.encode)
-        sampler = IdentitySampler(self.backend, None)
-        sampler.plan(plan.analysis.tracks)
+        sampler = IdentitySampler(self.backend)
+        sampler.choose(plan.analysis.tracks)
         saved = self._saved(job, plan.key)
         if saved:
             saved.join(plan)
@@ -196,7 +195,7 @@ class Stages:
             warnings += [_unchanged(plan), *copy_media(job.input, output, on_alive=self._beat)]
         stems = [_segment_stem(folder, segment) for segment in plan.segments]
         samples = [sample for stem in stems for sample in load_samples(_samples_path(stem))]
-        return self._result(plan, samples, warnings)
+        return self._row(self._session(job, plan.key).summary(plan, samples, warnings))
 
     def report(self, job: Job, task: Row) -> Row:
         """Compare an output with its source; a report that is there is replaced."""
@@ -262,41 +261,39 @@ class Stages:
     ) -> Iterator[tuple[Frame, Any]]:
         editor = FaceEditor(
             self.inverter,
-            pack=self.pack,
+            resolution=self.pack.resolution,
             directions=self.directions,
             spec=self.settings.spec(job),
             tracks=plan.analysis.tracks,
+            shots=plan.analysis.shots,
             start_seconds=plan.start_seconds,
-            saved=saved.inversions(plan) if saved else None,
+            saved=saved.inversions(plan, {}, {}) if saved else None,
         )
-        composer = FrameComposer(detail=self.settings.detail, shots=plan.analysis.shots)
+        composer = FrameComposer(mode=self.settings.spec(job).mode, shots=plan.analysis.shots)
         return composed_frames(frames, plan=plan, segment=segment, editor=editor, composer=composer)
 
-    def _result(
-        self, plan: ClipPlan, samples: Sequence[FaceSample], warnings: Sequence[str]
-    ) -> Row:
-        tracks = plan.analysis.tracks
-        mean = self.pack.mean_embedding()
-        per_track = {
-            track.id: summarise([s for s in samples if s.track == track.id], mean)
-            for track in tracks
-        }
+    def _session(self, job: Job, key: Key | None = None) -> ClipSession:
+        return ClipSession(
+            Path(job.input),
+            self.settings.spec(job),
+            self.networks,
+            latents=self._latents_of(job),
+            segment_frames=self.settings.segment_frames,
+            key=key,
+        )
+
+    def _row(self, summary: ClipSummary) -> Row:
+        tracks = [
+            {**asdict(track), "identity": asdict(summary.track_identity[track.id])}
+            for track in summary.tracks
+        ]
         return {
-            "frames": plan.analysis.num_frames,
-            "faces_edited": sum(track.num_frames for track in tracks),
-            "frames_without_face": frames_without(plan.analysis, tracks),
-            "tracks": [
-                {
-                    "id": track.id,
-                    "first": track.first,
-                    "last": track.last,
-                    "frames": track.num_frames,
-                    "identity": asdict(per_track[track.id]),
-                }
-                for track in tracks
-            ],
-            "identity": asdict(summarise(samples, mean)),
-            "warnings": list(dict.fromkeys(warnings)),
+            "frames": summary.frames,
+            "faces_edited": summary.faces_edited,
+            "frames_without_face": summary.frames_without_face,
+            "tracks": tracks,
+            "identity": asdict(summary.identity),
+            "warnings": list(summary.warnings),
         }
 
     def _beat(self) -> None:
@@ -308,12 +305,17 @@ class Stages:
             self.frames_done += 1
 
     @cached_property
-    def pack(self) -> Pack:
-        return load_pack(self.settings.pack)
+    def networks(self) -> Networks:
+        pack = load_pack(self.settings.pack)
+        return Networks(pack, self.settings.method, device=self.settings.device)
 
-    @cached_property
+    @property
+    def pack(self) -> Pack:
+        return self.networks.pack
+
+    @property
     def inverter(self) -> Inverter:
-        return self.pack.inverter(self.settings.method, device=self.device)
+        return self.networks.inverter
 
     @cached_property
     def _report_pack(self) -> Pack:
@@ -328,13 +330,13 @@ class Stages:
     def device(self) -> torch.device:
         return choose_device(self.settings.device)
 
-    @cached_property
+    @property
     def directions(self) -> Directions:
-        return self.pack.directions()
+        return self.networks.directions
 
-    @cached_property
+    @property
     def backend(self) -> Backend:
-        return dlib_backend()
+        return self.networks.backend
 
 
 def _segment_stem(folder: Path, segment: Segment) -> Path:

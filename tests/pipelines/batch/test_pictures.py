@@ -10,10 +10,10 @@ import pytest
 from PIL import Image as PillowImage
 
 import vidinv
-from pipelines import edit as edit_pipeline
 from pipelines.batch.inputs.find import find_jobs
 from pipelines.batch.request.jobs import Settings, pack_digest
 from pipelines.batch.stages.functions import Stages
+from pipelines.clip.networks import Networks
 from tests.pipelines.batch.in_process import InProcessWorkers, run_jobs
 from tests.pipelines.batch.test_segments import check_leftovers
 from tests.video.clips import images_of
@@ -107,7 +107,7 @@ def test_networks_load_once_for_all_pictures(folder, stages, tmp_path, monkeypat
     def fail(request):
         raise AssertionError("networks were loaded again")
 
-    monkeypatch.setattr(edit_pipeline, "_load_networks", fail)
+    monkeypatch.setattr(Networks, "load", fail)
     rows = run(folder, tmp_path / "out", stages)
     assert rows["face.png"]["status"] == "done"
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import vidinv
-from pipelines import edit as edit_pipeline
 from pipelines.batch.request.jobs import Job, Settings, pack_digest
 from pipelines.batch.stages import functions as stages_module
 from pipelines.batch.stages.functions import PLAN_FILE, Stages
@@ -17,6 +16,7 @@ from pipelines.clip.plan import load_plan, plan_segments, save_plan
 from tests.pipelines.batch.conftest import FRAMES
 from tests.video.clips import images_of, packets_of, plain_times, write_clip
 from vidinv.packs import load_pack
+from vidinv.rendering import FrameComposer
 from vidinv.video import EncodeOptions, open_reader, writer
 from vidinv.video.reader import Part
 
@@ -84,7 +84,7 @@ def test_frames_before_encoding_are_those_of_edit(face_clip, tiny_pack, stages, 
 
 def pictures_of_edit(clip, pack, output):
     pictures = {}
-    process = edit_pipeline.FrameComposer.process
+    process = FrameComposer.process
 
     def watched(self, chunks):
         for frame, picture in process(self, chunks):
@@ -92,7 +92,7 @@ def pictures_of_edit(clip, pack, output):
             yield frame, picture
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(edit_pipeline.FrameComposer, "process", watched)
+        patch.setattr(FrameComposer, "process", watched)
         vidinv.edit(clip, output, attributes={"age": KEYS}, pack=pack)
     return pictures
 

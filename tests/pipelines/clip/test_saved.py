@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import vidinv
-from pipelines import edit as edit_pipeline
 from pipelines.batch.request.jobs import Job, Settings, pack_digest
 from pipelines.batch.stages.functions import PLAN_FILE, Stages
 from pipelines.clip.plan import SEGMENT_FRAMES, ClipPlan, Segment, load_plan
@@ -23,10 +22,11 @@ from tests.video.clips import images_of, packets_of, write_clip
 from vidinv.arrays import read_arrays, write_arrays
 from vidinv.cli import build_parser
 from vidinv.errors import DecodeError, UsageError
-from vidinv.inversion import FeatureStyleInverter
+from vidinv.inversion.fse import FeatureStyleInverter
 from vidinv.inversion.fse_encoder import FeatureHead
 from vidinv.packs import load_pack, write_pack
-from vidinv.types import Analysis, EditSpec, FaceTrack, Inversion
+from vidinv.rendering import FrameComposer
+from vidinv.types import Analysis, EditSpec, FaceTrack, Inversion, RenderMode
 from vidinv.video import EncodeOptions, VideoInfo, read_image, write_image
 
 FRAMES = 22
@@ -74,26 +74,26 @@ def kept(clip, packs, tmp_path_factory, tmp_path):
 def pictures(clip, output, pack, *, attributes=AGE, latents=None, identity=False, **how):
     """Result and frames, before encoding, of an edit; of an inversion without attributes."""
     seen = []
-    process = edit_pipeline.FrameComposer.process
+    process = FrameComposer.process
 
     def watched(self, chunks):
         for frame, picture in process(self, chunks):
             seen.append(picture)
             yield frame, picture
 
+    mode = RenderMode.INVERT if attributes is None else RenderMode.TRANSFER
     request = EditRequest(
         input=clip,
         output=output,
         pack=pack,
-        spec=EditSpec(attributes=attributes or {}, detail=attributes is not None, **how),
-        invert_only=attributes is None,
+        spec=EditSpec(attributes=attributes or {}, mode=mode, **how),
         encode=EncodeOptions(encoder="ffv1"),
         identity=identity,
         latents=latents,
         segment_frames=8,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(edit_pipeline.FrameComposer, "process", watched)
+        patch.setattr(FrameComposer, "process", watched)
         return run(request), seen
 
 
@@ -106,7 +106,7 @@ def forbid(monkeypatch, *, analysis=True, encoder=True):
         raise AssertionError("computed again")
 
     if analysis:
-        monkeypatch.setattr("pipelines.edit.plan_clip", refuse)
+        monkeypatch.setattr("pipelines.clip.session.plan_clip", refuse)
         monkeypatch.setattr("pipelines.batch.stages.functions.plan_clip", refuse)
     if encoder:
         monkeypatch.setattr(FeatureStyleInverter, "encode", refuse)
@@ -148,11 +148,11 @@ def test_inversions_are_shown_from_disk(clip, packs, fresh, tmp_path, monkeypatc
 def test_latents_without_features_do_not_serve_where_features_are_needed(
     clip, packs, fresh, kept, tmp_path, monkeypatch
 ):
-    assert vidinv.load_latents(kept)[0].features_TCHW is None
+    assert vidinv.load_latents(kept)[0].codes == {}
     forbid(monkeypatch, encoder=False)
     seen = pictures(clip, tmp_path / "b.mkv", packs[0.0], attributes=None, latents=kept)[1]
     assert same(seen, fresh[0.0, "invert"])
-    assert vidinv.load_latents(kept)[0].features_TCHW.shape == (FRAMES, 8, 16, 16)
+    assert vidinv.load_latents(kept)[0].codes["features"].shape == (FRAMES, 8, 16, 16)
     forbid(monkeypatch)
     seen = pictures(clip, tmp_path / "c.mkv", packs[0.0], latents=kept)[1]
     assert same(seen, fresh[0.0, "age"])
@@ -229,7 +229,7 @@ def test_latents_of_another_clip_pack_or_face_are_replaced_and_said(
     steps = [
         ("clip", shorter, packs[0.0], {}),
         ("clip, networks", clip, changed_networks(packs[0.0], tmp_path / "pack"), {}),
-        ("networks, face, seed", clip, packs[0.0], {"face": "all", "seed": 1}),
+        ("networks, face", clip, packs[0.0], {"face": "all", "seed": 1}),
     ]
     for number, (what, source, pack, how) in enumerate(steps):
         output = tmp_path / f"{number}.mkv"
@@ -237,6 +237,13 @@ def test_latents_of_another_clip_pack_or_face_are_replaced_and_said(
         assert result.warnings == (f"{kept} was made with another {what}: it is not used",)
         assert len(vidinv.load_latents(kept)[0].frames) == len(seen)
         assert same(seen, fresh[0.0, "age"]) == (pack is packs[0.0] and source is clip)
+
+
+def test_a_seed_that_decides_nothing_leaves_the_latents_of_use(clip, packs):
+    keys = [
+        key_of(clip, pack=packs[0.0], spec=EditSpec(seed=seed), segment_frames=8) for seed in (0, 1)
+    ]
+    assert keys[0] == keys[1]
 
 
 def of_another_layout(path: Path, version: str | None) -> None:
@@ -418,7 +425,7 @@ def test_every_face_of_every_chunk_comes_back_as_it_was(tmp_path, rows):
     spans = {0: range(14), 3: range(5, 31)}
     plan = made_up_plan([(n, span.start, span.stop - 1) for n, span in spans.items()])
     saved = SavedClip(tmp_path / "c.latents", {"clip": "x"})
-    store, made = saved.inversions(plan), {}
+    store, made = saved.inversions(plan, {}, {}), {}
     for start in range(0, 31, 8):
         for number, span in spans.items():
             frames = range(max(start, span.start), min(start + 8, span.stop, 31))
@@ -426,21 +433,21 @@ def test_every_face_of_every_chunk_comes_back_as_it_was(tmp_path, rows):
                 count = len(frames)
                 latents = torch.randn(count, rows, 4).expand(-1, 6, -1)
                 features = torch.randn(count, 3, 2, 2)
-                made[number, frames] = Inversion(latents, features)
-                assert store.get(number, frames, features=True) is None
-                store.put(number, frames, made[number, frames], features=True)
+                made[number, frames] = Inversion(latents, {"features": features})
+                assert store.get(number, frames, codes={"features"}) is None
+                store.put(number, frames, made[number, frames])
         # A segment is on disk as soon as its last frame is done: memory holds no more than that.
         assert len(list(saved.folder.glob("0*"))) == (start + 8 >= 16) + (start >= 16) + (
             start > 16
         )
-    store = saved.inversions(plan)
+    store = saved.inversions(plan, {}, {})
     for (number, frames), inversion in made.items():
-        found = store.get(number, frames, features=True)
+        found = store.get(number, frames, codes={"features"})
         assert torch.equal(found.latents_NLD, inversion.latents_NLD)
-        assert torch.equal(found.features_NCHW, inversion.features_NCHW)
-        assert store.get(number, frames, features=False).features_NCHW is None
+        assert torch.equal(found.codes["features"], inversion.codes["features"])
+        assert store.get(number, frames, codes=set()).codes == {}
     other = SavedClip(saved.folder, {"clip": "y"})
-    assert other.inversions(plan).get(0, range(8), features=False) is None
+    assert other.inversions(plan, {}, {}).get(0, range(8), codes=set()) is None
     assert "is of another run" in other.notes[0]
 
 
@@ -496,10 +503,10 @@ def test_batch_takes_the_latents_of_edit_and_says_what_it_does_not_use(
     forbid(monkeypatch)
     assert run_stages(stages, clip, tmp_path / "w", SMILE)[1] == []
     job = Job(str(clip), "sub/face.mkv", SMILE)
-    other = make_stages(packs[0.0], tmp_path / "latents of all", seed=2)
+    other = make_stages(packs[0.0], tmp_path / "latents of all", segment_frames=9)
     monkeypatch.undo()
     row = other.run({"stage": "analyse", "job": job.to_json(), "folder": str(tmp_path / "w2")})
-    assert row["notes"] == [f"{folder} was made with another seed: it is not used"]
+    assert row["notes"] == [f"{folder} was made with another segment_frames: it is not used"]
     assert files_of(folder) == [PLAN_FILE]
 
 
@@ -508,8 +515,8 @@ def test_a_resumed_run_may_add_latents(clip, packs, tmp_path, monkeypatch, befor
     """Segments rendered before it are not in there; the next run computes these only."""
     latents, work = tmp_path / "latents", tmp_path / "w"
     folder = latents / "sub" / "face.mkv.latents"
-    if before:  # a complete set of another seed, with more segments
-        run_stages(make_stages(packs[0.0], latents, seed=2), clip, tmp_path / "w0", AGE)
+    if before:  # a complete set of another configuration, with more segments
+        run_stages(make_stages(packs[0.0], latents, segment_frames=9), clip, tmp_path / "w0", AGE)
         shutil.copy(folder / SEGMENT_NAMES[2], folder / "00003.safetensors")
     task = {"job": Job(str(clip), "sub/face.mkv", AGE).to_json(), "folder": str(work)}
     plain = make_stages(packs[0.0])
@@ -519,7 +526,7 @@ def test_a_resumed_run_may_add_latents(clip, packs, tmp_path, monkeypatch, befor
     resumed = make_stages(packs[0.0], latents)
     # It begins eight frames before its own: all of those of the second segment.
     row = resumed.run({"stage": "render", "segment": 2, **task})
-    assert any("made with another seed" in note for note in row["notes"]) == before
+    assert any("made with another segment_frames" in note for note in row["notes"]) == before
     assert files_of(folder) == [*SEGMENT_NAMES[not before :], PLAN_FILE]
     with pytest.raises(DecodeError, match="face 0 are not complete"):
         vidinv.load_latents(folder)
@@ -561,12 +568,12 @@ def test_two_workers_may_add_latents_at_one_time(tmp_path, monkeypatch):
 
 def fill(saved, plan, frames):
     codes = torch.tensor(frames, dtype=torch.float32)[:, None, None].expand(-1, 6, 4)
-    store = saved.inversions(plan)
+    store = saved.inversions(plan, {}, {})
     for segment in plan.segments:
         span = range(max(segment.first, frames.start), min(segment.last + 1, frames.stop))
         if span:
             rows = codes[span.start - frames.start : span.stop - frames.start]
-            store.put(0, span, Inversion(rows), features=False)
+            store.put(0, span, Inversion(rows))
 
 
 def test_the_folder_of_latents_is_no_other_configuration(packs):

@@ -1,0 +1,61 @@
+"""What a run computes with, loaded at the first use and shared by all its clips."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+
+from pipelines.process import set_up_process
+from vidinv.editing.directions import Directions
+from vidinv.errors import MissingDependencyError
+from vidinv.faces import Backend, dlib_backend
+from vidinv.inversion import Inverter
+from vidinv.packs import Pack
+
+
+class Networks:
+    """A pack, and one of its methods on a device.
+
+    Args:
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    """
+
+    def __init__(self, pack: Pack, method: str = "fse", *, device: str = "cpu") -> None:
+        self.pack, self.method, self._device = pack, method, device
+
+    def load(self) -> Networks:
+        """Load everything that an edit needs now, so that no clip waits for it."""
+        set_up_process()
+        _ = self.inverter, self.directions, self.backend
+        return self
+
+    @cached_property
+    def inverter(self) -> Inverter:
+        """The method, on the device."""
+        return self.pack.inverter(self.method, device=choose_device(self._device))
+
+    @cached_property
+    def directions(self) -> Directions:
+        """The pack's attributes."""
+        return self.pack.directions()
+
+    @cached_property
+    def backend(self) -> Backend:
+        """Detector, landmarks and recognition."""
+        return dlib_backend()
+
+    @cached_property
+    def mean_embedding(self) -> torch.Tensor | None:
+        """Of the pack's training faces."""
+        return self.pack.mean_embedding()
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name; MissingDependencyError for a GPU that is not there."""
+    available = torch.cuda.is_available()
+    if name == "auto":
+        return torch.device("cuda" if available else "cpu")
+    if name == "cuda" and not available:
+        raise MissingDependencyError("no CUDA device is available; use --device cpu")
+    return torch.device(name)

@@ -1,0 +1,239 @@
+"""One clip or picture on its way through a run: plan, fit, render, sum up.
+
+``edit`` takes a clip through a session in one process; the tasks of ``batch`` each make a session
+for the step that they do; ``report`` inverts with one. So every run does the same work in the same
+order, and says the same things about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from pipelines.clip.networks import Networks
+from pipelines.clip.plan import SEGMENT_FRAMES, ClipPlan, Segment, composed_frames
+from pipelines.clip.planning import plan_clip
+from pipelines.clip.samples import FaceSample, summarise
+from pipelines.clip.saved import Key, SavedClip, key_of
+from pipelines.clip.track_samples import sample_tracks
+from vidinv.editing.schedules import is_zero
+from vidinv.inversion import TrackState, find_method
+from vidinv.rendering import FaceEditor, FrameComposer, frames_without, to_tensor
+from vidinv.types import EditSpec, Frame, IdentitySummary, Image, RenderMode, TrackSummary
+from vidinv.video import VideoInfo
+
+TellShare = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class ClipSummary:
+    """What became of a clip.
+
+    Attributes:
+        identity: over all tracks; ``track_identity`` of each, by id.
+    """
+
+    frames: int
+    faces_edited: int
+    frames_without_face: int
+    tracks: tuple[TrackSummary, ...]
+    identity: IdentitySummary
+    track_identity: Mapping[int, IdentitySummary]
+    warnings: tuple[str, ...]
+
+
+class ClipSession:
+    """The steps of one clip or picture.
+
+    Args:
+        clip: the file, on this machine.
+        latents: the clip's folder of ``--latents``; None keeps nothing and takes nothing.
+        segment_frames: wished length of a segment.
+        key: what decided plan and inversions, where it is known; else it is found from the file.
+    """
+
+    def __init__(
+        self,
+        clip: Path,
+        spec: EditSpec,
+        networks: Networks,
+        *,
+        latents: Path | None = None,
+        segment_frames: int = SEGMENT_FRAMES,
+        key: Key | None = None,
+    ) -> None:
+        self.clip, self.spec, self.networks = clip, spec, networks
+        self.segment_frames = segment_frames
+        self.method = find_method(spec.method)
+        self._latents, self._key = latents, key
+
+    @cached_property
+    def saved(self) -> SavedClip | None:
+        """What is kept of the clip, by this run and earlier ones."""
+        return None if self._latents is None else SavedClip(self._latents, self.key)
+
+    @cached_property
+    def key(self) -> Key:
+        """What decides plan and inversions."""
+        return self._key or key_of(
+            self.clip,
+            pack=self.networks.pack,
+            spec=self.spec,
+            segment_frames=self.segment_frames,
+        )
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of what was kept."""
+        return [] if self.saved is None else self.saved.notes
+
+    @property
+    def is_copied(self) -> bool:
+        """Every strength is 0: there is nothing to edit."""
+        return self.spec.mode is not RenderMode.INVERT and is_zero(self.spec.attributes)
+
+    def recall_plan(self) -> ClipPlan | None:
+        """The plan that an earlier run kept."""
+        plan = None if self.saved is None else self.saved.plan(self.clip)
+        return plan.unedited() if plan is not None and self.is_copied else plan
+
+    def make_plan(
+        self, frames: Iterable[Frame], info: VideoInfo, *, has_exact_times: Callable[[], bool]
+    ) -> ClipPlan:
+        """Analyse the clip, and keep its plan.
+
+        Args:
+            frames: all of them, in order.
+            has_exact_times: what the reader says of the clip's times after the last frame.
+
+        Raises:
+            UsageError: ``spec.face`` names someone who is not there.
+        """
+        plan = plan_clip(
+            frames,
+            info,
+            pack=self.networks.pack,
+            backend=self.networks.backend,
+            face=None if self.is_copied else self.spec.face,
+            segment_frames=self.segment_frames,
+            chain_chunks=self.method.chain_chunks,
+            key=self.key,
+        )
+        plan = replace(plan, exact_times=has_exact_times())
+        # Nobody was chosen for strength 0: that is no plan for other strengths.
+        if self.saved is not None and not self.is_copied:
+            self.saved.keep(plan)
+        return plan
+
+    def needs_fit(self, plan: ClipPlan) -> bool:
+        """The method learns something of each track before it encodes."""
+        return self.method.sample_frames > 0 and bool(plan.analysis.tracks)
+
+    def recall_states(self) -> dict[int, TrackState] | None:
+        """What an earlier run fitted, by track."""
+        return None if self.saved is None else self.saved.states()
+
+    def fit(
+        self, plan: ClipPlan, frames: Iterable[Frame], *, progress: TellShare = lambda share: None
+    ) -> dict[int, TrackState]:
+        """Fit the method to each track, and keep the states.
+
+        Args:
+            frames: all of the clip's; reading ends with the last one that is sampled.
+            progress: told the share that is done, 0..1.
+        """
+        inverter, tracks = self.networks.inverter, plan.analysis.tracks
+        samples = sample_tracks(
+            frames,
+            tracks,
+            count=self.method.sample_frames,
+            resolution=self.networks.pack.resolution,
+        )
+        states = {}
+        for done, track in enumerate(tracks):
+            states[track.id] = inverter.fit(
+                to_tensor(samples[track.id]),
+                progress=lambda share, done=done: progress((done + share) / len(tracks)),  # type: ignore[misc]
+            )
+        if self.saved is not None:
+            self.saved.keep_states(states)
+        return states
+
+    def render(
+        self,
+        plan: ClipPlan,
+        segment: Segment,
+        frames: Iterable[Frame],
+        states: Mapping[int, TrackState],
+    ) -> Generator[tuple[Frame, Image], None, None]:
+        """Source frames of a segment with their composed pictures.
+
+        Args:
+            frames: those of ``plan.part(segment)``.
+            states: of the tracks, where the method fits.
+
+        Raises:
+            DecodeError: the file gives other frames than it did at its analysis.
+        """
+        return composed_frames(
+            frames,
+            plan=plan,
+            segment=segment,
+            editor=self._editor(plan, states),
+            composer=FrameComposer(mode=self.spec.mode, shots=plan.analysis.shots),
+        )
+
+    def _editor(self, plan: ClipPlan, states: Mapping[int, TrackState]) -> FaceEditor:
+        inverter = self.networks.inverter
+        saved = self.saved
+        if saved is not None:
+            dtypes = {
+                name: getattr(torch, code.stored)
+                for name, code in inverter.codes.items()
+                if code.stored
+            }
+        return FaceEditor(
+            inverter,
+            resolution=self.networks.pack.resolution,
+            directions=None if self.spec.mode is RenderMode.INVERT else self.networks.directions,
+            spec=self.spec,
+            tracks=plan.analysis.tracks,
+            shots=plan.analysis.shots,
+            start_seconds=plan.start_seconds,
+            states=states,
+            saved=None if saved is None else saved.inversions(plan, states, dtypes),
+        )
+
+    def strength_warnings(self) -> list[str]:
+        """Of strengths outside what was checked to look natural."""
+        if self.spec.mode is RenderMode.INVERT:
+            return []
+        return self.networks.directions.warnings(self.spec.attributes)
+
+    def why_unchanged(self, plan: ClipPlan) -> str:
+        """Why a clip without a track to edit is copied as it is."""
+        if plan.num_tracks:
+            return "every strength is 0: the input was copied unchanged"
+        return f"no face found in {self.clip}: copied unchanged"
+
+    def summary(
+        self, plan: ClipPlan, samples: Sequence[FaceSample], warnings: Sequence[str]
+    ) -> ClipSummary:
+        """Counts and identity figures of a clip that is done."""
+        tracks, mean = plan.analysis.tracks, self.networks.mean_embedding
+        return ClipSummary(
+            frames=plan.analysis.num_frames,
+            faces_edited=sum(track.num_frames for track in tracks),
+            frames_without_face=frames_without(plan.analysis, tracks),
+            tracks=tuple(TrackSummary(t.id, t.first, t.last, t.num_frames) for t in tracks),
+            identity=summarise(samples, mean),
+            track_identity={
+                track.id: summarise([s for s in samples if s.track == track.id], mean)
+                for track in tracks
+            },
+            warnings=tuple(dict.fromkeys(warnings)),
+        )

@@ -1,0 +1,53 @@
+"""The inversion methods by name: what ``--method``, packs, reports, ``doctor`` and help texts read.
+
+To add a method: its file, a line here, its tests. Files are imported when their method is used:
+reading the table costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vidinv.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from vidinv.inversion.base import Inverter
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A line of the table.
+
+    Attributes:
+        summary: what it does, in one line for people.
+        where: ``module:class`` of its inverter.
+    """
+
+    name: str
+    summary: str
+    where: str
+
+    def load(self) -> type[Inverter]:
+        """Import its file."""
+        module, name = self.where.split(":")
+        method: type[Inverter] = getattr(importlib.import_module(module), name)
+        return method
+
+
+_ENTRIES = (
+    MethodEntry(
+        "fse",
+        "Feature-Style encoder: latents and a feature code (Yao et al. 2022)",
+        "vidinv.inversion.fse:FeatureStyleInverter",
+    ),
+)
+METHODS = {entry.name: entry for entry in _ENTRIES}
+
+
+def find_method(name: str) -> type[Inverter]:
+    """A method by its name; UnknownNameError lists those that there are, nearest first."""
+    if name not in METHODS:
+        raise UnknownNameError("method", name, METHODS)
+    return METHODS[name].load()
