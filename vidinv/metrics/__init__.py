@@ -1,4 +1,8 @@
-"""Measures of edited clips: picture quality, perceptual distance, flicker, identity over time."""
+"""Measures of edited clips: picture quality, perceptual distance, flicker, identity over time.
+
+Reports use those of batches, pairs and neighbouring frames; ``psnr``, ``masked_psnr``, ``flicker``
+and ``tl_id`` are the same measures of whole pictures and clips, for use from Python.
+"""
 
 from vidinv.metrics.identity import identity_consistency, similarity, tg_id, tl_id, tl_id_of_pairs
 from vidinv.metrics.image import masked_psnr, psnr, psnr_batch, ssim_batch

@@ -35,7 +35,8 @@ def identity_consistency(embeddings_TD: FloatArray, *, mean: FloatArray | float)
     Raises:
         ValueError: fewer than two rows.
     """
-    units_TD = _units_of_track(embeddings_TD, mean)
+    _check_track(embeddings_TD)
+    units_TD = _unit(embeddings_TD, mean)
     return float((units_TD[1:] @ units_TD[0]).mean())
 
 
@@ -52,8 +53,9 @@ def tl_id(edited_TD: FloatArray, source_TD: FloatArray, *, mean: FloatArray | fl
     Raises:
         ValueError: fewer than two rows, or different shapes.
     """
-    edited, source = _pair(edited_TD, source_TD, mean)
-    return _ratio((edited[1:] * edited[:-1]).sum(1), (source[1:] * source[:-1]).sum(1))
+    _check_same_frames(edited_TD, source_TD)
+    pairs = (np.stack([track[:-1], track[1:]], 1) for track in (edited_TD, source_TD))
+    return tl_id_of_pairs(*pairs, mean=mean)
 
 
 def tl_id_of_pairs(
@@ -79,7 +81,8 @@ def tl_id_of_pairs(
 
 def tg_id(edited_TD: FloatArray, source_TD: FloatArray, *, mean: FloatArray | float) -> float:
     """TG-ID: as ``tl_id`` over all pairs of frames: steadiness over the whole clip."""
-    edited, source = _pair(edited_TD, source_TD, mean)
+    _check_same_frames(edited_TD, source_TD)
+    edited, source = (_unit(track, mean) for track in (edited_TD, source_TD))
     return _ratio(_all_pairs(edited), _all_pairs(source))
 
 
@@ -92,22 +95,19 @@ def _ratio(edited: Float64, source: Float64) -> float:
     return float(edited.mean() / source.mean())
 
 
-def _pair(
-    edited_TD: FloatArray, source_TD: FloatArray, mean: FloatArray | float
-) -> tuple[Float64, Float64]:
+def _check_same_frames(edited_TD: FloatArray, source_TD: FloatArray) -> None:
     if np.shape(edited_TD) != np.shape(source_TD):
         raise ValueError(
             f"embeddings of the same frames: got {np.shape(edited_TD)} and {np.shape(source_TD)}"
         )
-    return _units_of_track(edited_TD, mean), _units_of_track(source_TD, mean)
+    _check_track(edited_TD)
 
 
-def _units_of_track(embeddings_TD: FloatArray, mean: FloatArray | float) -> Float64:
+def _check_track(embeddings_TD: FloatArray) -> None:
     if np.ndim(embeddings_TD) != 2 or len(embeddings_TD) < 2:
         raise ValueError(
             f"needs embeddings [T, D] of at least two frames, got {np.shape(embeddings_TD)}"
         )
-    return _unit(embeddings_TD, mean)
 
 
 def _unit(embeddings: FloatArray, mean: FloatArray | float) -> Float64:
