@@ -137,22 +137,40 @@ def test_every_extra_that_a_text_names_exists():
     assert not {(p, name) for p, name in named if name not in PROJECT["optional-dependencies"]}
 
 
+def test_every_heading_of_docs_that_a_text_cites_exists():
+    cited = {
+        (file, heading)
+        for text in tracked_texts("vidinv", "pipelines", "training", "tests", "docs").values()
+        for file, heading in re.findall(r'docs/(\w+\.md), "([^"]+)"', joined(text))
+        if "\\" not in heading  # this very pattern
+    }
+    assert ("REFERENCES.md", "Feature-Style details") in cited
+    for file, heading in sorted(cited):
+        text = (REPOSITORY / "docs" / file).read_text()
+        assert re.search(rf"^#+ {re.escape(heading)}$", text, re.MULTILINE), (file, heading)
+
+
+def joined(text: str) -> str:
+    """Text and comments without their line breaks."""
+    return re.sub(r"\s*\n\s*(?:#\s*)?", " ", text)
+
+
 def tracked_lines() -> Iterator[tuple[str, str]]:
     """``file:line`` and text of every line of ours outside tests/."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--", ":!tests"],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-        check=False,
-    )
+    for name, text in tracked_texts(":!tests").items():
+        for number, line in enumerate(text.splitlines(), start=1):
+            yield f"{name}:{number}", line
+
+
+def tracked_texts(*places: str) -> dict[str, str]:
+    """Text of the tracked files below these places, by path; what is no text is left out."""
+    command = ["git", "ls-files", "-z", "--", *places]
+    listed = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
     if listed.returncode:
         pytest.skip("not a git checkout")
-    for name in listed.stdout.splitlines():
-        data = (REPOSITORY / name).read_bytes()
-        if b"\0" not in data:
-            for number, line in enumerate(data.decode().splitlines(), start=1):
-                yield f"{name}:{number}", line
+    found = {name: REPOSITORY / name for name in listed.stdout.split("\0") if name}
+    raw = {name: path.read_bytes() for name, path in found.items() if path.is_file()}
+    return {name: data.decode() for name, data in raw.items() if b"\0" not in data}
 
 
 def normal(name: str) -> str:

@@ -29,7 +29,7 @@ from training.mapping import set_gaussian_mapping
 from training.measure import MEASURE_PX, AlignedFaces
 from vidinv.compose import Composer
 from vidinv.faces import face_mask
-from vidinv.generators.stylegan2 import Generator
+from vidinv.generators.registry import build_generator
 from vidinv.inversion.fse import FeatureStyleInverter
 from vidinv.inversion.fse_encoder import FeatureStyleEncoder
 from vidinv.metrics.attributes import SmileMeasure, geometry
@@ -65,7 +65,7 @@ MAX_SHIFT_OF_OTHERS = 3.0
 # an edit, and detail transfer brings the detail anyway: twenty strangers at smile=1.5 rise by 0.89
 # standard deviations without F and by 0.58 with 0.6 of it (docs/LOG.md).
 EDIT_FEATURE_SCALE = 0.0
-RANGES = dict.fromkeys(ATTRIBUTES, (-2.0, 2.0))  # looked at on strangers (docs/LOG.md)
+RANGES = dict.fromkeys(ATTRIBUTES, (-2.0, 2.0))  # checked on strangers (docs/LOG.md)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class RunModels:
         state = torch.load(run / "latest.pt", weights_only=True, map_location="cpu")
         self.config, self.data = config, data
         self.images_seen = int(state["images_seen"])
-        self.generator = Generator(config.generator).eval().requires_grad_(False)
+        self.generator = build_generator(config.generator).eval().requires_grad_(False)
         self.generator.load_state_dict(state["ema"]["generator"])
         self.encoder = FeatureStyleEncoder(config.encoder, config.generator).eval()
         self.encoder.load_state_dict(state["ema"]["encoder"])
@@ -295,7 +295,7 @@ def describe(
         "alignment": "tight",
         "edit_feature_scale": EDIT_FEATURE_SCALE,
         "generator": {
-            "kind": "stylegan2",
+            "kind": config.generator.kind,
             "config": dataclasses.asdict(config.generator),
             "file": "generator.safetensors",
         },

@@ -8,7 +8,7 @@ made as this encoder's decoder, so there is no synthetic half of the batch.
 
 An F that reconstructs everything pins the picture: eq. 1 then edits nothing (at 27.5 dB, a smile
 had a third of its effect in G(w); docs/LOG.md). So part of every batch is edited along the
-attributes, and the change of G(w, F) must be that of G(w), seen at half size where G(w) is sharp.
+attributes, and the change of G(w, F) must be that of G(w), at half size, where G(w) is sharp.
 
     python -m training encoder --config configs/faces_fse128.yaml --out runs/fse128
 """
@@ -24,9 +24,7 @@ from training.data import ATTRIBUTES
 from training.gan import GanConfig, GanTask
 from training.loop import Batch, GradientAverage
 from training.losses import gaussian_kl, pixel_structure_loss, psnr, ssim_map
-from vidinv.generators.stylegan2 import Generator
 from vidinv.inversion.fse import FeatureStyleInverter
-from vidinv.inversion.fse_encoder import FeatureStyleEncoder
 
 FULL_SIZE_INTERVAL = 2  # G(w) is judged at full size every other step, at half size else (cost)
 
@@ -87,19 +85,19 @@ class FeatureStyleTask(GanTask):
         self.modules["edits"] = self.edits
 
     def step(self, batch: Batch, number: int, average: GradientAverage) -> dict[str, Tensor]:
-        latents, seen = self.encoder(batch.images)
-        stop = self.encoder.config.feature_resolution
+        latents, stage = self.encoder(batch.images)
+        stop = self.encoder.config.feature_layer
         synthesis = self.generator.synthesis
         lower = synthesis.run(latents, stop=stop, noise_mode="none")
-        residual = self.encoder.feature_residual(seen, lower.features_NCHW)
+        residual = self.encoder.feature_residual(stage, lower.features_NCHW)
         assert residual is not None
         featured = lower.replace_features(lower.features_NCHW + residual)
-        top = self.config.train_resolution
         with_features = synthesis.run(
-            latents, start=featured, stop=top, noise_mode="none"
+            latents, start=featured, stop=self.top_layer, noise_mode="none"
         ).image_N3HW
-        side = top if number % FULL_SIZE_INTERVAL == 0 else top // 2
-        without = synthesis.run(latents, start=lower, stop=side, noise_mode="none").image_N3HW
+        side = self.config.train_resolution // (1 if number % FULL_SIZE_INTERVAL == 0 else 2)
+        layer = self.config.generator.layer_after(side)
+        without = synthesis.run(latents, start=lower, stop=layer, noise_mode="none").image_N3HW
         target = nn.functional.adaptive_avg_pool2d(batch.images, side)
         metrics = {
             "reconstruction_w": pixel_structure_loss(without, target, batch.weights),
@@ -134,13 +132,13 @@ class FeatureStyleTask(GanTask):
     ) -> Tensor:
         self.edits.update(batch.targets, latents[:, 0].detach())
         part = max(1, len(latents) // EDITED_SHARE)
-        top, synthesis = self.config.train_resolution, self.generator.synthesis
+        synthesis = self.generator.synthesis
         edited = latents[:part] + self.edits.draw(part)[:, None]
-        lower = synthesis.run(
-            edited, stop=self.encoder.config.feature_resolution, noise_mode="none"
-        )
+        lower = synthesis.run(edited, stop=self.encoder.config.feature_layer, noise_mode="none")
         featured = lower.replace_features(lower.features_NCHW + residual[:part])
-        changed = synthesis.run(edited, start=featured, stop=top, noise_mode="none").image_N3HW
+        changed = synthesis.run(
+            edited, start=featured, stop=self.top_layer, noise_mode="none"
+        ).image_N3HW
         with torch.no_grad():
             wanted = self._half_size(edited) - self._half_size(latents[:part])
         change = nn.functional.avg_pool2d(changed - with_features[:part], 2)
@@ -148,14 +146,10 @@ class FeatureStyleTask(GanTask):
 
     def _half_size(self, latents: Tensor) -> Tensor:
         """G(w) at half the stage's size."""
-        top = self.config.train_resolution
-        picture = self.generator.synthesis.run(latents, stop=top, noise_mode="none").image_N3HW
-        return nn.functional.avg_pool2d(picture, 2)
+        return nn.functional.avg_pool2d(self.synthesise(latents), 2)
 
     def forward(self, modules: dict[str, nn.Module], batch: Batch) -> None:
         generator, encoder = modules["generator"], modules["encoder"]
-        assert isinstance(generator, Generator)
-        assert isinstance(encoder, FeatureStyleEncoder)
         FeatureStyleInverter(generator, encoder).encode(batch.images)
 
     @torch.no_grad()
@@ -164,8 +158,6 @@ class FeatureStyleTask(GanTask):
     ) -> tuple[dict[str, float], list[Tensor]]:
         """PSNR and SSIM of G(w) and G(w, F); sheet rows: source, G(w), G(w, F)."""
         generator, encoder = ema["generator"], ema["encoder"]
-        assert isinstance(generator, Generator)
-        assert isinstance(encoder, FeatureStyleEncoder)
         inverter = FeatureStyleInverter(generator, encoder)
         inversion = inverter.encode(batch.images)
         picture = generator.synthesis(inversion.latents_NLD)

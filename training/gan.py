@@ -1,18 +1,18 @@
 """The generator of a pack: an autoencoding StyleGAN first, the adversary after it.
 
-Small data and a CPU ask for semantics first: an encoder and the StyleGAN2 synthesis learn together
-as an autoencoder with a KL term on w (MEASUREMENTS.md, "Training a small model on the CPU"). A
-linear head on w predicts attributes and landmarks where labels are known, so that expression and
-pose are laid out linearly. With ``adversarial_weight`` > 0 a discriminator joins (non-saturating
-loss, lazy R1, Karras et al. 2020), and its features act as perceptual loss. The generator grows
-resolution by resolution: ``train_resolution`` stops the synthesis at a lower block.
+Small data and a CPU ask for semantics first: an encoder and the synthesis network learn together as
+an autoencoder with a KL term on w (docs/TRAINING.md). A linear head on w predicts attributes and
+landmarks where labels are known, so that expression and pose are laid out linearly. With
+``adversarial_weight`` > 0 a discriminator joins (non-saturating loss, lazy R1, Karras et al. 2020),
+and its features act as perceptual loss. The generator, of the family that ``generator.kind`` names,
+grows resolution by resolution: ``train_resolution`` stops the synthesis at a lower one.
 
     python -m training gan --config configs/faces_ae64.yaml --out runs/ae64
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,8 +29,9 @@ from training.losses import (
     pixel_structure_loss,
     psnr,
 )
-from vidinv.generators.discriminator import Discriminator
-from vidinv.generators.stylegan2 import Generator, StyleGAN2Config
+from vidinv.errors import UsageError
+from vidinv.generators.base import Discriminator, Generator, GeneratorConfig, GrowingSynthesis
+from vidinv.generators.registry import build_generator, find_family
 from vidinv.inversion.fse_encoder import FeatureStyleConfig, FeatureStyleEncoder
 
 NUM_LANDMARK_TARGETS = 136
@@ -48,9 +49,10 @@ class GanConfig:
         kl_weight: per nat of KL, against a reconstruction loss of order 0.3 at the start.
         supervision_weight: of the linear attribute and landmark head.
         adversarial_weight: 0 trains the autoencoder alone.
+        discriminator: its sizes where they are not the generator's.
     """
 
-    generator: StyleGAN2Config
+    generator: GeneratorConfig
     encoder: FeatureStyleConfig
     loop: LoopConfig
     train_resolution: int
@@ -63,7 +65,7 @@ class GanConfig:
     adversarial_weight: float = 0.0
     feature_matching_weight: float = 1.0
     r1_gamma: float = 1.0
-    discriminator: StyleGAN2Config | None = field(default=None)
+    discriminator: GeneratorConfig | None = None
 
 
 class LatentProbe(nn.Module):
@@ -90,7 +92,8 @@ class GanTask:
 
     def __init__(self, config: GanConfig) -> None:
         self.config = config
-        self.generator = Generator(config.generator)
+        self.generator = build_generator(config.generator)
+        self.top_layer = config.generator.layer_after(config.train_resolution)
         self.encoder = FeatureStyleEncoder(config.encoder, config.generator)
         self.probe = LatentProbe(config.generator.w_dim)
         self.modules: dict[str, nn.Module] = {
@@ -114,7 +117,10 @@ class GanTask:
 
     def _add_discriminator(self) -> None:
         sizes = self.config.discriminator or self.config.generator
-        self.discriminator = Discriminator(sizes)
+        build = find_family(sizes.kind).discriminator
+        if build is None:
+            raise UsageError(f"there is no discriminator for generators of kind {sizes.kind!r}")
+        self.discriminator = build(sizes)
         self.modules["discriminator"] = self.discriminator
         self.optimizers["discriminator"] = torch.optim.Adam(
             self.discriminator.parameters(),
@@ -136,18 +142,18 @@ class GanTask:
             self.discriminator.load_state_dict(state["modules"]["discriminator"])
 
     def _load_generator(self, state: dict[str, Tensor], path: Path) -> None:
-        """Blocks that one of the two does not have (a stage of another resolution) are left out."""
+        """Layers that one of the two does not have (a stage of another resolution) are left out."""
         missing, unexpected = self.generator.load_state_dict(state, strict=False)
-        wrong = [key for key in [*missing, *unexpected] if not key.startswith("synthesis.b")]
+        wrong = [key for key in [*missing, *unexpected] if not key.startswith("synthesis.")]
         if wrong:
             raise ValueError(f"{path}: generator does not fit: {', '.join(wrong[:3])}")
 
     def grow_from(self, resolution: int) -> None:
-        """Blocks above ``resolution`` start silent: the picture is the up-scaled lower one."""
-        for higher in self.config.generator.resolutions:
-            if higher > resolution:
-                block = getattr(self.generator.synthesis, f"b{higher}")
-                nn.init.zeros_(block.torgb.weight)
+        """Layers above ``resolution`` start silent: the picture is the up-scaled lower one."""
+        synthesis = self.generator.synthesis
+        if not isinstance(synthesis, GrowingSynthesis):
+            raise UsageError(f"a generator of kind {self.config.generator.kind!r} does not grow")
+        synthesis.silence_above(resolution)
 
     def step(self, batch: Batch, number: int, average: GradientAverage) -> dict[str, Tensor]:
         mean = self.encoder(batch.images)[0][:, 0]
@@ -176,9 +182,7 @@ class GanTask:
     def synthesise(self, latents_NLD: Tensor, generator: Generator | None = None) -> Tensor:
         """Picture at the stage's resolution; noise is off while an autoencoder trains."""
         network = (generator or self.generator).synthesis
-        return network.run(
-            latents_NLD, stop=self.config.train_resolution, noise_mode="none"
-        ).image_N3HW
+        return network.run(latents_NLD, stop=self.top_layer, noise_mode="none").image_N3HW
 
     def _adversarial(
         self, discriminator: Discriminator, fake: Tensor, real: Tensor, metrics: dict[str, Tensor]
@@ -187,7 +191,7 @@ class GanTask:
         features = discriminator.features(fake)
         with torch.no_grad():
             real_features = discriminator.features(real)
-        metrics["adversarial"] = F.softplus(-discriminator.b4(features[-1])).mean()
+        metrics["adversarial"] = F.softplus(-discriminator.logits(features)).mean()
         metrics["feature_matching"] = feature_matching(features[:-1], real_features[:-1])
         discriminator.requires_grad_(True)
         config = self.config
@@ -232,8 +236,6 @@ class GanTask:
     ) -> tuple[dict[str, float], list[Tensor]]:
         """PSNR of G(w), R^2 of the probe; sheet rows: source, G(w), samples of a Gaussian."""
         generator, encoder = ema["generator"], ema["encoder"]
-        assert isinstance(generator, Generator)
-        assert isinstance(encoder, FeatureStyleEncoder)
         latents = encoder(batch.images)[0]
         picture = self.synthesise(latents, generator)
         predicted = self.probe.head(latents[:, 0])[:, : len(ATTRIBUTES)]

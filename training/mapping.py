@@ -12,8 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vidinv.generators.base import Generator
 from vidinv.generators.layers import LRELU_GAIN, Linear
-from vidinv.generators.stylegan2 import Generator, MappingNetwork
 from vidinv.inversion.fse_encoder import FeatureStyleEncoder
 
 LINEAR_SIGMAS = 5.0  # biases this many standard deviations up keep activations positive
@@ -23,28 +23,27 @@ LINEAR_SIGMAS = 5.0  # biases this many standard deviations up keep activations 
 def set_gaussian_mapping(generator: Generator, encoder: FeatureStyleEncoder, w_MD: Tensor) -> None:
     """Set ``generator.mapping`` from encoded faces ``[M, D]``; generator and encoder are shifted.
 
+    The mapping must be of StyleGAN's kind: fully connected layers with leaky ReLU, and ``w_avg``.
+
     Raises:
-        ValueError: z and w of different width, or a single mapping layer.
+        ValueError: another mapping, z and w of different width, or fewer than two layers.
     """
-    mapping = generator.mapping
-    config = generator.config
-    if config.z_dim != config.w_dim or config.num_mapping_layers < 2:
-        raise ValueError("a Gaussian mapping needs z_dim = w_dim and at least two layers")
+    layers = [layer for layer in generator.mapping.children() if isinstance(layer, Linear)]
+    if generator.z_dim != generator.w_dim or len(layers) < 2:
+        raise ValueError("a Gaussian mapping needs z_dim = w_dim and at least two linear layers")
     mean, spread = w_MD.mean(dim=0), w_MD.std(dim=0)
     shift = (LINEAR_SIGMAS * spread - mean).clamp(min=0)
     shift_latent_space(generator, encoder, shift)
     mean = mean + shift
     values, axes = torch.linalg.eigh(torch.cov(w_MD.T))
     root = axes @ torch.diag(values.clamp(min=0).sqrt()) @ axes.T
-    identity = torch.eye(config.w_dim)
-    lift = torch.full([config.w_dim], LINEAR_SIGMAS)
-    for index in range(config.num_mapping_layers - 1):
-        first = index == 0
-        weight = identity if first else identity / LRELU_GAIN
-        _set(_layer(mapping, index), weight, lift if first else torch.zeros_like(lift))
-    last = _layer(mapping, config.num_mapping_layers - 1)
-    _set(last, root / LRELU_GAIN**2, (mean - root @ lift) / LRELU_GAIN)
-    mapping.w_avg.copy_(mean)
+    identity = torch.eye(generator.w_dim)
+    lift = torch.full([generator.w_dim], LINEAR_SIGMAS)
+    _set(layers[0], identity, lift)
+    for layer in layers[1:-1]:
+        _set(layer, identity / LRELU_GAIN, torch.zeros_like(lift))
+    _set(layers[-1], root / LRELU_GAIN**2, (mean - root @ lift) / LRELU_GAIN)
+    generator.mapping.w_avg.copy_(mean)
 
 
 @torch.no_grad()
@@ -59,12 +58,6 @@ def shift_latent_space(generator: Generator, encoder: FeatureStyleEncoder, shift
         if name.endswith("affine") and isinstance(module, Linear):
             module.weight.copy_(module.weight.half().float())
             module.bias.sub_(module.weight @ shift_D * (module.weight_gain / module.bias_gain))
-
-
-def _layer(mapping: MappingNetwork, index: int) -> Linear:
-    layer = getattr(mapping, f"fc{index}")
-    assert isinstance(layer, Linear)
-    return layer
 
 
 def _set(layer: Linear, weight: Tensor, bias: Tensor) -> None:

@@ -141,16 +141,33 @@ def _add_batch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="clips, pictures, folders, globs, or CSV/JSONL manifests (input, output, attributes, "
         "strength, face); paths or URLs: s3://, gs://, https://, zip://a.mp4::file:///x.zip",
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder of the outputs"
+    )
     _add_attributes(parser)
     _add_model_options(parser)
-    parser.add_argument("--address", default=None, metavar="auto|HOST:PORT", help="Ray cluster")
-    parser.add_argument("--workers", type=int, default=None, help="processes (default: one a CPU)")
     parser.add_argument(
-        "--gpu-workers", type=int, default=None, help="processes with a GPU (default: one a GPU)"
+        "--address",
+        default=None,
+        metavar="auto|HOST:PORT",
+        help="Ray cluster to join (default: Ray is started on this machine)",
     )
     parser.add_argument(
-        "--worker-cpus", type=float, default=None, help="CPUs that a worker reserves (default: 0.5)"
+        "--workers", type=int, default=None, metavar="N", help="processes (default: one a CPU)"
+    )
+    parser.add_argument(
+        "--gpu-workers",
+        type=int,
+        default=None,
+        metavar="N",
+        help="processes with a GPU (default: one a GPU)",
+    )
+    parser.add_argument(
+        "--worker-cpus",
+        type=float,
+        default=None,
+        metavar="CPUS",
+        help="CPUs that a worker reserves (default: 0.5)",
     )
     parser.add_argument(
         "--dashboard", action="store_true", help="start Ray's dashboard and print its address"
@@ -160,9 +177,19 @@ def _add_batch(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--resume", action="store_true", help="do what an earlier run left")
     parser.add_argument("--restart", action="store_true", help="do all of it again")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
-    parser.add_argument("--segment-frames", type=int, default=None, help="frames in a unit of work")
     parser.add_argument(
-        "--stall-seconds", type=float, default=None, help="longest time of no frame"
+        "--segment-frames",
+        type=int,
+        default=None,
+        metavar="N",
+        help="about so many frames in a unit of work",
+    )
+    parser.add_argument(
+        "--stall-seconds",
+        type=float,
+        default=None,
+        metavar="SECONDS",
+        help="a worker that finishes no frame for so long is replaced",
     )
 
 

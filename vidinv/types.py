@@ -226,6 +226,11 @@ class EditedLatents:
     latents_NLD: torch.Tensor
     style_offsets: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
+    def to(self, device: torch.device) -> EditedLatents:
+        """The same on a device."""
+        offsets = {name: offset.to(device) for name, offset in self.style_offsets.items()}
+        return EditedLatents(self.latents_NLD.to(device), offsets)
+
     def equals(self, other: EditedLatents) -> bool:
         """Whether both render the same pictures for certain."""
         same = torch.equal(self.latents_NLD, other.latents_NLD)

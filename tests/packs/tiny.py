@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from vidinv.generators.stylegan2 import Generator, StyleGAN2Config
+from vidinv.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 from vidinv.inversion.fse_encoder import FeatureStyleConfig, FeatureStyleEncoder
 from vidinv.packs import write_pack
 
@@ -23,7 +23,7 @@ ENCODER = FeatureStyleConfig(
 def write_tiny_pack(folder: Path, *, name: str = "tiny", **changes: Any) -> Path:
     """Write the pack and return its folder; ``changes`` replace fields of pack.json."""
     torch.manual_seed(0)
-    generator, encoder = Generator(GENERATOR), FeatureStyleEncoder(ENCODER, GENERATOR)
+    generator, encoder = StyleGAN2Generator(GENERATOR), FeatureStyleEncoder(ENCODER, GENERATOR)
     assert encoder.feature_head is not None
     torch.nn.init.normal_(encoder.feature_head.expand.weight, std=0.3)  # it starts at 0
     vectors = {"smile": torch.randn(8), "age": torch.randn(GENERATOR.num_ws, 8)}

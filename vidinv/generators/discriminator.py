@@ -1,7 +1,7 @@
 """StyleGAN2 residual discriminator (Karras et al. 2020, figure 7) and its features.
 
-Parameter names and numerics are NVIDIA's (CHECKPOINTS.md C1). The features of its blocks serve as a
-perceptual loss where no network trained elsewhere may be used.
+Parameter names and numerics are NVIDIA's (docs/REFERENCES.md, "StyleGAN2 layout"). The features of
+its blocks serve as a perceptual loss where no network trained elsewhere may be used.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class DiscriminatorEpilogue(nn.Module):
         return self.out(self.fc(x.flatten(1)))
 
 
-class Discriminator(nn.Module):
+class StyleGAN2Discriminator(nn.Module):
     """Image ``[N, 3, R, R]`` in [-1, 1] -> logits ``[N, 1]``; high for real."""
 
     def __init__(self, config: StyleGAN2Config) -> None:
@@ -101,7 +101,7 @@ class Discriminator(nn.Module):
         self.b4 = DiscriminatorEpilogue(config.channels(4))
 
     def forward(self, image_N3RR: Tensor) -> Tensor:
-        return self.b4(self.features(image_N3RR)[-1])
+        return self.logits(self.features(image_N3RR))
 
     def features(self, image_N3RR: Tensor) -> list[Tensor]:
         """Outputs of the blocks, from the highest resolution (R/2) down to 4x4."""
@@ -110,6 +110,10 @@ class Discriminator(nn.Module):
             x = getattr(self, f"b{resolution}")(x)
             outputs.append(x)
         return outputs
+
+    def logits(self, features: list[Tensor]) -> Tensor:
+        """``[N, 1]`` from what ``features`` gave."""
+        return self.b4(features[-1])
 
 
 def minibatch_std(x: Tensor, group_size: int) -> Tensor:

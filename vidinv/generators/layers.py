@@ -1,8 +1,8 @@
 """Layers shared by the StyleGAN family: equalised linear, FIR resampling, modulated convolution.
 
-Parameter names and numerics follow the NVIDIA layout (CHECKPOINTS.md C1), so official weights load
-without renaming. Papers: StyleGAN2, Karras et al. 2020 (section 2, modulation and demodulation;
-appendix B, equalised learning rate and FIR kernel [1, 3, 3, 1]).
+Parameter names and numerics follow the NVIDIA layout (docs/REFERENCES.md, "StyleGAN2 layout"), so
+official weights load without renaming. Papers: StyleGAN2, Karras et al. 2020 (section 2, modulation
+and demodulation; appendix B, equalised learning rate and FIR kernel [1, 3, 3, 1]).
 
 Shapes: x ``[N, C, H, W]``, styles ``[N, I]``, weights ``[O, I, k, k]``; per-sample weight residuals
 ``[N, O, I, k, k]``.

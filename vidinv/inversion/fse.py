@@ -13,7 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from vidinv.generators.stylegan2 import Generator
+from vidinv.generators.base import Generator
 from vidinv.inversion.base import Code, Inverter
 from vidinv.inversion.fse_encoder import FeatureStyleConfig, FeatureStyleEncoder
 from vidinv.inversion.parts import MethodParts
@@ -71,7 +71,7 @@ class FeatureStyleInverter(Inverter):
         latents, seen = self.encoder(faces)
         if FEATURES not in self.codes_for(mode):
             return Inversion(latents)
-        lower = self.synthesis.run(latents, stop=self.encoder.config.feature_resolution)
+        lower = self.synthesis.run(latents, stop=self.encoder.config.feature_layer)
         residual = self.encoder.feature_residual(seen, lower.features_NCHW)
         assert residual is not None
         return Inversion(latents, {FEATURES: residual})
@@ -85,14 +85,19 @@ class FeatureStyleInverter(Inverter):
         *,
         mode: RenderMode = RenderMode.INVERT,
     ) -> Tensor:
-        latents = edited.latents_NLD.to(self.device)
+        edited = edited.to(self.device)
+        latents = edited.latents_NLD
         scale = self._feature_scale(mode)
         if FEATURES not in inversion.codes or not scale:
-            return self.synthesis(latents)
+            return self.synthesis(latents, style_offsets=edited.style_offsets)
         residual = inversion.codes[FEATURES].to(self.device)
-        lower = self.synthesis.run(latents, stop=self.encoder.config.feature_resolution)
+        lower = self.synthesis.run(
+            latents, stop=self.encoder.config.feature_layer, style_offsets=edited.style_offsets
+        )
         features = lower.features_NCHW + (residual if scale == 1.0 else residual * scale)
-        return self.synthesis(latents, start=lower.replace_features(features))
+        return self.synthesis(
+            latents, start=lower.replace_features(features), style_offsets=edited.style_offsets
+        )
 
     def _feature_scale(self, mode: RenderMode) -> float:
         return self.edit_feature_scale if mode is RenderMode.TRANSFER else 1.0

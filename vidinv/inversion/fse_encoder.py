@@ -10,20 +10,21 @@ Departures from the paper, decided by size and measured in docs/LOG.md:
   ``feature_width`` channels: training starts from G(w), F stays near the generator's own features
   (what eq. 1 needs), and the loss of eq. 4 is the mean square of the prediction.
 
-Shapes: x ``[N, 3, R, R]`` in [-1, 1], latents ``[N, L, D]``, features ``[N, C(r), r, r]``, r the
-feature resolution; K = 2 log2(r) - 3 convolutions have run when F comes in (r = 16: K = 5).
+Shapes: x ``[N, 3, R, R]`` in [-1, 1], latents ``[N, L, D]``, features as the generator's own after
+layer K.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import InitVar, dataclass
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vidinv.generators.stylegan2 import StyleGAN2Config
+from vidinv.generators.base import GeneratorConfig
+from vidinv.generators.stylegan2 import block_end
 
 POOL_SIZE = 3  # the four stages are pooled to 3x3 (docs/REFERENCES.md, "Feature-Style details")
 
@@ -37,25 +38,25 @@ class FeatureStyleConfig:
         widths: channels of the four stages; stage i works at input_resolution / 2^i.
         blocks: residual blocks of each stage.
         latent_space: ``"w"`` or ``"w+"``.
-        feature_resolution: resolution of the generator block whose output F replaces.
+        feature_layer: K, convolutions of the generator that run before F comes in (5 in the paper).
         feature_width: channels of F's bottleneck; 0 builds no feature head.
+        feature_resolution: what older packs have instead of K: the resolution of the StyleGAN2
+            block whose output F replaces.
     """
 
     input_resolution: int = 64
     widths: tuple[int, int, int, int] = (32, 64, 128, 256)
     blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
     latent_space: Literal["w", "w+"] = "w"
-    feature_resolution: int = 16
+    feature_layer: int = 5
     feature_width: int = 64
+    feature_resolution: InitVar[int | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, feature_resolution: int | None) -> None:
+        if feature_resolution is not None:
+            object.__setattr__(self, "feature_layer", block_end(feature_resolution))
         if self.latent_space not in ("w", "w+"):
             raise ValueError(f'latent_space must be "w" or "w+", got {self.latent_space!r}')
-
-    @property
-    def feature_layer(self) -> int:
-        """K: convolutions of the generator that run before F comes in."""
-        return 2 * (self.feature_resolution.bit_length() - 1) - 3
 
 
 class ResidualBlock(nn.Module):
@@ -116,14 +117,15 @@ class Trunk(nn.Module):
 class FeatureHead(nn.Module):
     """F - G^K(w) from a stage of the trunk and G^K(w).
 
-    ``look`` is the paper's head (BN, conv, BN, PReLU, strided conv, BN); ``compare`` joins what it
-    saw with what the generator makes of w; the 1x1 ``expand`` leaves the bottleneck.
+    ``project`` is the paper's head (BN, conv, BN, PReLU, strided conv, BN); ``fuse`` joins its
+    output with what the generator makes of w; the 1x1 ``expand`` leaves the bottleneck. Weights
+    saved under their earlier names (``look``, ``compare``) are loaded as well.
     """
 
     def __init__(self, in_channels: int, width: int, out_channels: int, *, stride: int) -> None:
         super().__init__()
         hidden = max(in_channels, width)
-        self.look = nn.Sequential(
+        self.project = nn.Sequential(
             nn.BatchNorm2d(in_channels),
             nn.Conv2d(in_channels, hidden, 3, padding=1, bias=False),
             nn.BatchNorm2d(hidden),
@@ -131,24 +133,32 @@ class FeatureHead(nn.Module):
             nn.Conv2d(hidden, width, 3, stride=stride, padding=1, bias=False),
             nn.BatchNorm2d(width),
         )
-        self.compare = nn.Sequential(
+        self.fuse = nn.Sequential(
             nn.Conv2d(width + out_channels, width, 3, padding=1, bias=False),
             nn.BatchNorm2d(width),
             nn.PReLU(width),
         )
         self.expand = nn.Conv2d(width, out_channels, 1, bias=False)
         nn.init.zeros_(self.expand.weight)  # training starts from G(w)
+        self.register_load_state_dict_pre_hook(_rename_old_keys)
 
-    def forward(self, seen: Tensor, generated: Tensor) -> Tensor:
-        return self.expand(self.compare(torch.cat([self.look(seen), generated], dim=1)))
+    def forward(self, stage_NCHW: Tensor, generated_NCHW: Tensor) -> Tensor:
+        projected = self.project(stage_NCHW)
+        return self.expand(self.fuse(torch.cat([projected, generated_NCHW], dim=1)))
+
+
+def _rename_old_keys(head: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    for old, new in (("look", "project"), ("compare", "fuse")):
+        for key in [key for key in state if key.startswith(f"{prefix}{old}.")]:
+            state[f"{prefix}{new}{key.removeprefix(prefix + old)}"] = state.pop(key)
 
 
 class FeatureStyleEncoder(nn.Module):
-    """x -> latents and what the feature head will look at; then the head, given G^K(w)."""
+    """x -> latents and the trunk's stage for the feature head; then the head, given G^K(w)."""
 
     w_offset: Tensor
 
-    def __init__(self, config: FeatureStyleConfig, generator: StyleGAN2Config) -> None:
+    def __init__(self, config: FeatureStyleConfig, generator: GeneratorConfig) -> None:
         super().__init__()
         self.config, self.num_ws, self.w_dim = config, generator.num_ws, generator.w_dim
         self.trunk = Trunk(config)
@@ -157,8 +167,12 @@ class FeatureStyleEncoder(nn.Module):
         self.latent_head = nn.Linear(pooled, rows * self.w_dim)
         # A mean that the head's prediction is added to (``latent_avg`` of the pSp family).
         self.register_buffer("w_offset", torch.zeros(self.w_dim))
-        self.feature_stage = self._stage_for_features()
-        self.feature_head = self._build_feature_head(generator) if config.feature_width else None
+        self.feature_stage = 0
+        self.feature_head: FeatureHead | None = None
+        if config.feature_width:
+            channels, resolution, _ = generator.feature_shape(config.feature_layer)
+            self.feature_stage = self._stage_for_features(resolution)
+            self.feature_head = self._build_feature_head(channels, resolution)
 
     def forward(self, x_N3RR: Tensor) -> tuple[Tensor, Tensor]:
         """Latents ``[N, L, D]`` and the trunk's stage for ``feature_residual``."""
@@ -168,9 +182,9 @@ class FeatureStyleEncoder(nn.Module):
         latents = (rows + self.w_offset).expand(-1, self.num_ws, -1)
         return latents, stages[self.feature_stage]
 
-    def feature_residual(self, seen: Tensor, generated_NCHW: Tensor) -> Tensor | None:
+    def feature_residual(self, stage_NCHW: Tensor, generated_NCHW: Tensor) -> Tensor | None:
         """F - G^K(w) of the shape of ``generated_NCHW`` = G^K(w); None without a feature head."""
-        return None if self.feature_head is None else self.feature_head(seen, generated_NCHW)
+        return None if self.feature_head is None else self.feature_head(stage_NCHW, generated_NCHW)
 
     def _resize(self, x: Tensor) -> Tensor:
         side = self.config.input_resolution
@@ -179,22 +193,23 @@ class FeatureStyleEncoder(nn.Module):
         factor = x.shape[-1] // side
         return F.avg_pool2d(x, factor) if factor > 1 else x
 
-    def _stage_for_features(self) -> int:
+    def _stage_for_features(self, resolution: int) -> int:
         """The first stage at twice F's resolution or at it (the paper: 32, stride 2 to 16)."""
         for stage in range(len(self.config.widths)):
-            resolution = self.config.input_resolution // 2 ** (stage + 1)
-            if resolution in (2 * self.config.feature_resolution, self.config.feature_resolution):
+            if self._stage_resolution(stage) in (2 * resolution, resolution):
                 return stage
         raise ValueError(
-            f"no stage of a {self.config.input_resolution} px trunk reaches the feature "
-            f"resolution {self.config.feature_resolution}"
+            f"no stage of a {self.config.input_resolution} px trunk reaches the resolution "
+            f"{resolution} of feature layer {self.config.feature_layer}"
         )
 
-    def _build_feature_head(self, generator: StyleGAN2Config) -> FeatureHead:
-        resolution = self.config.input_resolution // 2 ** (self.feature_stage + 1)
+    def _stage_resolution(self, stage: int) -> int:
+        return self.config.input_resolution // 2 ** (stage + 1)
+
+    def _build_feature_head(self, channels: int, resolution: int) -> FeatureHead:
         return FeatureHead(
             self.config.widths[self.feature_stage],
             self.config.feature_width,
-            generator.channels(self.config.feature_resolution),
-            stride=resolution // self.config.feature_resolution,
+            channels,
+            stride=self._stage_resolution(self.feature_stage) // resolution,
         )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vidinv.errors import PackError
-from vidinv.generators.stylegan2 import Generator
+from vidinv.generators.base import Generator
 
 if TYPE_CHECKING:
     from vidinv.packs.format import PackFiles

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from vidinv.editing.directions import Direction, Directions
 from vidinv.errors import PackError, UnknownNameError
-from vidinv.generators.stylegan2 import Generator, StyleGAN2Config
+from vidinv.generators.base import Generator, GeneratorConfig
+from vidinv.generators.registry import FAMILIES, build_generator
 from vidinv.inversion import METHODS, Inverter, find_method
 from vidinv.inversion.parts import MethodParts, build_config, load_network
 from vidinv.metrics.attributes import SmileMeasure
@@ -85,20 +86,24 @@ class Pack:
         return hashlib.sha256(text.encode()).hexdigest()
 
     @cached_property
-    def generator_config(self) -> StyleGAN2Config:
+    def generator_config(self) -> GeneratorConfig:
+        """Sizes of the generator; PackError for a family or sizes that there are not."""
         entry = self.meta["generator"]
-        if entry.get("kind") != "stylegan2":
+        kind = entry.get("kind")
+        if kind not in FAMILIES:
             raise PackError(
-                f"pack {self.name}: generator kind {entry.get('kind')!r} is not supported"
+                f"pack {self.name}: generator kind {kind!r} is not supported; "
+                f"there are: {', '.join(sorted(FAMILIES))}"
             )
-        return build_config(StyleGAN2Config, entry["config"], self.files)
+        config: GeneratorConfig = build_config(FAMILIES[kind].config, entry["config"], self.files)
+        return config
 
     @cached_property
     def generator(self) -> Generator:
         """The generator on the CPU, in evaluation mode."""
         # Also when first asked for inside inference mode: the network is kept.
         with torch.inference_mode(False):
-            network = Generator(self.generator_config)
+            network = build_generator(self.generator_config)
             return load_network(network, self.files, self.meta["generator"]["file"])
 
     def inverter(self, method: str = "fse", *, device: str | torch.device = "cpu") -> Inverter:

@@ -1,0 +1,122 @@
+"""Feature-Style: eq. 1 of the paper for every K, sizes of the encoder, older names of weights."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vidinv.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
+from vidinv.inversion.fse import FeatureStyleInverter
+from vidinv.inversion.fse_encoder import FeatureStyleConfig, FeatureStyleEncoder
+from vidinv.types import EditedLatents, Inversion
+
+GENERATOR = StyleGAN2Config(32, channel_base=256, channel_max=16, z_dim=8, w_dim=8)
+LAYERS = [
+    *["b4.conv1", "b8.conv0", "b8.conv1", "b16.conv0", "b16.conv1", "b32.conv0", "b32.conv1"]
+]  # by K, from 1
+
+
+def encoder_config(layer: int) -> FeatureStyleConfig:
+    """Reads 32 px, or as much as the first stage needs to be at F's resolution."""
+    side = max(32, 2 * GENERATOR.feature_shape(layer)[-1])
+    widths, blocks = (4, 8, 8, 8), (1, 1, 1, 1)
+    return FeatureStyleConfig(side, widths, blocks, feature_layer=layer, feature_width=4)
+
+
+@pytest.fixture(scope="module")
+def generator() -> StyleGAN2Generator:
+    torch.manual_seed(0)
+    generator = StyleGAN2Generator(GENERATOR).eval()
+    for name, parameter in generator.named_parameters():
+        if name.endswith("noise_strength"):
+            parameter.data.fill_(0.1)
+    return generator
+
+
+@torch.no_grad()
+def output_of(generator: StyleGAN2Generator, layer: str, latents: Tensor) -> Tensor:
+    """G^K(w), recorded while the whole network runs."""
+    outputs: list[Tensor] = []
+    module = generator.synthesis.get_submodule(layer)
+    hook = module.register_forward_hook(lambda *call: outputs.append(call[-1].clone()))
+    generator.synthesis(latents)
+    hook.remove()
+    (output,) = outputs
+    return output
+
+
+@torch.no_grad()
+def picture_with(
+    generator: StyleGAN2Generator, following: str | None, features: Tensor, latents: Tensor
+) -> Tensor:
+    """A whole pass in which the convolution after layer K reads ``features`` instead."""
+    if following is None:  # F comes in after the last layer: nothing reads it
+        return generator.synthesis(latents)
+    module = generator.synthesis.get_submodule(following)
+    hook = module.register_forward_pre_hook(lambda _, inputs: (features, *inputs[1:]))
+    picture = generator.synthesis(latents)
+    hook.remove()
+    return picture
+
+
+@pytest.mark.parametrize("layer", range(1, len(LAYERS) + 1))
+def test_rendering_follows_eq_1_of_the_paper(generator, layer):
+    """F~ = F + G^K(w~) - G^K(w), naively: whole passes, layer K recorded, the next one fed."""
+    torch.manual_seed(layer)
+    encoder = FeatureStyleEncoder(encoder_config(layer), GENERATOR).eval()
+    nn.init.normal_(encoder.feature_head.expand.weight, std=0.3)
+    inverter = FeatureStyleInverter(generator, encoder)
+    side = encoder.config.input_resolution
+    inversion = inverter.encode(torch.randn(2, 3, side, side))
+    w = inversion.latents_NLD
+    edited = w + torch.randn(2, GENERATOR.num_ws, 8)
+    own = output_of(generator, LAYERS[layer - 1], w)
+    features = own + inversion.codes["features"]  # F, which an Inversion keeps as F - G^K(w)
+    following = LAYERS[layer] if layer < len(LAYERS) else None
+    assert features.shape[1:] == GENERATOR.feature_shape(layer)
+    for latents in (w, edited):
+        moved = features + output_of(generator, LAYERS[layer - 1], latents) - own
+        expected = picture_with(generator, following, moved, latents)
+        actual = inverter.render(inversion, EditedLatents(latents))
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+        if following is not None:
+            without = inverter.render(Inversion(latents), EditedLatents(latents))
+            assert (actual - without).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("resolution", "layer"), [(4, 1), (8, 3), (16, 5), (32, 7)], ids=lambda value: str(value)
+)
+def test_older_packs_name_the_resolution_of_the_block(resolution, layer):
+    config = FeatureStyleConfig(feature_resolution=resolution)
+    assert config == FeatureStyleConfig(feature_layer=layer)
+    assert dataclasses.asdict(config)["feature_layer"] == layer
+    assert "feature_resolution" not in dataclasses.asdict(config)
+    assert dataclasses.replace(config, feature_width=6).feature_layer == layer
+
+
+def test_a_layer_that_no_stage_reaches_is_refused():
+    config = FeatureStyleConfig(256, (4, 4, 4, 4), (1, 1, 1, 1), feature_layer=1)
+    with pytest.raises(ValueError, match=r"reaches the resolution 4 of feature layer 1"):
+        FeatureStyleEncoder(config, GENERATOR)
+
+
+def test_weights_under_their_older_names_are_loaded():
+    encoder = FeatureStyleEncoder(encoder_config(5), GENERATOR)
+    state = encoder.state_dict()
+    older = {
+        key.replace("head.project.", "head.look.").replace("head.fuse.", "head.compare."): value
+        for key, value in state.items()
+    }
+    assert any(".look." in key for key in older)
+    assert any(".compare." in key for key in older)
+    again = FeatureStyleEncoder(encoder_config(5), GENERATOR)
+    again.load_state_dict(older)
+    assert any(".look." in key for key in older)  # what was given is not changed
+    for key, value in again.state_dict().items():
+        assert torch.equal(value, state[key])
+    with pytest.raises(RuntimeError, match=r"feature_head\.project"):
+        again.load_state_dict({k: v for k, v in older.items() if ".look." not in k})

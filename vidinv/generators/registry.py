@@ -1,0 +1,53 @@
+"""The generator families: kind, as a pack or an experiment names it -> configuration and builders.
+
+A further family needs its own file and its line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from vidinv.errors import UnknownNameError
+from vidinv.generators.base import GeneratorConfig, GeneratorNetwork
+from vidinv.generators.discriminator import StyleGAN2Discriminator
+from vidinv.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
+
+DEFAULT_KIND = "stylegan2"
+
+
+@dataclass(frozen=True)
+class GeneratorFamily:
+    """One family.
+
+    Attributes:
+        config: its frozen dataclass, a ``GeneratorConfig``.
+        build: makes the network from a configuration, with random weights.
+        discriminator: makes the ``Discriminator`` that is trained against it; None: there is none.
+    """
+
+    config: type[Any]
+    build: Callable[[Any], GeneratorNetwork]
+    discriminator: Callable[[Any], nn.Module] | None = None
+
+
+FAMILIES = {
+    StyleGAN2Config.kind: GeneratorFamily(
+        StyleGAN2Config, StyleGAN2Generator, StyleGAN2Discriminator
+    ),
+}
+
+
+def find_family(kind: str) -> GeneratorFamily:
+    """The family of a kind; UnknownNameError lists those there are, nearest first."""
+    if kind not in FAMILIES:
+        raise UnknownNameError("generator kind", kind, FAMILIES)
+    return FAMILIES[kind]
+
+
+def build_generator(config: GeneratorConfig) -> GeneratorNetwork:
+    """The network of a configuration, with random weights."""
+    return find_family(config.kind).build(config)
