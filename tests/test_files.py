@@ -1,11 +1,13 @@
-"""File names as text that any reader takes."""
+"""Files that are whole or not there, and their names as text that any reader takes."""
 
 from __future__ import annotations
 
 import json
 import os
 
-from vidinv.files import printable, printable_values
+import pytest
+
+from vidinv.files import atomic_file, printable, printable_values
 
 NAME = os.fsdecode(b"b\xff\xc3\xa9.mp4")
 SHOWN = "b\\udcff\u00e9.mp4"
@@ -27,3 +29,50 @@ def test_every_text_of_a_row_is_escaped():
         "x": [0.5],
     }
     json.dumps(shown, ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_file_appears_when_it_is_whole(tmp_path, sync):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with atomic_file(path, sync=sync) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+        assert temporary.parent == tmp_path
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def fail_halfway(path, error):
+    path.write_text("half")
+    raise error
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_an_error_leaves_what_was_there(tmp_path, error):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(error), atomic_file(path) as temporary:
+        fail_halfway(temporary, error)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_two_writers_of_a_file_do_not_meet(tmp_path):
+    with atomic_file(tmp_path / "a") as one, atomic_file(tmp_path / "a") as other:
+        one.write_text("1")
+        other.write_text("2")
+    assert (tmp_path / "a").read_text() == "1"
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_file_that_was_not_written_fails(tmp_path, sync):
+    with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "a", sync=sync):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_is_a_file_fails(tmp_path):
+    (tmp_path / "a").write_text("")
+    with pytest.raises(NotADirectoryError), atomic_file(tmp_path / "a" / "b") as temporary:
+        temporary.write_text("x")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from training.data import WEIGHT_UNIT, FaceArrays
+from vidinv.files import atomic_file
 
 # iBUG 68 points after mirroring the picture.
 FLIP_68 = np.array(
@@ -246,9 +246,8 @@ class Loop:
             "ema": {name: m.state_dict() for name, m in self.ema.items()},
             "optimizers": {name: o.state_dict() for name, o in self.task.optimizers.items()},
         }
-        temporary = self.folder / "latest.pt.tmp"
-        torch.save(state, temporary)
-        os.replace(temporary, self.folder / "latest.pt")
+        with atomic_file(self.folder / "latest.pt") as temporary:
+            torch.save(state, temporary)
 
     def resume(self) -> bool:
         """Continue from ``latest.pt`` when it is there."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from vidinv.errors import DecodeError
-from vidinv.files import put_in_place
+from vidinv.files import atomic_file
 
 Array = npt.NDArray[Any]
 
@@ -29,14 +28,10 @@ def write_arrays(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, An
     """Write ``arrays``, and ``facts`` (plain types) as JSON in the file's metadata."""
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     text = json.dumps(facts)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        # save_file would make files that nobody else can read, and hide a full disk's errno.
-        data = save(whole, metadata={"vidinv": text, "sha256": _digest(whole, text)})
+    # save_file would make files that nobody else can read, and hide a full disk's errno.
+    data = save(whole, metadata={"vidinv": text, "sha256": _digest(whole, text)})
+    with atomic_file(path, sync=True) as temporary:
         temporary.write_bytes(data)
-        put_in_place(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_arrays(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:

@@ -2,10 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Mapping
+import secrets
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path, *, sync: bool = False) -> Iterator[Path]:
+    """A temporary name to write to; the file gets its own, ``path``, at the end of the ``with``.
+
+    After an error ``path`` is as it was before, and nothing is left beside it.
+
+    Args:
+        sync: for names that count as done: see ``put_in_place``.
+
+    Raises:
+        OSError: it cannot be written or named.
+    """
+    temporary = temporary_path(path)
+    try:
+        yield temporary
+        put_in_place(temporary, path) if sync else os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):  # the error that led here says more
+            temporary.unlink(missing_ok=True)
+
+
+def temporary_path(path: Path) -> Path:
+    """A new hidden name beside ``path``, on the same file system: ``.NAME.1a2b3c4d.part``."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
 def put_in_place(temporary: Path, path: Path) -> None:

@@ -6,10 +6,10 @@ import csv
 import io
 import json
 import os
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
+from vidinv.files import atomic_file
 from vidinv.report.model import FrameRow, Report
 from vidinv.report.page import render
 from vidinv.report.thumbnails import Thumbnail
@@ -45,9 +45,5 @@ def as_csv(report: Report) -> str:
 def write_text(path: Path, text: str) -> None:
     """All or nothing: under a temporary name first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
+    with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

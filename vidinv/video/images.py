@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError
 
 from vidinv.errors import DecodeError, EncodeError, UsageError
+from vidinv.files import atomic_file
 from vidinv.types import Image
 
 _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -116,11 +116,8 @@ def write_image(
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise UsageError(f"{path}: expected uint8 [H, W, 3], got {image.dtype} {image.shape}")
     kind, options = _FORMATS[path.suffix.lower()]
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        PillowImage.fromarray(image).save(temporary, kind, icc_profile=profile, **options)
-        os.replace(temporary, path)
+        with atomic_file(path) as temporary:
+            PillowImage.fromarray(image).save(temporary, kind, icc_profile=profile, **options)
     except OSError as error:
         raise EncodeError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from vidinv.errors import DecodeError, EncodeError, UsageError
-from vidinv.files import put_in_place
+from vidinv.files import put_in_place, temporary_path
 from vidinv.types import Frame
 from vidinv.video.codecs import EncodeOptions, choose_encoder, container_format, encoder_options
 from vidinv.video.info import VideoInfo
@@ -295,7 +294,7 @@ class _Session:
         self.path = path
         self._on_alive = on_alive
         self.worker: Worker | None = None
-        self._temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        self._temporary = temporary_path(path)
 
     def start(self, module: str, request: Mapping[str, Any]) -> None:
         folder = self.path.absolute().parent
