@@ -24,7 +24,7 @@ from vidinv.version import __version__
 
 if TYPE_CHECKING:
     from pipelines.batch.driver import BatchRequest
-    from pipelines.batch.request.estimate import Plan
+    from pipelines.batch.request.estimate import Estimate
     from vidinv.types import ClipResult
 
 EXIT_FAILED, EXIT_USAGE, EXIT_QUARANTINED, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -413,11 +413,11 @@ def batch(options: argparse.Namespace) -> int:
     """``vidinv batch``: 3 when some clips were quarantined."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended in order, as by Ctrl-C
     with interrupts_later():  # inside the import of torch they would crash the process
-        from pipelines.batch.driver import plan, run
+        from pipelines.batch.driver import estimate, run
 
     request = _batch_request(options)
     if options.dry_run:
-        _print_plan(options, plan(request, tell=_line_printer(options)))
+        _print_estimate(options, estimate(request, tell=_line_printer(options)))
         return 0
     try:
         # Ray tells of dead workers on standard output, which belongs to --json; the log has it.
@@ -449,10 +449,10 @@ def _line_printer(options: argparse.Namespace) -> Callable[[str], None]:
     return (lambda line: None) if options.quiet else partial(print, file=sys.stderr)
 
 
-def _print_plan(options: argparse.Namespace, plan: Plan) -> None:
-    _line_printer(options)(plan.summary())
+def _print_estimate(options: argparse.Namespace, estimate: Estimate) -> None:
+    _line_printer(options)(estimate.summary())
     if options.json:
-        _print_json(plan.as_dict())
+        _print_json(estimate.as_dict())
 
 
 def _batch_request(options: argparse.Namespace) -> BatchRequest:

@@ -12,26 +12,27 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.batch.inputs.find import find_jobs
-from pipelines.batch.request.estimate import Estimate, Plan, estimate_clips, free_bytes
+from pipelines.batch.request.estimate import ClipEstimate, Estimate, estimate_clips, free_bytes
 from pipelines.batch.request.jobs import Job, Keyframes, Settings, pack_digest
 from pipelines.batch.request.result import BatchResult
 from pipelines.batch.schedule import Schedule
+from pipelines.batch.stages.tasks import ReportOptions
 from pipelines.batch.status.journal import (
     DISK_FULL,
     INDEX_FILE,
     MANIFEST_FILE,
     WORK_FOLDER,
     Journal,
-    Past,
+    JournalHistory,
     check,
     start,
 )
 from pipelines.batch.status.progress import LOG_FILE, Watcher
 from pipelines.batch.status.reports import check_pages, write_data_set_page
-from pipelines.batch.status.resume import recall
+from pipelines.batch.status.resume import resume_clips
 from pipelines.batch.workers.cluster import check_dashboard, local_nodes
-from pipelines.batch.workers.pools import WORKER_CPUS, Wish, choose_pools
-from pipelines.batch.workers.ray_workers import STAGES_CLASS, STALL_SECONDS, RayWorkers
+from pipelines.batch.workers.pools import WORKER_CPUS, PoolRequest, choose_pools
+from pipelines.batch.workers.ray_workers import RUNNER_CLASS, STALL_SECONDS, RayWorkers
 from pipelines.clip.plan import SEGMENT_FRAMES
 from pipelines.clip.saved import check_folder
 from vidinv.errors import EncodeError, UsageError
@@ -59,7 +60,7 @@ class BatchRequest:
         stall_seconds: a task that moves no frame for so long is killed.
         report: compare every clip with its source, and write a page over all of them.
         inversion: in the reports, also measure what the inversion alone loses.
-        stages_class: ``module:class`` that runs the tasks.
+        runner_class: ``module:class`` that runs the tasks.
     """
 
     inputs: Sequence[str]
@@ -85,12 +86,12 @@ class BatchRequest:
     report: bool = False
     inversion: bool = True
     quiet: bool = True
-    stages_class: str = STAGES_CLASS
+    runner_class: str = RUNNER_CLASS
 
     @property
-    def wish(self) -> Wish:
+    def pools(self) -> PoolRequest:
         """What it wants of the cluster; UsageError for values that go with none."""
-        return Wish(self.num_workers, self.num_gpu_workers, self.worker_cpus, self.device)
+        return PoolRequest(self.num_workers, self.num_gpu_workers, self.worker_cpus, self.device)
 
 
 def run(request: BatchRequest) -> BatchResult:
@@ -126,9 +127,9 @@ def run(request: BatchRequest) -> BatchResult:
                 journal=journal,
                 workers=workers,
                 watcher=watcher,
-                reports={"inversion": request.inversion} if request.report else None,
+                reports=ReportOptions(request.inversion) if request.report else None,
             )
-            recalled = schedule.frames_recalled
+            resumed = schedule.frames_resumed
             up = time.monotonic()
             rows = schedule.run()
             seconds = time.monotonic() - up
@@ -138,8 +139,8 @@ def run(request: BatchRequest) -> BatchResult:
                 manifest=manifest,
                 seconds=seconds,
                 start_seconds=up - started,
-                frames_recalled=recalled,
-                stage_seconds=dict(watcher.pace.busy),
+                frames_resumed=resumed,
+                stage_seconds=dict(watcher.throughput.busy),
                 num_workers=workers.count,
                 workers=tuple(workers.facts),
                 page=write_data_set_page(request.output, rows) if request.report else None,
@@ -166,7 +167,7 @@ def _start_line(
     return f"{len(jobs)} clips for {request.output}, log {watcher.path}; {workers.describe()}{at}"
 
 
-def plan(request: BatchRequest, *, tell: Callable[[str], None] = lambda line: None) -> Plan:
+def estimate(request: BatchRequest, *, tell: Callable[[str], None] = lambda line: None) -> Estimate:
     """What ``run`` would do (``--dry-run``); nothing is written, no cluster is asked.
 
     Args:
@@ -177,18 +178,18 @@ def plan(request: BatchRequest, *, tell: Callable[[str], None] = lambda line: No
     """
     jobs, settings = _checked(request)
     output = request.output.absolute()
-    past = Past(output)
-    _check_folder(request, past, jobs, settings)
+    history = JournalHistory(output)
+    _check_folder(request, history, jobs, settings)
     num_workers = _count_workers(request)
     if request.restart:
-        past.lines = []
-    clips = recall(jobs, output=output, journal=past, with_reports=request.report)
+        history.lines = []
+    clips = resume_clips(jobs, output=output, journal=history, with_reports=request.report)
     missing = [clip for clip in clips if clip.row is None]
-    estimates: list[Estimate] = []
-    for estimate in estimate_clips(missing, report=request.report):
-        tell(estimate.line)
-        estimates.append(estimate)
-    return Plan(
+    estimates: list[ClipEstimate] = []
+    for one in estimate_clips(missing, report=request.report):
+        tell(one.line)
+        estimates.append(one)
+    return Estimate(
         estimates=tuple(estimates),
         num_done=len(clips) - len(missing),
         num_workers=num_workers,
@@ -203,16 +204,16 @@ def _count_workers(request: BatchRequest) -> int | None:
     nodes = local_nodes()
     if request.dashboard:
         check_dashboard()
-    return sum(pool.num_workers for pool in choose_pools(nodes, request.wish))
+    return sum(pool.num_workers for pool in choose_pools(nodes, request.pools))
 
 
 def _check_folder(
-    request: BatchRequest, past: Past, jobs: Sequence[Job], settings: Settings
+    request: BatchRequest, history: JournalHistory, jobs: Sequence[Job], settings: Settings
 ) -> None:
     """UsageError for what is in the way in the output folder; nothing is written."""
     if request.report:
-        check_pages(request.output, jobs, past)
-    check(past, settings, jobs, resume=request.resume, restart=request.restart)
+        check_pages(request.output, jobs, history)
+    check(history, settings, jobs, resume=request.resume, restart=request.restart)
 
 
 def _make_folder(folder: Path) -> None:
@@ -232,7 +233,7 @@ def _checked(request: BatchRequest) -> tuple[tuple[Job, ...], Settings]:
         raise UsageError(f"{request.output}: not a folder")
     if request.latents is not None:
         check_folder(request.latents, cleared=request.output / WORK_FOLDER)
-    request.wish  # noqa: B018 - values that go with no cluster
+    request.pools  # noqa: B018 - values that go with no cluster
     manifest = request.output / MANIFEST_FILE
     if any(Path(text).absolute() == manifest.absolute() for text in request.inputs):
         raise UsageError(
@@ -271,12 +272,12 @@ def _checked(request: BatchRequest) -> tuple[tuple[Job, ...], Settings]:
 
 def _workers(request: BatchRequest, settings: Settings) -> RayWorkers:
     return RayWorkers(
-        settings.to_json(),
-        wish=request.wish,
+        settings,
+        pools=request.pools,
         address=request.address,
         dashboard=request.dashboard,
         stall_seconds=request.stall_seconds,
-        stages_class=request.stages_class,
+        runner_class=request.runner_class,
     )
 
 

@@ -14,11 +14,16 @@ from pathlib import Path
 
 from pipelines.batch.inputs.fetching import remove_copy
 from pipelines.batch.request.jobs import Job
-from pipelines.batch.stages.tasks import STAGES, Clip, Outcome, Row, Task, Workers
+from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.fetch import FetchResult
+from pipelines.batch.stages.table import STAGES, next_stage, record
+from pipelines.batch.stages.tasks import Completed, Failure, ReportOptions, Row, RunOptions
 from pipelines.batch.status.journal import INDEX_FILE, STALE_FOLDER, Journal
 from pipelines.batch.status.progress import Watcher
-from pipelines.batch.status.reports import failure, page_name
-from pipelines.batch.status.resume import outdated, recall
+from pipelines.batch.status.reports import failed_report, page_name
+from pipelines.batch.status.resume import outdated, resume_clips
+from pipelines.batch.status.stage_lines import stage_line
+from pipelines.batch.workers.protocol import Outcome, ScheduledTask, Workers
 from vidinv.errors import EncodeError
 from vidinv.report import report_files
 
@@ -33,7 +38,7 @@ class Schedule:
     Args:
         output: folder of the outputs.
         journal: started; its earlier lines say what is done already.
-        reports: what the ``report`` stage is told beside the clip; None makes no reports.
+        reports: how each finished clip is compared with its source; None makes no reports.
     """
 
     def __init__(
@@ -44,18 +49,20 @@ class Schedule:
         journal: Journal,
         workers: Workers,
         watcher: Watcher,
-        reports: Row | None = None,
+        reports: ReportOptions | None = None,
     ) -> None:
-        self.output, self.journal = output, journal
-        self.workers, self.watcher, self.reports = workers, watcher, reports
-        self.clips = recall(jobs, output=output, journal=journal, with_reports=reports is not None)
-        self._ready: dict[str, deque[Task]] = {stage: deque() for stage in STAGES}
+        self.options, self.journal = RunOptions(output, reports), journal
+        self.workers, self.watcher = workers, watcher
+        self.clips = resume_clips(
+            jobs, output=output, journal=journal, with_reports=reports is not None
+        )
+        self._ready: dict[str, deque[ScheduledTask]] = {stage.name: deque() for stage in STAGES}
         self._attempts: Counter[tuple[str, str, int | None]] = Counter()
         self._losses: Counter[tuple[str, str, int | None]] = Counter()
         for folder in outdated(self.clips, journal):
             shutil.rmtree(folder, ignore_errors=True)
         # Clips whose copy lies on disk or is on its way, by id.
-        self._copies = {clip.id for clip in self.clips if clip.fetched and clip.row is None}
+        self._copies = {c.id for c in self.clips if c.row is None and c.result_of(FetchResult)}
 
     def run(self) -> list[Row]:
         """Do what is missing; the manifest rows of all clips, in the order of the jobs."""
@@ -77,7 +84,7 @@ class Schedule:
         return [clip.row for clip in self.clips if clip.row is not None]
 
     @property
-    def frames_recalled(self) -> int:
+    def frames_resumed(self) -> int:
         """Frames of the clips that are done, as long as ``run`` has not done more."""
         return sum((clip.row or clip.made or {}).get("frames", 0) for clip in self.clips)
 
@@ -91,29 +98,16 @@ class Schedule:
         """The tasks of a clip that can start now."""
         if clip.row is not None:
             return
-        if clip.made is not None and self.reports is None:
-            self._finish(clip, clip.made)
+        stage = next_stage(clip, self.options)
+        if stage is None:
+            self._finish(clip, clip.made or {})
             return
-        if clip.job.is_remote and not clip.fetched:
-            self._ready["fetch"].append(Task("fetch", clip))
-            return
-        if clip.made is not None:
-            self._ready["report"].append(Task("report", clip))
-            return
-        if clip.job.is_picture:
-            self._ready["picture"].append(Task("picture", clip))
-            return
-        if clip.segment_frames is None:
-            self._ready["analyse"].append(Task("analyse", clip))
-            return
-        missing = [n for n in range(len(clip.segment_frames)) if n not in clip.rendered]
-        self._ready["render"].extend(Task("render", clip, n) for n in missing)
-        if not missing:
-            self._ready["join"].append(Task("join", clip))
+        tasks = (ScheduledTask(stage, clip, part) for part in stage.missing(clip))
+        self._ready[stage.name].extend(tasks)
 
     def _start_tasks(self) -> None:
-        for stage in STAGES:
-            queue = self._ready[stage]
+        for stage in reversed(STAGES):
+            queue = self._ready[stage.name]
             while queue:
                 if queue[0].clip.row is None and (
                     self._must_wait(queue[0]) or not self._start(queue[0])
@@ -121,123 +115,90 @@ class Schedule:
                     break
                 queue.popleft()
 
-    def _must_wait(self, task: Task) -> bool:
+    def _must_wait(self, task: ScheduledTask) -> bool:
         """Clips that are far ahead of their rendering help nobody: plans and copies take disk."""
-        if task.stage == "analyse":
-            return len(self._ready["render"]) > 2 * self.workers.count
-        if task.stage == "fetch":
-            return len(self._copies - {task.clip.id}) > self.workers.count
-        return False
+        stage, count = task.stage, self.workers.count
+        if stage.downloads and len(self._copies - {task.clip.id}) > count:
+            return True
+        return sum(len(self._ready[name]) for name in stage.ahead_of) > 2 * count
 
-    def _start(self, task: Task) -> bool:
-        clip = task.clip
-        payload: Row = {
-            "stage": task.stage,
-            "job": clip.job.to_json(),
-            "folder": str(clip.folder),
-            "segment": task.segment,
-        }
-        if task.stage == "picture":
-            payload["output"] = str(self.output / clip.job.output)
-        elif task.stage == "join":
-            rows = [clip.rendered[n] for n in sorted(clip.rendered)]
-            payload |= {
-                "output": str(self.output / clip.job.output),
-                "files": [row["file"] for row in rows],
-                "warnings": [text for row in rows for text in row.get("warnings", ())],
-            }
-        elif task.stage == "report":
-            payload |= {
-                "output": str(self.output / clip.job.output),
-                "page": page_name(clip.job.output),
-                "root": str(self.output),
-                **(self.reports or {}),
-            }
+    def _start(self, task: ScheduledTask) -> bool:
+        payload = task.stage.task.of(task.clip, self.options, task.segment)
         if not self.workers.start(task, payload):
             return False
-        if task.stage == "fetch":
-            self._copies.add(clip.id)
+        if task.stage.downloads:
+            self._copies.add(task.clip.id)
         return True
 
     def _take(self, outcome: Outcome) -> None:
-        task, row = outcome.task, outcome.row
+        task, result = outcome.task, outcome.result
         if task.clip.row is not None:  # quarantined meanwhile
             return
-        if row is not None and row["status"] == "done":
-            self._done(task, row)
+        if isinstance(result, Completed):
+            self._done(task, result)
             return
-        if row is not None and row["disk_full"]:
-            raise EncodeError(f"{row['cause']}; make room, then run again with --resume")
-        self._attempts[task.key] += outcome.blamed
-        self._losses[task.key] += 1
-        cause = outcome.death if row is None else row["cause"]
-        retry = self._losses[task.key] < MAX_LOSSES and (row is None or row["retry"])
-        details = outcome.details if row is None else row["traceback"]
-        again = retry and self._attempts[task.key] < MAX_ATTEMPTS
+        if result.disk_full:
+            raise EncodeError(f"{result.cause}; make room, then run again with --resume")
+        again = self._may_run_again(task, result)
         end = "is tried again" if again else self._end(task)
-        self.watcher.note(f"{task.clip.job.shown}: {task.where} failed, {end}: {cause}", details)
-        if again and task.stage == "fetch":
-            self._copies.discard(task.clip.id)
-            self._ready["fetch"].append(task)  # what is wrong with a network may pass
-        elif again:
-            self._ready[task.stage].appendleft(task)
+        self.watcher.note(
+            f"{task.clip.job.shown}: {task.where} failed, {end}: {result.cause}", result.details
+        )
+        if again:
+            self._queue_again(task)
         elif task.clip.made is not None:  # its output is there all the same
-            self._finish(task.clip, {**task.clip.made, "report": failure(cause)})
+            self._finish(task.clip, {**task.clip.made, "report": failed_report(result.cause)})
         else:
-            self._quarantine(task, cause)
+            self._quarantine(task, result.cause)
 
-    def _end(self, task: Task) -> str:
+    def _may_run_again(self, task: ScheduledTask, failure: Failure) -> bool:
+        """Count a failure; whether another attempt may help."""
+        self._attempts[task.key] += failure.blamed
+        self._losses[task.key] += 1
+        few = self._losses[task.key] < MAX_LOSSES and self._attempts[task.key] < MAX_ATTEMPTS
+        return failure.retry and few
+
+    def _queue_again(self, task: ScheduledTask) -> None:
+        queue = self._ready[task.stage.name]
+        if task.stage.downloads:
+            self._copies.discard(task.clip.id)
+            queue.append(task)  # what is wrong with a network may pass
+        else:
+            queue.appendleft(task)
+
+    def _end(self, task: ScheduledTask) -> str:
         return "quarantined" if task.clip.made is None else "the clip is done without it"
 
-    def _done(self, task: Task, row: Row) -> None:
-        clip = task.clip
-        for text in row.pop("notes", ()):
+    def _done(self, task: ScheduledTask, done: Completed) -> None:
+        clip, stage = task.clip, task.stage
+        for text in done.notes:
             self.watcher.note(f"{clip.job.shown}: {text}")
-        if task.stage == "fetch":
-            clip.fetched = True
-            clip.seconds["fetch"] += row["seconds"]
-            self._note("fetched", clip, row)
+        record(clip, stage, task.segment, done)
+        if fields := done.result.row_fields():
+            made = clip.made or {"status": "done", "stage": None, "cause": None}
+            clip.made = {**made, **fields}
+        following = next_stage(clip, self.options)
+        if stage.event is not None:
+            self.journal.append(stage_line(stage, clip, task.segment, done))
+        elif following is not None:
+            self._save_made(clip)
+        if following is not stage:
             self._queue(clip)
-        elif task.stage == "analyse":
-            clip.note_analysis(row)
-            self._note("analysed", clip, row)
-            self._queue(clip)
-        elif task.stage == "render":
-            line = {"event": "rendered", "clip": clip.id, "segment": task.segment, **row}
-            clip.note_segment(line)
-            self.journal.append(line)
-            if len(clip.rendered) == len(clip.segment_frames or ()):
-                self._queue(clip)
-        elif task.stage == "report":
-            clip.seconds["report"] += row["seconds"]
-            self._finish(clip, {**(clip.made or {}), "report": row["report"]})
-        else:
-            clip.seconds[task.stage] += row.pop("seconds")
-            clip.num_frames = row["frames"]
-            self._output_made(clip, {**row, "stage": None, "cause": None})
         self.watcher.task_done(task)
 
-    def _note(self, event: str, clip: Clip, row: Row) -> None:
-        self.journal.append({"event": event, "clip": clip.id, "output": clip.job.output, **row})
-
-    def _output_made(self, clip: Clip, row: Row) -> None:
-        """The output is there: the clip is done, or has its report made."""
-        if self.reports is None:
-            self._finish(clip, row)
-            return
-        row = {**row, "output": clip.job.output, "seconds": dict(clip.seconds)}
+    def _save_made(self, clip: Clip) -> None:
+        """The output is there, while its report is not."""
+        row = {**(clip.made or {}), "output": clip.job.output, "seconds": dict(clip.seconds)}
         self.journal.append({"event": "made", "clip": clip.id, "row": row})
-        clip.note_made(row)
-        self._queue(clip)
 
-    def _quarantine(self, task: Task, cause: str) -> None:
+    def _quarantine(self, task: ScheduledTask, cause: str) -> None:
         clip = task.clip
         attempts = max(1, self._attempts[task.key])
         self._finish(
             clip,
             {
                 "status": "quarantined",
-                "stage": task.stage,
+                "stage": task.stage.name,
                 "segment": task.segment,
                 "cause": cause,
                 "attempts": attempts,
@@ -267,17 +228,17 @@ class Schedule:
     def _put_aside(self, job: Job, row: Row) -> None:
         """What an earlier run made of another wish or file is no output or report of this one."""
         if row["status"] != "done":
-            self._move_to_stale(self.output / job.output)
+            self._move_to_stale(self.options.output / job.output)
         page = page_name(job.output)
         if page in self.journal.pages and (row.get("report") or {}).get("status") != "done":
-            for path in report_files(self.output / page):
+            for path in report_files(self.options.output / page):
                 self._move_to_stale(path)
-        if self.journal.pages and self.reports is None:
-            self._move_to_stale(self.output / INDEX_FILE)
+        if self.journal.pages and self.options.reports is None:
+            self._move_to_stale(self.options.output / INDEX_FILE)
 
     def _move_to_stale(self, path: Path) -> None:
         if path.is_file():
-            stale = self.journal.folder / STALE_FOLDER / path.relative_to(self.output)
+            stale = self.journal.folder / STALE_FOLDER / path.relative_to(self.options.output)
             stale.parent.mkdir(parents=True, exist_ok=True)
             path.replace(stale)
             self.watcher.note(f"{path} is of an earlier run: moved to {stale}")

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.batch.inputs.sources import check_file
-from pipelines.batch.stages.tasks import Clip
+from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.fetch import FetchResult
 from vidinv.errors import DecodeError
 from vidinv.files import one_line
 from vidinv.video import probe, read_image
@@ -29,7 +30,7 @@ _LEAST_PROBES = 2  # at a time, also on one CPU: they wait for disks
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ClipEstimate:
     """Of one clip or picture that is not done; a remote one is not opened.
 
     Attributes:
@@ -70,7 +71,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Estimate:
     """What a run would do.
 
     Time and disk go by the number of frames and pixels; sound and other streams are not counted,
@@ -83,7 +84,7 @@ class Plan:
         free_bytes: on the disk of the outputs.
     """
 
-    estimates: tuple[Estimate, ...]
+    estimates: tuple[ClipEstimate, ...]
     num_done: int
     num_workers: int | None
     free_bytes: int
@@ -139,12 +140,12 @@ class Plan:
         return f"{text}; {self.num_done} done already" if self.num_done else text
 
 
-def estimate_clips(clips: Sequence[Clip], *, report: bool) -> Iterator[Estimate]:
+def estimate_clips(clips: Sequence[Clip], *, report: bool) -> Iterator[ClipEstimate]:
     """Of each in turn, as soon as it is known; several are looked at ahead."""
     with ThreadPoolExecutor(max(_LEAST_PROBES, os.cpu_count() or 1)) as threads:
         try:
             # Pillow's warnings are caught for the whole process: pictures are read in one thread.
-            ahead: list[Future[Estimate] | None] = [
+            ahead: list[Future[ClipEstimate] | None] = [
                 None if clip.job.is_picture else threads.submit(_estimate, clip, report=report)
                 for clip in clips
             ]
@@ -160,8 +161,8 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(next(p for p in [path, *path.parents] if p.exists())).free
 
 
-def _estimate(clip: Clip, *, report: bool) -> Estimate:
-    job = clip.job.local(clip.folder) if clip.fetched else clip.job
+def _estimate(clip: Clip, *, report: bool) -> ClipEstimate:
+    job = clip.job.local(clip.folder) if clip.result_of(FetchResult) else clip.job
     known: dict[str, Any] = {
         "input": clip.job.shown,
         "output": job.output,
@@ -171,7 +172,7 @@ def _estimate(clip: Clip, *, report: bool) -> Estimate:
     fetch_bytes = (job.stamp.get("size") or 0) if job.is_remote else 0
     if clip.made is not None:
         frames = clip.num_frames or 0
-        return Estimate(
+        return ClipEstimate(
             **known,
             text=f"{_frames(frames)}, its report only",
             frames=frames,
@@ -181,13 +182,15 @@ def _estimate(clip: Clip, *, report: bool) -> Estimate:
     if job.is_remote:
         is_known = job.stamp.get("size") is not None
         text = f"{fetch_bytes / 1e6:.1f} MB to fetch" if is_known else "to fetch, of unknown size"
-        return Estimate(**known, text=text, fetch_bytes=fetch_bytes)
+        return ClipEstimate(**known, text=text, fetch_bytes=fetch_bytes)
     try:
         frames, width, height = _size(job.input, is_picture=job.is_picture)
     except DecodeError as error:
-        return Estimate(**known, text=f"cannot be read: {one_line(str(error))}", cause=str(error))
+        return ClipEstimate(
+            **known, text=f"cannot be read: {one_line(str(error))}", cause=str(error)
+        )
     pixels = frames * width * height
-    return Estimate(
+    return ClipEstimate(
         **known,
         text=f"{_frames(frames)} {width}x{height}",
         frames=frames,

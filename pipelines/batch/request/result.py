@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.batch.status.progress import clock
-from pipelines.batch.workers.host import WorkerFacts
+from pipelines.batch.workers.actor import WorkerFacts
 from vidinv.files import one_line
 
 
@@ -20,7 +20,7 @@ class BatchResult:
         rows: the manifest, a row for each clip.
         seconds: wall time of the run without its start-up.
         start_seconds: until the first worker could take a task.
-        frames_recalled: frames of clips that an earlier run had done.
+        frames_resumed: frames of clips that an earlier run had done.
         stage_seconds: what the workers spent on each stage, failed attempts included.
         num_workers: how many there were at a time.
         workers: all that there were, with the most memory that each held.
@@ -31,7 +31,7 @@ class BatchResult:
     manifest: Path
     seconds: float
     start_seconds: float
-    frames_recalled: int = 0
+    frames_resumed: int = 0
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     num_workers: int = 0
     workers: tuple[WorkerFacts, ...] = ()
@@ -55,7 +55,7 @@ class BatchResult:
     @property
     def fps(self) -> float:
         """Frames of the clips that this run finished, in a second of its wall time."""
-        return (self.frames - self.frames_recalled) / max(1e-9, self.seconds)
+        return (self.frames - self.frames_resumed) / max(1e-9, self.seconds)
 
     @property
     def peak_rss_mb(self) -> float:

@@ -1,128 +1,128 @@
-"""Clips, the tasks that make them, and workers as the schedule sees them."""
+"""What a stage is told and what it answers: plain dataclasses, which Ray carries as they are.
+
+They become JSON in the journal only (``status/stage_lines.py``).
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Self
 
 from pipelines.batch.request.jobs import Job
 
-# First what is nearest to a finished clip; a picture is made in one go.
-STAGES = ("report", "join", "render", "picture", "analyse", "fetch")
+if TYPE_CHECKING:
+    from pipelines.batch.stages.clips import Clip
 
 Row = dict[str, Any]
 
 
-@dataclass
-class Clip:
-    """A clip on its way through the run.
+@dataclass(frozen=True)
+class ReportOptions:
+    """How the reports of a run are made.
 
     Attributes:
-        num_frames: counted by its analysis; ``num_expected`` is what its header says before.
-        fetched: the copy of a remote clip lies in its folder.
-        made: what its row says once the output is there, while its report is not.
+        inversion: also measure what the inversion alone loses.
+    """
+
+    inversion: bool = True
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What decides the tasks of a run, beside its clips.
+
+    Attributes:
+        output: folder of the outputs.
+        reports: None makes none.
+    """
+
+    output: Path
+    reports: ReportOptions | None = None
+
+
+@dataclass(frozen=True)
+class StageTask:
+    """What every stage is told.
+
+    Attributes:
+        job: as it was asked for.
+        folder: the clip's own, for its copy, plan and segments.
     """
 
     job: Job
-    id: str
     folder: Path
-    num_frames: int | None = None
-    num_expected: int | None = None
-    segment_frames: list[int] | None = None
-    rendered: dict[int, Row] = field(default_factory=dict)
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
-    fetched: bool = False
-    made: Row | None = None
-    row: Row | None = None
 
-    def note_analysis(self, row: Row) -> None:
-        """It was analysed: what was rendered of another plan does not count."""
-        self.num_frames, self.segment_frames = row["num_frames"], row["segment_frames"]
-        self.rendered.clear()
-        self.seconds["analyse"] = row["seconds"]
+    @classmethod
+    def of(cls, clip: Clip, options: RunOptions, segment: int | None) -> Self:
+        """The task of a clip whose earlier stages are done; ``segment`` as ``Stage.parts`` says."""
+        return cls(clip.job, clip.folder)
 
-    def note_segment(self, line: Row) -> None:
-        """A segment was rendered."""
-        self.rendered[line["segment"]] = line
-        self.seconds["render"] += line["seconds"]
-
-    def note_made(self, row: Row) -> None:
-        """Its output is there."""
-        self.seconds.update(row["seconds"])
-        self.num_frames, self.made = row.get("frames"), row
+    @property
+    def local_job(self) -> Job:
+        """The job with the copy that was fetched in the place of a remote clip."""
+        return self.job.local(self.folder)
 
 
 @dataclass(frozen=True)
-class Task:
-    """One stage of one clip; ``segment`` for ``render`` only."""
+class StageResult:
+    """What a stage answers; fields are numbers, texts, and tuples and dataclasses of these."""
 
-    stage: str
-    clip: Clip
-    segment: int | None = None
+    def is_kept(self, clip: Clip) -> bool:
+        """Whether the files that it speaks of are still there, when a run is resumed."""
+        return True
 
-    @property
-    def key(self) -> tuple[str, str, int | None]:
-        return self.clip.id, self.stage, self.segment
+    def apply_to(self, clip: Clip) -> None:
+        """What else is known of the clip by it."""
 
-    @property
-    def num_frames(self) -> int:
-        """Frames that it goes through; 0 before the analysis of its clip."""
-        if self.segment is None:
-            return self.clip.num_frames or 0
-        return (self.clip.segment_frames or [])[self.segment]
+    def row_fields(self) -> Row:
+        """What the manifest's row of the clip says of it; plain JSON."""
+        return {}
 
-    @property
-    def where(self) -> str:
-        return self.stage if self.segment is None else f"{self.stage} segment {self.segment}"
+    def to_json(self) -> Row:
+        """Plain types, as they come back from the journal: tuples are lists."""
+        data: Row = json.loads(json.dumps(asdict(self)))
+        return data
+
+    @classmethod
+    def from_json(cls, line: Mapping[str, Any]) -> Self:
+        """The inverse of ``to_json`` for results that the journal keeps; other keys are ignored."""
+        values = {f.name: line[f.name] for f in fields(cls) if f.name in line}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a task: a row, or the death of its worker.
+class Completed:
+    """A task that was done.
 
     Attributes:
-        death: how the worker ended.
+        seconds: that it took.
+        notes: what a person should know of it, for the log.
+    """
+
+    result: StageResult
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a task has no result: what its stage says of the clip, or how its worker ended.
+
+    Attributes:
+        cause: one line.
+        file: of the clip, where it is the clip.
+        retry: whether another attempt may help.
         blamed: the task may be the cause; not so where a whole node was lost.
-        details: for the log.
+        disk_full: nothing can be done before there is room.
+        details: for the log: a traceback, or Ray's own words.
     """
 
-    task: Task
-    row: Row | None = None
-    death: str = ""
+    cause: str
+    file: str = ""
+    retry: bool = True
     blamed: bool = True
+    disk_full: bool = False
     details: str = ""
-
-
-@dataclass(frozen=True)
-class Running:
-    """A task that a worker holds.
-
-    Attributes:
-        frames: done of this task.
-        num_expected: frames of its clip, as its header says.
-    """
-
-    task: Task
-    frames: int
-    num_expected: int | None = None
-
-
-class Workers(Protocol):
-    """Processes that run tasks, each one at a time."""
-
-    @property
-    def count(self) -> int:
-        """How many there are."""
-
-    @property
-    def running(self) -> Sequence[Running]:
-        """What they do now."""
-
-    def start(self, task: Task, payload: Row) -> bool:
-        """Hand a task to a free worker for its stage; False when there is none."""
-
-    def wait(self, *, timeout_seconds: float) -> list[Outcome]:
-        """Outcomes since the last call; waits for the first one."""

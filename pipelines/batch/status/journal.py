@@ -32,7 +32,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 Line = dict[str, Any]
 
 
-class Past:
+class JournalHistory:
     """What earlier runs have left in their journal; opened for a look, and nothing is written.
 
     Args:
@@ -72,7 +72,7 @@ class Past:
         self.damaged = damaged[0] if damaged else None
 
 
-class Journal(Past):
+class Journal(JournalHistory):
     """The same for writing, opened by one run at a time.
 
     Raises:
@@ -145,7 +145,7 @@ def _whole(data: bytes) -> bytes:
 
 
 def check(
-    journal: Past, settings: Settings, jobs: Sequence[Job], *, resume: bool, restart: bool
+    journal: JournalHistory, settings: Settings, jobs: Sequence[Job], *, resume: bool, restart: bool
 ) -> None:
     """Whether a run may begin; nothing is written.
 
@@ -185,7 +185,7 @@ def start(
     journal.append(*wishes, *([{"reports": True}] if reports and not journal.has_reports else []))
 
 
-def _wishes(journal: Past) -> dict[str, Line]:
+def _wishes(journal: JournalHistory) -> dict[str, Line]:
     """What was asked for, by output."""
     return {line["job"]["output"]: line["job"] for line in journal.lines if "job" in line}
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from pipelines.batch.stages.tasks import Clip, Running, Task
-from pipelines.batch.status.throughput import Pace, expected_frames, finished_frames
+from pipelines.batch.stages.clips import Clip
+from pipelines.batch.status.throughput import Throughput, expected_frames, finished_frames
+from pipelines.batch.workers.protocol import RunningTask, ScheduledTask
 from vidinv.files import one_line
 
 LOG_FILE = "batch.log"
@@ -35,7 +36,7 @@ class Watcher:
         self._log = log.open("a", encoding="utf-8", errors="backslashreplace")
         self._stream = stream or sys.stderr
         self._quiet = quiet
-        self.pace = Pace(num_workers=num_workers)
+        self.throughput = Throughput(num_workers=num_workers)
         self._looked = self._shown = self._logged = time.monotonic()
 
     def close(self) -> None:
@@ -54,20 +55,20 @@ class Watcher:
         """What follows is the run; what was before is its start-up."""
         self._looked = self._shown = self._logged = time.monotonic()
 
-    def task_done(self, task: Task) -> None:
+    def task_done(self, task: ScheduledTask) -> None:
         """A task ended well."""
-        self.pace.task_done(task)
+        self.throughput.task_done(task)
 
-    def worked(self, running: Sequence[Running]) -> None:
+    def worked(self, running: Sequence[RunningTask]) -> None:
         """Take the time: these tasks ran since the last call, to its end or to their own."""
         now = time.monotonic()
-        self.pace.tick(running, seconds=now - self._looked)
+        self.throughput.tick(running, seconds=now - self._looked)
         self._looked = now
 
-    def update(self, clips: Sequence[Clip], running: Sequence[Running]) -> None:
+    def update(self, clips: Sequence[Clip], running: Sequence[RunningTask]) -> None:
         """Show the state of the run if it is time to."""
         now = time.monotonic()
-        self.pace.running = running
+        self.throughput.running = running
         every = _TERMINAL_SECONDS if self._is_terminal() else _FILE_SECONDS
         show = not self._quiet and now - self._shown >= every
         log = now - self._logged >= _FILE_SECONDS
@@ -82,7 +83,7 @@ class Watcher:
             line = fitting(parts, columns=self._columns())
             self._show(f"{_CLEAR}{line}", to_file="  ".join(parts) + "\n")
 
-    def describe(self, clips: Sequence[Clip], running: Sequence[Running]) -> list[str]:
+    def describe(self, clips: Sequence[Clip], running: Sequence[RunningTask]) -> list[str]:
         """Clips and frames done, frames a second, time left, failures, what the workers do.
 
         In the order of their weight: a narrow terminal shows the first ones.
@@ -94,14 +95,16 @@ class Watcher:
         if lengths is not None:
             about = "" if all(clip.num_frames or clip.row for clip in clips) else "~"
             parts.append(f"frames {frames}/{about}{max(frames, round(sum(lengths)))}")
-        fps, left = self.pace.fps(), self.pace.seconds_left(clips)
+        fps, left = self.throughput.fps(), self.throughput.seconds_left(clips)
         if fps is not None:
             parts.append(f"{fps:.1f} fps")
         if left is not None:
             parts.append(f"{clock(left)} left")
         parts.append(f"{sum(row['status'] != 'done' for row in rows)} quarantined")
-        parts.append(f"{self.pace.num_busy}/{self.pace.num_workers} workers busy")
-        return parts + [f"{stage} {self.pace.share(stage):.0%}" for stage in self.pace.busy]
+        parts.append(f"{self.throughput.num_busy}/{self.throughput.num_workers} workers busy")
+        return parts + [
+            f"{stage} {self.throughput.share(stage):.0%}" for stage in self.throughput.busy
+        ]
 
     def _is_terminal(self) -> bool:
         with contextlib.suppress(ValueError):  # it was closed

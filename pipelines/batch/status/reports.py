@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.batch.request.jobs import Job
-from pipelines.batch.status.journal import INDEX_FILE, Past
+from pipelines.batch.status.journal import INDEX_FILE, JournalHistory
 from vidinv.errors import UsageError
 from vidinv.report import IndexRow, Report, report_files, write_index
 
@@ -31,9 +31,9 @@ def page_name(output: str) -> str:
     return f"{REPORTS_FOLDER}/{output}.html"
 
 
-def check_pages(folder: Path, jobs: Sequence[Job], past: Past) -> None:
+def check_pages(folder: Path, jobs: Sequence[Job], history: JournalHistory) -> None:
     """UsageError for files in the way that no earlier run has made."""
-    known: Collection[str] = past.outputs if past.has_reports else ()
+    known: Collection[str] = history.outputs if history.has_reports else ()
     pages = [folder / page_name(job.output) for job in jobs if job.output not in known]
     files = [path for page in pages for path in report_files(page)]
     for path in [*files, *(() if known else (folder / INDEX_FILE,))]:
@@ -74,7 +74,7 @@ def figures(report: Report, page: str) -> Row:
     }
 
 
-def failure(cause: str) -> Row:
+def failed_report(cause: str) -> Row:
     """The same for a report that could not be made."""
     return {"status": "failed", "cause": cause}
 
@@ -91,7 +91,7 @@ def index_row(row: Mapping[str, Any]) -> IndexRow:
     if row["status"] != "done":
         cause = f"{row['stage']}: {row['cause']}"
         return IndexRow(row["output"], status=row["status"], cause=cause)
-    made = row.get("report") or failure("made without --report")
+    made = row.get("report") or failed_report("made without --report")
     if made["status"] != "done":
         return IndexRow(row["output"], cause=made["cause"], frames=row.get("frames"))
     summary = made["summary"]

@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.batch.request.jobs import Job
-from pipelines.batch.stages.tasks import Clip, Row
-from pipelines.batch.status.journal import Past
+from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.table import forget_part, record
+from pipelines.batch.stages.tasks import Row
+from pipelines.batch.status.journal import JournalHistory, Line
 from pipelines.batch.status.reports import has_report
-from vidinv.latents import PLAN_FILE
+from pipelines.batch.status.stage_lines import completed_of, stage_of_line
 
 
-def recall(jobs: Sequence[Job], *, output: Path, journal: Past, with_reports: bool) -> list[Clip]:
+def resume_clips(
+    jobs: Sequence[Job], *, output: Path, journal: JournalHistory, with_reports: bool
+) -> list[Clip]:
     """The clips of a run, with what of earlier runs still lies where they left it.
 
     Nothing is written. Clips that are done have their row.
@@ -32,8 +36,9 @@ def recall(jobs: Sequence[Job], *, output: Path, journal: Past, with_reports: bo
     for line in journal.lines:
         known = by_id.get(line.get("clip", ""))
         if known is not None:
-            is_owner = owners.get(known.job.output) == known.id
-            _recall_line(known, line, output=output, is_owner=is_owner, with_reports=with_reports)
+            _resume_stage(known, line)
+            if owners.get(known.job.output) == known.id:
+                _resume_output(known, line, output=output, with_reports=with_reports)
     return clips
 
 
@@ -42,36 +47,40 @@ def _is_seen(job: Job) -> bool:
     return bool({*job.stamp} - {"face"})
 
 
-def outdated(clips: Sequence[Clip], journal: Past) -> set[Path]:
+def outdated(clips: Sequence[Clip], journal: JournalHistory) -> set[Path]:
     """Folders of work for files or wishes that have become others; nobody comes back to them."""
     ids = {clip.job.output: clip.id for clip in clips if _is_seen(clip.job)}
-    begun = [line for line in journal.lines if line.get("event") in ("fetched", "analysed")]
+    begun = [line for line in journal.lines if "output" in line and stage_of_line(line)]
     old = {line["clip"] for line in begun if ids.get(line["output"], line["clip"]) != line["clip"]}
     return {_work_folder(journal, name) for name in old}
 
 
-def _work_folder(journal: Past, clip: str) -> Path:
+def _work_folder(journal: JournalHistory, clip: str) -> Path:
     return journal.folder / "work" / clip
 
 
-def _recall_line(
-    clip: Clip, line: Row, *, output: Path, is_owner: bool, with_reports: bool
-) -> None:
-    path = output / clip.job.output
-    if line["event"] == "fetched":
-        clip.fetched = _num_bytes(clip.job.fetched(clip.folder)) == line["bytes"]
-    elif line["event"] == "analysed" and (clip.folder / PLAN_FILE).is_file():
-        clip.note_analysis(line)
-    elif line["event"] == "rendered" and (clip.folder / line["file"]).is_file():
-        clip.note_segment(line)
-    elif line["event"] == "made" and is_owner and _num_bytes(path):
-        clip.note_made(line["row"])
-    elif line["event"] == "finished" and is_owner and _num_bytes(path):
-        row = line["row"]
+def _resume_stage(clip: Clip, line: Line) -> None:
+    """What a stage has left, if it is still there."""
+    stage = stage_of_line(line)
+    if stage is None:
+        return
+    done, segment = completed_of(stage, line), line.get("segment")
+    if done.result.is_kept(clip):
+        record(clip, stage, segment, done)
+    else:
+        forget_part(clip, stage, segment)
+
+
+def _resume_output(clip: Clip, line: Line, *, output: Path, with_reports: bool) -> None:
+    """An output that is there, and whether its report is missing."""
+    if line["event"] not in ("made", "finished") or not _num_bytes(output / clip.job.output):
+        return
+    row: Row = line["row"]
+    if line["event"] == "made" or (with_reports and not has_report(output, row)):
+        clip.note_made(row)
+        clip.row = None
+    else:
         clip.num_frames, clip.row = row.get("frames"), row
-        if with_reports and not has_report(output, row):
-            clip.seconds.update(row["seconds"])
-            clip.made, clip.row = row, None
 
 
 def _num_bytes(path: Path) -> int | None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from pipelines.batch.stages.tasks import Clip, Running, Task
+from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.render import RenderResult
+from pipelines.batch.stages.table import FramePass
+from pipelines.batch.workers.protocol import RunningTask, ScheduledTask
 
 # Worker seconds of a rendered frame for each second of an analysed one, as long as only one of the
 # two was seen: 3.2, 3.5 and 5.2 on greenscreen_512.mp4, expression_512.mp4 and grid_bbaf2n.mpg.
 RENDER_TO_ANALYSE = 3.5
 
 
-class Pace:
+class Throughput:
     """Worker seconds and frames of each stage in this run; tasks that still run count too.
 
     Args:
@@ -26,18 +29,20 @@ class Pace:
         self.num_workers = num_workers
         self.seconds = 0.0
         self.busy: defaultdict[str, float] = defaultdict(float)
-        self._frames: Counter[str] = Counter()
-        self.running: Sequence[Running] = ()
+        self._frames: Counter[FramePass | None] = Counter()
+        self._seconds: defaultdict[FramePass | None, float] = defaultdict(float)
+        self.running: Sequence[RunningTask] = ()
 
-    def tick(self, running: Sequence[Running], *, seconds: float) -> None:
+    def tick(self, running: Sequence[RunningTask], *, seconds: float) -> None:
         """``seconds`` have passed since the last call, with these tasks running."""
         self.seconds += seconds
         for one in running:
-            self.busy[one.task.stage] += seconds
+            self.busy[one.task.stage.name] += seconds
+            self._seconds[one.task.stage.frames] += seconds
 
-    def task_done(self, task: Task) -> None:
+    def task_done(self, task: ScheduledTask) -> None:
         """A task went through its frames."""
-        self._frames[task.stage] += task.num_frames
+        self._frames[task.stage.frames] += task.num_frames
 
     @property
     def num_busy(self) -> int:
@@ -68,18 +73,19 @@ class Pace:
                 analyse, render = analyse + length, render + length
             else:
                 render += sum(clip.segment_frames) - rendered_frames(clip)
-        analyse -= self._frames_running("analyse")
-        render -= self._frames_running("render")
+        analyse -= self._frames_running(FramePass.ANALYSIS)
+        render -= self._frames_running(FramePass.RENDERING)
         left = max(0.0, analyse) * cost[0] + max(0.0, render) * cost[1]
         return left / self._rate()
 
     def _costs(self) -> tuple[float, float] | None:
         """Worker seconds of a frame in its analysis, and in everything that comes after it."""
-        analysed = self._frames["analyse"] + self._frames_running("analyse")
-        pictures = self._frames["picture"]  # analysed and rendered in one go
-        rendered = self._frames["render"] + self._frames_running("render") + pictures
-        later = sum(seconds for stage, seconds in self.busy.items() if stage != "analyse")
-        analyse = self.busy["analyse"] / analysed if analysed else 0.0
+        analysed = self._frames[FramePass.ANALYSIS] + self._frames_running(FramePass.ANALYSIS)
+        pictures = self._frames[FramePass.BOTH]
+        moving = self._frames[FramePass.RENDERING] + self._frames_running(FramePass.RENDERING)
+        rendered = moving + pictures
+        later = sum(s for frames, s in self._seconds.items() if frames is not FramePass.ANALYSIS)
+        analyse = self._seconds[FramePass.ANALYSIS] / analysed if analysed else 0.0
         render = later / rendered if rendered else 0.0
         if not analyse and not render:
             return None
@@ -91,14 +97,14 @@ class Pace:
         """Workers that were busy, on average."""
         return sum(self.busy.values()) / self.seconds
 
-    def _frames_running(self, stage: str) -> int:
-        return sum(one.frames for one in self.running if one.task.stage == stage)
+    def _frames_running(self, frames: FramePass) -> int:
+        return sum(one.frames for one in self.running if one.task.stage.frames is frames)
 
 
 def expected_frames(clips: Sequence[Clip]) -> list[float] | None:
     """Frames of each clip: counted, or as its header says, or the mean of the others.
 
-    None as long as no clip was looked at. A clip that was quarantined before that has none.
+    None as long as no clip was opened. A clip that was quarantined before that has none.
     """
     known = [1 if c.job.is_picture else c.num_frames or c.num_expected for c in clips]
     moving = [length for c, length in zip(clips, known, strict=True) if not c.job.is_picture]
@@ -114,13 +120,13 @@ def expected_frames(clips: Sequence[Clip]) -> list[float] | None:
 
 def rendered_frames(clip: Clip) -> int:
     """Frames of the segments that are there."""
-    lengths = clip.segment_frames or []
-    return sum(lengths[number] for number in clip.rendered)
+    lengths = clip.segment_frames or ()
+    return sum(lengths[number] for number in clip.results_of(RenderResult) if number is not None)
 
 
-def finished_frames(clips: Iterable[Clip], running: Iterable[Running]) -> int:
+def finished_frames(clips: Iterable[Clip], running: Iterable[RunningTask]) -> int:
     """Frames that need no more work, but for the joining of their segments."""
-    done = sum(one.frames for one in running if one.task.stage == "render")
+    done = sum(one.frames for one in running if one.task.stage.frames is FramePass.RENDERING)
     for clip in clips:
         is_made = clip.row is not None or clip.made is not None
         done += (clip.num_frames or 0) if is_made else rendered_frames(clip)

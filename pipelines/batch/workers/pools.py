@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipelines.batch.stages.tasks import STAGES
+from pipelines.batch.stages.table import STAGES
 from vidinv.errors import MissingDependencyError, UsageError
 
 # An actor with a whole CPU each would leave none for Ray's own tasks: two on two cores hang.
 WORKER_CPUS = 0.5
-GPU_STAGES = frozenset({"render", "picture"})  # where the networks of a pack run
+ALL_STAGES = frozenset(stage.name for stage in STAGES)
+GPU_STAGES = frozenset(stage.name for stage in STAGES if stage.gpu)
 _ROUNDING = 1e-6  # Ray counts in units of 1e-4
 
 Node = Mapping[str, float]
@@ -36,13 +37,13 @@ class Pool:
     @property
     def name(self) -> str:
         """Its stages in the order of the work, for logs and the dashboard."""
-        if self.stages == frozenset(STAGES):
+        if self.stages == ALL_STAGES:
             return "all stages"
-        return "+".join(stage for stage in reversed(STAGES) if stage in self.stages)
+        return "+".join(stage.name for stage in STAGES if stage.name in self.stages)
 
 
 @dataclass(frozen=True)
-class Wish:
+class PoolRequest:
     """What the user wants of the cluster.
 
     Attributes:
@@ -77,7 +78,7 @@ class Wish:
             )
 
 
-def choose_pools(nodes: Sequence[Node], wish: Wish) -> tuple[Pool, ...]:
+def choose_pools(nodes: Sequence[Node], request: PoolRequest) -> tuple[Pool, ...]:
     """One worker a CPU for everything; where there are GPUs, one worker a GPU renders.
 
     Args:
@@ -87,33 +88,32 @@ def choose_pools(nodes: Sequence[Node], wish: Wish) -> tuple[Pool, ...]:
         MissingDependencyError: a GPU is asked for and the cluster has none.
         UsageError: workers that the nodes cannot hold.
     """
-    everything = frozenset(STAGES)
-    num_gpu_workers, free = _place_gpu_workers(nodes, wish)
-    room = sum(int(cpus / wish.worker_cpus + _ROUNDING) for cpus in free)
+    num_gpu_workers, free = _place_gpu_workers(nodes, request)
+    room = sum(int(cpus / request.worker_cpus + _ROUNDING) for cpus in free)
     cpus = sum(int(node.get("CPU", 0)) for node in nodes)
-    wanted = max(1, min(cpus, room)) if wish.num_workers is None else wish.num_workers
+    wanted = max(1, min(cpus, room)) if request.num_workers is None else request.num_workers
     if wanted > room:
         advice = f"at most --workers {room}" if room else "a smaller --worker-cpus"
         beside = f" beside {num_gpu_workers} GPU workers" if num_gpu_workers else ""
         raise UsageError(
-            f"{wanted} workers at {wish.worker_cpus:g} CPU each do not fit{beside}: the Ray "
+            f"{wanted} workers at {request.worker_cpus:g} CPU each do not fit{beside}: the Ray "
             f"cluster has {_describe(nodes)} and holds {room}; give {advice}"
         )
     if not num_gpu_workers:
-        return (Pool(everything, wanted, num_cpus=wish.worker_cpus),)
+        return (Pool(ALL_STAGES, wanted, num_cpus=request.worker_cpus),)
     return (  # those that fit on few nodes start first
-        Pool(GPU_STAGES, num_gpu_workers, num_gpus=1, num_cpus=wish.worker_cpus),
-        Pool(everything - GPU_STAGES, wanted, num_cpus=wish.worker_cpus),
+        Pool(GPU_STAGES, num_gpu_workers, num_gpus=1, num_cpus=request.worker_cpus),
+        Pool(ALL_STAGES - GPU_STAGES, wanted, num_cpus=request.worker_cpus),
     )
 
 
-def _place_gpu_workers(nodes: Sequence[Node], wish: Wish) -> tuple[int, list[float]]:
+def _place_gpu_workers(nodes: Sequence[Node], request: PoolRequest) -> tuple[int, list[float]]:
     """How many, and the CPUs that they leave on each node."""
     num_gpus = sum(int(node.get("GPU", 0)) for node in nodes)
-    if wish.device == "cuda" and not num_gpus:
+    if request.device == "cuda" and not num_gpus:
         raise MissingDependencyError("no GPU in the Ray cluster; use --device cpu")
-    wanted = num_gpus if wish.num_gpu_workers is None else wish.num_gpu_workers
-    if wish.device == "cpu":
+    wanted = num_gpus if request.num_gpu_workers is None else request.num_gpu_workers
+    if request.device == "cpu":
         wanted = 0
     if wanted > num_gpus:
         raise UsageError(
@@ -123,12 +123,12 @@ def _place_gpu_workers(nodes: Sequence[Node], wish: Wish) -> tuple[int, list[flo
     missing, free = wanted, []
     for node in nodes:
         cpus = node.get("CPU", 0.0)
-        here = min(missing, int(node.get("GPU", 0)), int(cpus / wish.worker_cpus + _ROUNDING))
+        here = min(missing, int(node.get("GPU", 0)), int(cpus / request.worker_cpus + _ROUNDING))
         missing -= here
-        free.append(cpus - here * wish.worker_cpus)
+        free.append(cpus - here * request.worker_cpus)
     if missing:
         raise UsageError(
-            f"{wanted} GPU workers need {wish.worker_cpus:g} CPU each on the node of their GPU: "
+            f"{wanted} GPU workers need {request.worker_cpus:g} CPU each on the node of their GPU: "
             f"the Ray cluster has {_describe(nodes)} and holds {wanted - missing}; "
             "give a smaller --worker-cpus or fewer --gpu-workers"
         )

@@ -4,7 +4,7 @@ Ray core and not Ray Data, for what a batch of untrusted clips needs and Ray Dat
 row that kills its worker keeps the job from ending, or takes good rows or the pool along; one that
 hangs ends the job; which rows were dropped is not told (measured: docs/LOG.md). Every actor
 holds one task at a time, so nothing queues up inside Ray, and no frame goes through its object
-store.
+store. ``cluster.py`` has the connection.
 """
 
 from __future__ import annotations
@@ -13,26 +13,29 @@ import itertools
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from pipelines.batch.stages.tasks import Outcome, Row, Running, Task
+from pipelines.batch.request.jobs import Settings
+from pipelines.batch.stages.tasks import Failure, StageTask
+from pipelines.batch.workers.actor import StageActor, WorkerAddress, WorkerFacts
 from pipelines.batch.workers.cluster import connect, import_ray
-from pipelines.batch.workers.host import Host, Place, WorkerFacts
-from pipelines.batch.workers.pools import Pool, Wish, choose_pools
-from pipelines.batch.workers.worker import Death, LaterStart, Worker, how_it_died, pause_seconds
+from pipelines.batch.workers.pools import Pool, PoolRequest, choose_pools
+from pipelines.batch.workers.protocol import Outcome, RunningTask, ScheduledTask
+from pipelines.batch.workers.worker import DelayedStart, RayWorker, diagnose, pause_seconds
 from vidinv.errors import VidinvError
 from vidinv.interrupts import without_interrupts
 
-STAGES_CLASS = "pipelines.batch.stages.functions:Stages"
+RUNNER_CLASS = "pipelines.batch.stages.runner:StageRunner"
 # Encoders may hold their frames back for as long as 300 s (vidinv.video.writer).
 STALL_SECONDS = 360.0
 START_SECONDS = 180.0  # imports take 5-8 s on idle cores
 MAX_STARTS = 2
 _ANSWER_SECONDS = 2.0  # an idle worker answers within milliseconds
-# The longest time between two looks that counts: a driver that was stopped (Ctrl-Z, a disk that
+# The longest time between two checks that counts: a driver that was stopped (Ctrl-Z, a disk that
 # hangs) has seen nothing of its workers meanwhile.
-_LOOK_SECONDS = 2.0
+_MAX_CHECK_SECONDS = 2.0
 # Ray's many threads make glibc keep many arenas, each as large as it ever was. The most memory of a
 # worker at 500 and at 3,000 frames of a clip was 1137 and 1675 MiB; with two arenas, 1036 and 1101.
 _ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
@@ -42,32 +45,32 @@ class RayWorkers:
     """A cluster connection and its workers; a context manager.
 
     Args:
-        settings: of the stages, as JSON.
-        wish: workers of which kind.
+        settings: of the stages.
+        pools: workers of which kind.
         address: None starts Ray on this machine for the time of the run.
         dashboard: start Ray's dashboard too; a cluster has its own.
         stall_seconds: a task that moves no frame for so long is killed.
-        stages_class: ``module:class`` of what runs the tasks.
+        runner_class: ``module:class`` of what runs the tasks.
     """
 
     def __init__(
         self,
-        settings: dict[str, Any],
+        settings: Settings,
         *,
-        wish: Wish,
+        pools: PoolRequest,
         address: str | None = None,
         dashboard: bool = False,
         stall_seconds: float = STALL_SECONDS,
-        stages_class: str = STAGES_CLASS,
+        runner_class: str = RUNNER_CLASS,
     ) -> None:
-        self._settings, self._wish, self._address = settings, wish, address
+        self._settings, self._pools, self._address = settings, pools, address
         self._dashboard, self._stall_seconds = dashboard, stall_seconds
-        self._stages_class = stages_class
-        self._workers: list[Worker] = []
-        self._later: list[LaterStart] = []
+        self._runner_class = runner_class
+        self._workers: list[RayWorker] = []
+        self._delayed: list[DelayedStart] = []
         self._late: set[Pool] = set()
         self._failing: set[Pool] = set()
-        self._looked = time.monotonic()
+        self._last_check = time.monotonic()
         self._numbers = itertools.count(1)
         self._namespace = f"vidinv-{uuid.uuid4().hex[:8]}"
         self._owns_ray = False
@@ -83,7 +86,7 @@ class RayWorkers:
                 self._owns_ray = True
                 self.dashboard_url = connect(self._address, dashboard=self._dashboard)
             nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-            for pool in choose_pools(nodes, self._wish):
+            for pool in choose_pools(nodes, self._pools):
                 self._workers += [self._start_worker(pool) for _ in range(pool.num_workers)]
         except BaseException:
             self._disconnect()
@@ -100,16 +103,16 @@ class RayWorkers:
 
     @property
     def count(self) -> int:
-        return len(self._places)
+        return len(self._slots)
 
     @property
-    def running(self) -> list[Running]:
+    def running(self) -> list[RunningTask]:
         """Tasks in the workers."""
-        return [Running(w.task, w.frames, w.num_expected) for w in self._workers if w.task]
+        return [RunningTask(w.task, w.frames, w.num_expected) for w in self._workers if w.task]
 
     def describe(self) -> str:
         """``2 workers (all stages) on Ray 2.60.0 at 127.0.0.1:6379``."""
-        names = [place.pool.name for place in self._places]
+        names = [slot.pool.name for slot in self._slots]
         pools = ", ".join(f"{names.count(n)} workers ({n})" for n in dict.fromkeys(names))
         where = self._address or "this machine"
         return f"{pools} on Ray {self._ray.__version__} at {where}"
@@ -119,11 +122,11 @@ class RayWorkers:
         """Of the workers that are up."""
         return [worker.pid for worker in self._workers if worker.pid]
 
-    def start(self, task: Task, payload: Row) -> bool:
+    def start(self, task: ScheduledTask, payload: StageTask) -> bool:
         """Hand a task to a free worker for its stage; False when there is none."""
         for worker in list(self._workers):
-            free = worker.pid and worker.task is None and task.stage in worker.pool.stages
-            if free and self._answers(worker):
+            free = worker.pid and worker.task is None and task.stage.name in worker.pool.stages
+            if free and self._is_responsive(worker):
                 worker.task, worker.task_ref = task, worker.actor.run.remote(payload)
                 worker.frames, worker.silent_seconds = 0, 0.0
                 return True
@@ -136,123 +139,123 @@ class RayWorkers:
 
     def wait(self, *, timeout_seconds: float) -> list[Outcome]:
         """Outcomes since the last call; returns when there is one or the time is over."""
-        self._start_what_is_due()
-        refs = {w.task_ref if w.task else w.place_ref: w for w in self._workers}
+        self._start_delayed()
+        refs = {w.task_ref if w.task else w.address_ref: w for w in self._workers}
         refs = {ref: worker for ref, worker in refs.items() if ref is not None}
         if refs:
             ready, _ = self._ray.wait(list(refs), timeout=timeout_seconds)
         else:
             ready = []
             time.sleep(timeout_seconds)
-        self._note_time()
+        self._count_silence()
         outcomes = [self._take(refs[ref], ref) for ref in ready]
         for worker in list(self._workers):
             if worker.pid:
-                self._hear(worker, timeout_seconds=0.0)
+                self._poll(worker, timeout_seconds=0.0)
         outcomes += [self._kill(w) for w in list(self._workers) if self._is_stalled(w)]
         self._check_starts()
         return [outcome for outcome in outcomes if outcome is not None]
 
     @property
-    def _places(self) -> list[Worker | LaterStart]:
-        return [*self._workers, *self._later]
+    def _slots(self) -> list[RayWorker | DelayedStart]:
+        return [*self._workers, *self._delayed]
 
-    def _start_what_is_due(self) -> None:
-        due = [later for later in self._later if later.due <= time.monotonic()]
-        self._later = [later for later in self._later if later not in due]
+    def _start_delayed(self) -> None:
+        due = [later for later in self._delayed if later.due <= time.monotonic()]
+        self._delayed = [later for later in self._delayed if later not in due]
         self._workers += [self._start_worker(later.pool, later.failures) for later in due]
 
-    def _note_time(self) -> None:
+    def _count_silence(self) -> None:
         now = time.monotonic()
-        passed, self._looked = min(now - self._looked, _LOOK_SECONDS), now
+        passed, self._last_check = min(now - self._last_check, _MAX_CHECK_SECONDS), now
         for worker in self._workers:
             worker.silent_seconds += passed
 
-    def _take(self, worker: Worker, ref: Any) -> Outcome | None:
-        """What a finished call says: a worker that is up, a row, or a death."""
+    def _take(self, worker: RayWorker, ref: Any) -> Outcome | None:
+        """What a finished call says: a worker that is up, a row, or a failure."""
         task = worker.task
         try:
             value = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
-            return self._replace(worker, how_it_died(self._ray, worker, error))
+            return self._replace(worker, diagnose(self._ray, worker, error))
         if task is None:
-            self._settle(worker, value)
+            self._take_address(worker, value)
             return None
-        row, report = value
+        result, heartbeat = value
         worker.task = worker.task_ref = None
-        worker.note_report(report)
-        return Outcome(task, row=row)
+        worker.take_heartbeat(heartbeat)
+        return Outcome(task, result)
 
-    def _settle(self, worker: Worker, place: Place) -> None:
+    def _take_address(self, worker: RayWorker, address: WorkerAddress) -> None:
         """A worker is up."""
-        worker.node, worker.pid = place.node, place.pid
-        worker.place_ref, worker.failures, worker.silent_seconds = None, 0, 0.0
+        worker.node, worker.pid = address.node, address.pid
+        worker.address_ref, worker.failures, worker.silent_seconds = None, 0, 0.0
         self._failing.discard(worker.pool)
         addresses = {n["NodeID"]: n["NodeManagerAddress"] for n in self._ray.nodes()}
-        worker.facts.node = addresses.get(place.node, "")
-        if worker.pool.num_gpus and not place.device.startswith("cuda"):
+        worker.facts.node = addresses.get(address.node, "")
+        if worker.pool.num_gpus and not address.device.startswith("cuda"):
             name = worker.facts.name
-            self.tell(f"{name} has a GPU, but its torch cannot use it: {place.device}", "")
+            self.tell(f"{name} has a GPU, but its torch cannot use it: {address.device}", "")
 
-    def _answers(self, worker: Worker) -> bool:
+    def _is_responsive(self, worker: RayWorker) -> bool:
         """An idle worker lives at this moment: no task is to be blamed for what was before it."""
         if worker.silent_seconds > _ANSWER_SECONDS:  # it does not; ``wait`` looks after it
             return False
-        if worker.report_ref is not None and not self._hear(worker):
+        if worker.heartbeat_ref is not None and not self._poll(worker):
             return False
-        return self._hear(worker)
+        return self._poll(worker)
 
-    def _hear(self, worker: Worker, timeout_seconds: float = _ANSWER_SECONDS) -> bool:
+    def _poll(self, worker: RayWorker, timeout_seconds: float = _ANSWER_SECONDS) -> bool:
         """Whether a worker says how far it is; an idle one that is dead is replaced."""
-        if worker.report_ref is None:
-            worker.report_ref = worker.actor.report.remote()
-        ready, _ = self._ray.wait([worker.report_ref], timeout=timeout_seconds)
+        if worker.heartbeat_ref is None:
+            worker.heartbeat_ref = worker.actor.heartbeat.remote()
+        ready, _ = self._ray.wait([worker.heartbeat_ref], timeout=timeout_seconds)
         if not ready:
             return False
-        ref, worker.report_ref = worker.report_ref, None
+        ref, worker.heartbeat_ref = worker.heartbeat_ref, None
         try:
-            worker.note_report(self._ray.get(ref))
+            worker.take_heartbeat(self._ray.get(ref))
         except self._ray.exceptions.RayError as error:
             if worker.task is None:  # of a busy one, its task tells
-                self._replace(worker, how_it_died(self._ray, worker, error))
+                self._replace(worker, diagnose(self._ray, worker, error))
             return False
         return True
 
-    def _is_stalled(self, worker: Worker) -> bool:
+    def _is_stalled(self, worker: RayWorker) -> bool:
         return bool(worker.pid) and worker.silent_seconds > self._stall_seconds
 
-    def _kill(self, worker: Worker) -> Outcome | None:
+    def _kill(self, worker: RayWorker) -> Outcome | None:
         nothing = "frame" if worker.task else "answer"
-        death = f"hung: no {nothing} for {self._stall_seconds:g} s; its worker was killed"
-        return self._replace(worker, Death(death))
+        cause = f"hung: no {nothing} for {self._stall_seconds:g} s; its worker was killed"
+        return self._replace(worker, Failure(cause))
 
-    def _replace(self, worker: Worker, death: Death) -> Outcome | None:
+    def _replace(self, worker: RayWorker, failure: Failure) -> Outcome | None:
         """Start another worker in the place of one that is dead, or not to be trusted."""
         self._ray.kill(worker.actor)
         self._workers.remove(worker)
         if not worker.pid:
-            self._start_later(worker, death)
+            self._start_later(worker, failure)
             return None
         self._workers.append(self._start_worker(worker.pool))
         if worker.task is None:
-            told = f"{worker.facts.name} had no task and is replaced: {death.cause}"
-            self.tell(told, death.details)
+            told = f"{worker.facts.name} had no task and is replaced: {failure.cause}"
+            self.tell(told, failure.details)
             return None
-        return Outcome(worker.task, death=death.cause, blamed=death.blamed, details=death.details)
+        return Outcome(worker.task, failure)
 
-    def _start_later(self, worker: Worker, death: Death) -> None:
+    def _start_later(self, worker: RayWorker, failure: Failure) -> None:
         """In the place of one that died before it was up, while others of its kind may work."""
-        pool, failures = worker.pool, worker.failures + death.blamed
+        pool, failures = worker.pool, worker.failures + failure.blamed
         due = time.monotonic() + pause_seconds(failures)
-        self._later.append(LaterStart(pool, failures, due))
+        self._delayed.append(DelayedStart(pool, failures, due))
         # Of those that are up it is 0.
-        others = [place.failures for place in self._places if place.pool == pool]
+        others = [slot.failures for slot in self._slots if slot.pool == pool]
         if min(others) > 0 and sum(others) >= MAX_STARTS:
-            raise VidinvError(f"workers cannot start: {death.cause}")
+            raise VidinvError(f"workers cannot start: {failure.cause}")
         if pool not in self._failing:
             self._failing.add(pool)
             text = f"{worker.facts.name} could not start, and is tried again now and then"
-            self.tell(f"{text}: {death.cause}", death.details)
+            self.tell(f"{text}: {failure.cause}", failure.details)
 
     def _check_starts(self) -> None:
         """Without any worker for a stage there is nothing to wait for."""
@@ -277,13 +280,13 @@ class RayWorkers:
                 self._late.add(pool)
                 self.tell(text, "")
 
-    def _start_worker(self, pool: Pool, failures: int = 0) -> Worker:
+    def _start_worker(self, pool: Pool, failures: int = 0) -> RayWorker:
         facts = WorkerFacts(f"{pool.name} {next(self._numbers)}")
         # On a machine with a GPU, "auto" would take it without reserving it.
-        device = self._settings["device"] if pool.num_gpus else "cpu"
+        device = self._settings.device if pool.num_gpus else "cpu"
         # Two threads: the second one tells the progress while the first one works.
         actor = (
-            self._ray.remote(Host)
+            self._ray.remote(StageActor)
             .options(
                 name=f"vidinv {facts.name}",
                 namespace=self._namespace,
@@ -294,15 +297,15 @@ class RayWorkers:
                 max_concurrency=2,
                 runtime_env={"env_vars": _ENVIRONMENT},
             )
-            .remote(self._stages_class, {**self._settings, "device": device})
+            .remote(self._runner_class, replace(self._settings, device=device))
         )
         self.facts.append(facts)
-        return Worker(pool, actor, actor.place.remote(), facts, failures)
+        return RayWorker(pool, actor, actor.address.remote(), facts, failures)
 
     def _disconnect(self) -> None:
         with without_interrupts():
             for worker in self._workers:
                 self._ray.kill(worker.actor)
-            self._workers, self._later = [], []
+            self._workers, self._delayed = [], []
             if self._owns_ray:
                 self._ray.shutdown()

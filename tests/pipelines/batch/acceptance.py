@@ -21,7 +21,9 @@ import av
 from pipelines.batch.driver import BatchRequest, run
 from pipelines.batch.request.jobs import Job
 from pipelines.batch.request.result import BatchResult
-from pipelines.batch.stages.functions import Row, Stages
+from pipelines.batch.stages.render import RenderTask
+from pipelines.batch.stages.runner import StageRunner
+from pipelines.batch.stages.tasks import Completed, Failure, StageTask
 from vidinv.video import Part, VideoReader, open_reader
 
 GOOD = (  # 812 frames, 288 to 1364 px high
@@ -36,11 +38,11 @@ GOOD = (  # 812 frames, 288 to 1364 px high
 )
 
 
-class AcceptanceStages(Stages):
-    """As ``Stages``, but for the clips named hanging and crashing."""
+class AcceptanceRunner(StageRunner):
+    """As ``StageRunner``, but for the clips named hanging and crashing."""
 
-    def run(self, task: Row) -> Row:
-        if task["stage"] == "render" and Path(task["job"]["input"]).stem == "crashing":
+    def run(self, task: StageTask) -> Completed | Failure:
+        if isinstance(task, RenderTask) and Path(task.job.input).stem == "crashing":
             os.kill(os.getpid(), signal.SIGKILL)
         return super().run(task)
 
@@ -88,7 +90,7 @@ def batch(inputs: Path, output: Path) -> BatchResult:
             inputs=[str(inputs)],
             output=output,
             attributes={"smile": ((0.0, 1.0),)},
-            stages_class=f"{AcceptanceStages.__module__}:{AcceptanceStages.__name__}",
+            runner_class=f"{AcceptanceRunner.__module__}:{AcceptanceRunner.__name__}",
             quiet=False,
         )
     )

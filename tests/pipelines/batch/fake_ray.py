@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from pipelines.batch.workers.host import Place, Report
+from pipelines.batch.workers.actor import Heartbeat, WorkerAddress
 
 
 class RayError(Exception):
@@ -27,7 +27,7 @@ class OutOfMemoryError(RayError):
 
 # What Ray 2.60 says, shortened.
 DIED_AT_START = RayActorError(
-    "The actor died unexpectedly before finishing this task.\n\tclass_name: Host\n"
+    "The actor died unexpectedly before finishing this task.\n\tclass_name: StageActor\n"
     "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR ...\n"
     "The actor never ran - it was cancelled before it started running."
 )
@@ -61,14 +61,14 @@ class FakeActor:
             return self.state
         if self.state != "up" or name == "run":
             return None
-        return Place("node", self.pid, "cpu") if name == "place" else self.report_now
+        return WorkerAddress("node", self.pid, "cpu") if name == "address" else self.heartbeat_now
 
     @property
-    def report_now(self) -> Report:
-        return Report(self.frames, 0, None, 100.0)
+    def heartbeat_now(self) -> Heartbeat:
+        return Heartbeat(self.frames, 0, None, 100.0)
 
     def __getattr__(self, name: str) -> Any:
-        if name not in ("place", "run", "report"):
+        if name not in ("address", "run", "heartbeat"):
             raise AttributeError(name)
 
         def remote(*arguments: Any) -> Ref:

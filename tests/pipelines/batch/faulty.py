@@ -1,27 +1,31 @@
-"""Stages for tests of a run: some go wrong on clips with telling names, some tell more."""
+"""Runners for tests: some go wrong on clips with telling names, some tell more."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines.batch.request.jobs import Job
-from pipelines.batch.stages.functions import Row, Stages
+from pipelines.batch.stages.analyse import AnalyseTask
+from pipelines.batch.stages.render import RenderTask
+from pipelines.batch.stages.runner import StageRunner
+from pipelines.batch.stages.tasks import Completed, Failure, StageTask
 from vidinv.video import Part, VideoReader, open_reader
 
 
-class FaultyStages(Stages):
-    """As ``Stages``, but for clips whose name starts with what goes wrong."""
+class FaultyRunner(StageRunner):
+    """As ``StageRunner``, but for clips whose name starts with what goes wrong."""
 
-    def run(self, task: Row) -> Row:
-        name = Path(task["job"]["input"]).name
-        if name.startswith("killer") and task["stage"] == "render" and task["segment"] == 1:
+    def run(self, task: StageTask) -> Completed | Failure:
+        name = Path(task.job.input).name
+        if name.startswith("killer") and isinstance(task, RenderTask) and task.segment == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        if name.startswith("once") and task["stage"] == "render":
-            self._die_once(Path(task["folder"]))
-        if name.startswith("stuck") and task["stage"] == "analyse":
+        if name.startswith("once") and isinstance(task, RenderTask):
+            self._die_once(task.folder)
+        if name.startswith("stuck") and isinstance(task, AnalyseTask):
             time.sleep(600)
         return super().run(task)
 
@@ -37,8 +41,12 @@ class FaultyStages(Stages):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class TellingStages(Stages):
-    """As ``Stages``; rows also say which GPUs Ray gave to the worker."""
+class TellingRunner(StageRunner):
+    """As ``StageRunner``; notes also say which GPUs Ray gave to the worker."""
 
-    def run(self, task: Row) -> Row:
-        return {**super().run(task), "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", "")}
+    def run(self, task: StageTask) -> Completed | Failure:
+        result = super().run(task)
+        if isinstance(result, Failure):
+            return result
+        gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        return replace(result, notes=(*result.notes, f"{type(task).__name__} on GPUs [{gpus}]"))

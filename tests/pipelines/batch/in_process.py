@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 
 from pipelines.batch.schedule import Schedule
-from pipelines.batch.stages.tasks import Outcome
 from pipelines.batch.status.journal import Journal
 from pipelines.batch.status.progress import Watcher
+from pipelines.batch.workers.protocol import Outcome
 
 
 class InProcessWorkers:
@@ -30,8 +30,8 @@ class InProcessWorkers:
         assert self._waiting, "nothing runs and nothing can start"
         task, payload = self._waiting.pop(0)
         self.look(task)
-        self.done.append((task.clip.job.output, task.stage))
-        return [Outcome(task, row=self.stages.run(payload))]
+        self.done.append((task.clip.job.output, task.stage.name))
+        return [Outcome(task, self.stages.run(payload))]
 
 
 def run_jobs(jobs, output, workers, **how):

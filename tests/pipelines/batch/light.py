@@ -1,30 +1,50 @@
-"""Stages that import nothing and do what the name of their clip says; workers start in a second."""
+"""A runner that imports nothing and does what its task is called; workers start in a second."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
-from typing import Any
+from dataclasses import dataclass
 
 
-class LightStages:
-    """``run`` returns the task, but for clips whose name is a way to fail."""
+@dataclass(frozen=True)
+class LightSettings:
+    """``broken``: how the runner fails as it starts."""
+
+    device: str = "cpu"
+    broken: str = ""
+
+
+@dataclass(frozen=True)
+class LightTask:
+    name: str
+
+
+@dataclass(frozen=True)
+class LightResult:
+    name: str
+    pid: int
+    arenas: str | None
+
+
+class LightRunner:
+    """``run`` says who did the task, but for names that are a way to fail."""
 
     device = "cpu"
     num_expected = None
     beats = 0
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        match settings.get("broken"):
+    def __init__(self, settings: LightSettings) -> None:
+        match settings.broken:
             case "raise":
                 raise ValueError("weights are missing")
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
         self.frames_done = 0
 
-    def run(self, task: dict[str, Any]) -> dict[str, Any]:
-        match task["name"]:
+    def run(self, task: LightTask) -> LightResult:
+        match task.name:
             case "hang":
                 time.sleep(600)
             case "slow":  # longer than it may hang, but it moves
@@ -39,4 +59,4 @@ class LightStages:
             case "raise":
                 raise RuntimeError("a mistake of ours")
         self.frames_done += 7
-        return {**task, "pid": os.getpid(), "arenas": os.environ.get("MALLOC_ARENA_MAX")}
+        return LightResult(task.name, os.getpid(), os.environ.get("MALLOC_ARENA_MAX"))

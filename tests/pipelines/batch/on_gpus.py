@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def main(inputs: str, output: str, pack: str) -> None:
         "pack": pack,
         "segment_frames": 8,
         "encode": EncodeOptions(encoder="ffv1"),
-        "stages_class": "tests.pipelines.batch.faulty:TellingStages",
+        "runner_class": "tests.pipelines.batch.faulty:TellingRunner",
     }
     refused = ""
     try:
@@ -46,13 +47,12 @@ def main(inputs: str, output: str, pack: str) -> None:
     except UsageError as error:
         refused = str(error)
     result = run(BatchRequest(**fields, num_workers=1, resume=True))
-    lines = (Path(output) / ".vidinv-batch" / "journal.jsonl").read_text().splitlines()
-    events = [line for line in map(json.loads, lines) if "gpus" in line]
+    log = (Path(output) / ".vidinv-batch" / "batch.log").read_text()
     facts = {
         "refused": refused,
         "gpus": {
-            event: [line["gpus"] for line in events if line["event"] == event]
-            for event in ("analysed", "rendered")
+            task: re.findall(rf"{task} on GPUs \[(.*)\]", log)
+            for task in ("AnalyseTask", "RenderTask")
         },
         "workers": [worker.name for worker in result.workers],
     }

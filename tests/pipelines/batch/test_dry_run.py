@@ -264,7 +264,7 @@ def test_lines_come_in_order_as_soon_as_they_are_known(request_, monkeypatch):
         said.set()
 
     monkeypatch.setattr(estimate, "probe", probe)
-    plan = batch_run.plan(request_, tell=tell)
+    plan = batch_run.estimate(request_, tell=tell)
     assert told == ["a.mp4", "b.mp4", "c.mp4"]
     assert plan.frames == 24
 

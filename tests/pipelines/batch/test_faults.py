@@ -154,7 +154,7 @@ def test_a_worker_that_does_not_move_is_killed(local_ray, face_clip, tiny_pack, 
     for name in ("good", "stuck"):
         shutil.copy(face_clip, inputs / f"{name}.mp4")
     (bad,) = run(
-        request_of(inputs, output, tiny_pack, stages_class=FAULTY, stall_seconds=45.0)
+        request_of(inputs, output, tiny_pack, runner_class=FAULTY, stall_seconds=45.0)
     ).quarantined
     assert (bad["output"], bad["stage"], bad["attempts"]) == ("stuck.mp4", "analyse", 2)
     assert "no frame for 45 s" in bad["cause"]

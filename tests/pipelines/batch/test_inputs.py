@@ -13,7 +13,7 @@ import pytest
 from pipelines.batch.inputs.find import find_jobs
 from pipelines.batch.inputs.sources import check_file
 from pipelines.batch.request.jobs import Job, Settings
-from pipelines.batch.stages.functions import Stages
+from pipelines.batch.stages.runner import StageRunner
 from tests.pipelines.batch.in_process import InProcessWorkers, run_jobs
 from tests.pipelines.batch.test_schedule import FakeWorkers, run
 from vidinv.errors import DecodeError, UsageError
@@ -335,7 +335,7 @@ def test_odd_files_end_as_rows_and_so_does_a_file_that_vanishes(tmp_path, tiny_p
     (root / "vanishing.mp4").write_bytes(b"clip")
     jobs = jobs_of(root)
     (root / "vanishing.mp4").unlink()
-    stages = Stages(Settings(str(tiny_pack), "1234").to_json())
+    stages = StageRunner(Settings(str(tiny_pack), "1234"))
     rows = run_jobs(jobs, tmp_path / "out", InProcessWorkers(stages))
     assert set(rows) == names
     for name, row in rows.items():

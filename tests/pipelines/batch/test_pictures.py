@@ -12,7 +12,8 @@ from PIL import Image as PillowImage
 import vidinv
 from pipelines.batch.inputs.find import find_jobs
 from pipelines.batch.request.jobs import Settings, pack_digest
-from pipelines.batch.stages.functions import Stages
+from pipelines.batch.stages.picture import PictureTask
+from pipelines.batch.stages.runner import StageRunner
 from pipelines.clip.networks import Networks
 from tests.pipelines.batch.in_process import InProcessWorkers, run_jobs
 from tests.pipelines.batch.test_segments import check_leftovers
@@ -27,7 +28,7 @@ FACES = ("face.png", "s/face.JPG", f"s/{'n' * 200}.webp")
 
 @pytest.fixture(scope="module")
 def stages(tiny_pack):
-    return Stages(Settings(str(tiny_pack), pack_digest(load_pack(tiny_pack).meta)).to_json())
+    return StageRunner(Settings(str(tiny_pack), pack_digest(load_pack(tiny_pack).meta)))
 
 
 @pytest.fixture
@@ -71,8 +72,8 @@ def test_pictures_are_those_of_edit_with_rows_like_those_of_clips(
 def test_what_a_killed_worker_left_beside_a_picture_is_removed(folder, stages, tmp_path):
     (job,) = find_jobs([str(folder / "face.png")], output=tmp_path / "out", attributes=AGE)
     output = tmp_path / "out" / "face.png"
-    task = {"stage": "picture", "job": job.to_json(), "folder": str(tmp_path / "w")}
-    check_leftovers(output, lambda: stages.run({**task, "output": str(output)}))
+    task = PictureTask(job, tmp_path / "w", output)
+    check_leftovers(output, lambda: stages.run(task))
 
 
 def test_a_faceless_picture_is_copied_and_a_broken_one_is_quarantined(folder, stages, tmp_path):

@@ -9,11 +9,16 @@ import pytest
 
 from pipelines.batch.request.jobs import Job
 from pipelines.batch.request.result import BatchResult
-from pipelines.batch.stages.tasks import Clip, Running, Task
+from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.render import RenderResult
+from pipelines.batch.stages.table import ANALYSE, PICTURE, RENDER
 from pipelines.batch.status import progress
 from pipelines.batch.status.progress import Watcher, clock, fitting
-from pipelines.batch.status.throughput import RENDER_TO_ANALYSE, Pace, expected_frames
-from pipelines.batch.workers.host import WorkerFacts
+from pipelines.batch.status.throughput import RENDER_TO_ANALYSE, Throughput, expected_frames
+from pipelines.batch.workers.actor import WorkerFacts
+from pipelines.batch.workers.protocol import RunningTask, ScheduledTask
+
+FIRST = {RenderResult: {0: RenderResult("0.nut")}}
 
 
 def clip_of(name, **fields):
@@ -27,9 +32,9 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def clips():
-    """One quarantined, one half rendered, one in its analysis, one not looked at."""
+    """One quarantined, one half rendered, one in its analysis, one not opened."""
     done = clip_of("a.mp4", num_frames=30, row={"status": "quarantined"})
-    half = clip_of("b.mp4", num_frames=30, segment_frames=[10, 20], rendered={0: {}})
+    half = clip_of("b.mp4", num_frames=30, segment_frames=[10, 20], results=FIRST)
     return [done, half, clip_of("c.mp4", num_expected=60), clip_of("d.mp4")]
 
 
@@ -41,9 +46,12 @@ def watcher(tmp_path):
 
 
 def test_the_progress_line_counts_the_tasks_that_run(clips, watcher):
-    running = [Running(Task("render", clips[1], 1), 5), Running(Task("analyse", clips[2]), 20)]
-    watcher.pace.tick(running, seconds=10.0)
-    watcher.pace.running = running
+    running = [
+        RunningTask(ScheduledTask(RENDER, clips[1], 1), 5),
+        RunningTask(ScheduledTask(ANALYSE, clips[2]), 20),
+    ]
+    watcher.throughput.tick(running, seconds=10.0)
+    watcher.throughput.running = running
     # 0.5 s to analyse a frame, 2 s to render one; the last clip counts as long as the mean, 40.
     left = (40 + 40) * 0.5 + (15 + 60 + 40) * 2.0
     assert watcher.describe(clips, running) == [
@@ -62,44 +70,44 @@ def test_there_is_an_estimate_before_the_first_clip_is_analysed(watcher):
     clips = [clip_of("a.mp4"), clip_of("b.mp4")]
     assert watcher.describe(clips, [])[1:] == ["0 quarantined", "0/2 workers busy"]
     clips[0].num_expected = 100
-    running = [Running(Task("analyse", clips[0]), 50)]
-    watcher.pace.tick(running, seconds=5.0)
-    watcher.pace.running = running
+    running = [RunningTask(ScheduledTask(ANALYSE, clips[0]), 50)]
+    watcher.throughput.tick(running, seconds=5.0)
+    watcher.throughput.running = running
     left = 150 * 0.1 + 200 * 0.1 * RENDER_TO_ANALYSE
     assert f"{clock(left)} left" in watcher.describe(clips, running)
 
 
 def test_idle_workers_make_the_rest_take_longer():
     clip = clip_of("a.mp4", num_frames=100, segment_frames=[50, 50])
-    running = [Running(Task("render", clip, 0), 25)]
-    pace = Pace(num_workers=4)
-    pace.tick(running, seconds=25.0)
-    pace.running = running
-    assert pace.seconds_left([clip]) == pytest.approx(75.0)
-    assert (pace.num_busy, pace.share("render")) == (1, 0.25)
+    running = [RunningTask(ScheduledTask(RENDER, clip, 0), 25)]
+    throughput = Throughput(num_workers=4)
+    throughput.tick(running, seconds=25.0)
+    throughput.running = running
+    assert throughput.seconds_left([clip]) == pytest.approx(75.0)
+    assert (throughput.num_busy, throughput.share("render")) == (1, 0.25)
 
 
 def test_pictures_are_one_frame_and_need_no_analysis():
     pictures = [clip_of(f"{n}.png") for n in range(4)]
-    pace = Pace(num_workers=1)
+    throughput = Throughput(num_workers=1)
     for picture in pictures[:2]:
-        pace.tick([Running(Task("picture", picture), 0)], seconds=3.0)
+        throughput.tick([RunningTask(ScheduledTask(PICTURE, picture), 0)], seconds=3.0)
         picture.num_frames, picture.row = 1, {"status": "done"}
-        pace.task_done(Task("picture", picture))
-    assert pace.fps() == pytest.approx(1 / 3)
-    assert pace.seconds_left(pictures) == pytest.approx(6.0)
+        throughput.task_done(ScheduledTask(PICTURE, picture))
+    assert throughput.fps() == pytest.approx(1 / 3)
+    assert throughput.seconds_left(pictures) == pytest.approx(6.0)
     known = clip_of("a.mp4", num_expected=100)
     assert expected_frames([*pictures, known, clip_of("b.mp4")]) == [1, 1, 1, 1, 100, 100]
 
 
 def test_finished_clips_need_no_more_time():
-    pace = Pace(num_workers=1)
-    clip = clip_of("a.mp4", num_frames=10, segment_frames=[10], rendered={0: {}})
-    pace.tick([Running(Task("render", clip, 0), 10)], seconds=1.0)
-    pace.task_done(Task("render", clip, 0))
-    assert pace.seconds_left([clip]) == 0
+    throughput = Throughput(num_workers=1)
+    clip = clip_of("a.mp4", num_frames=10, segment_frames=[10], results=FIRST)
+    throughput.tick([RunningTask(ScheduledTask(RENDER, clip, 0), 10)], seconds=1.0)
+    throughput.task_done(ScheduledTask(RENDER, clip, 0))
+    assert throughput.seconds_left([clip]) == 0
     clip.row = {"status": "done"}
-    assert pace.seconds_left([clip]) == 0
+    assert throughput.seconds_left([clip]) == 0
 
 
 def test_a_terminal_gets_one_line_that_fits(clips, tmp_path, monkeypatch):
@@ -192,7 +200,7 @@ def test_the_summary_says_what_was_done_and_what_is_missing():
         Path("out/manifest.jsonl"),
         seconds=10.0,
         start_seconds=6.2,
-        frames_recalled=60,
+        frames_resumed=60,
         stage_seconds={"analyse": 4.0, "render": 12.0},
         num_workers=2,
         workers=(WorkerFacts("all 1", "127.0.0.1", 800.04), WorkerFacts("all 2", "", 900.0)),

@@ -21,7 +21,7 @@ from vidinv.errors import UsageError
 from vidinv.video import EncodeOptions
 
 SMILE = {"smile": ((0.0, 0.0), (0.6, 1.5))}
-FAULTY = "tests.pipelines.batch.faulty:FaultyStages"
+FAULTY = "tests.pipelines.batch.faulty:FaultyRunner"
 
 
 def request_of(inputs, output, pack, **changes) -> BatchRequest:
@@ -91,7 +91,7 @@ def faulty_run(local_ray, face_clip, tiny_pack, tmp_path_factory):
         shutil.copy(face_clip, inputs / f"{name}.mp4")
     (inputs / "cut.mp4").write_bytes(face_clip.read_bytes()[:3000])
     write_clip(inputs / "faceless.mp4", [np.full((64, 96, 3), 90, np.uint8)] * 4)
-    return inputs, output, run(request_of(inputs, output, tiny_pack, stages_class=FAULTY))
+    return inputs, output, run(request_of(inputs, output, tiny_pack, runner_class=FAULTY))
 
 
 def test_bad_clips_are_quarantined_and_the_others_done(faulty_run):
@@ -154,8 +154,8 @@ def test_gpu_workers_render_and_the_others_do_the_rest(face_clip, tiny_pack, tmp
     assert done.returncode == 0, done.stderr[-2000:]
     facts = json.loads(done.stdout.splitlines()[-1])
     assert "2 GPU workers need 1 CPU each" in facts["refused"]
-    assert set(facts["gpus"]["rendered"]) == {"0", "1"}
-    assert set(facts["gpus"]["analysed"]) == {""}
+    assert set(facts["gpus"]["RenderTask"]) == {"0", "1"}
+    assert set(facts["gpus"]["AnalyseTask"]) == {""}
     assert ["render" in name for name in facts["workers"]] == [True, True, False]
     assert ["analyse" in name for name in facts["workers"]] == [False, False, True]
     log = (tmp_path / "out" / ".vidinv-batch" / "batch.log").read_text()

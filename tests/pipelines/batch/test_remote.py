@@ -16,12 +16,14 @@ from pipelines.batch.inputs.fetching import fetch
 from pipelines.batch.inputs.find import find_jobs
 from pipelines.batch.inputs.sources import input_name, is_url, local_path, without_secrets
 from pipelines.batch.request.jobs import Job, Settings, pack_digest
-from pipelines.batch.stages.functions import Stages
+from pipelines.batch.stages.fetch import FetchResult, FetchTask
+from pipelines.batch.stages.runner import StageRunner
+from pipelines.batch.stages.table import FETCH, JOIN, RENDER
 from pipelines.batch.status.journal import Journal, check, start
-from pipelines.batch.workers.host import Host, Report, WorkerFacts
-from pipelines.batch.workers.pools import Pool, Wish
+from pipelines.batch.workers.actor import Heartbeat, StageActor, WorkerFacts
+from pipelines.batch.workers.pools import Pool, PoolRequest
 from pipelines.batch.workers.ray_workers import RayWorkers
-from pipelines.batch.workers.worker import Worker
+from pipelines.batch.workers.worker import RayWorker
 from tests.pipelines.batch.conftest import FRAMES
 from tests.pipelines.batch.in_process import InProcessWorkers, run_jobs
 from tests.pipelines.batch.test_schedule import FakeWorkers
@@ -357,7 +359,7 @@ def test_a_slow_download_lives_and_a_silent_one_ends(web, tmp_path, monkeypatch)
 @pytest.fixture(scope="module")
 def stages(tiny_pack):
     digest = pack_digest(load_pack(tiny_pack).meta)
-    return Stages(Settings(str(tiny_pack), digest, segment_frames=30).to_json())
+    return StageRunner(Settings(str(tiny_pack), digest, segment_frames=30))
 
 
 @pytest.fixture
@@ -401,25 +403,25 @@ class SlowRenderers(FakeWorkers):
     """One worker on a CPU, and one that renders once the other has nothing more to do."""
 
     def start(self, task, payload):
-        if any((other.stage == "render") == (task.stage == "render") for other, _ in self._busy):
+        if any((other.stage is RENDER) == (task.stage is RENDER) for other, _ in self._busy):
             return False
         self._busy.append((task, payload))
         return True
 
     def wait(self, *, timeout_seconds):
-        self._busy.sort(key=lambda one: one[0].stage == "render")
+        self._busy.sort(key=lambda one: one[0].stage is RENDER)
         return super().wait(timeout_seconds=timeout_seconds)
 
-    def _row(self, task, payload):
-        if task.stage == "fetch":
-            path = task.clip.job.fetched(Path(payload["folder"]))
+    def result_of(self, task, payload):
+        if task.stage is FETCH:
+            path = task.clip.job.fetched(payload.folder)
             path.parent.mkdir(parents=True)
             path.write_bytes(b"clip")
             self.most = max(
                 getattr(self, "most", 0), len(list(path.parent.parent.glob("*/source*")))
             )
-            return {"status": "done", "seconds": 1.0, "bytes": 4}
-        return super()._row(task, payload)
+            return FetchResult(4)
+        return super().result_of(task, payload)
 
 
 def test_few_copies_lie_on_disk_at_one_time(tmp_path):
@@ -434,7 +436,7 @@ def test_a_resumed_run_does_not_fetch_what_is_there(web, clips, stages, tmp_path
     jobs, output = jobs_of(f"{clips}one.mp4"), tmp_path / "out"
 
     def stop(task):
-        if task.stage == "render":
+        if task.stage is RENDER:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -450,7 +452,7 @@ def test_a_copy_that_is_gone_is_fetched_again_and_the_rest_is_kept(web, clips, s
     jobs, output = jobs_of(f"{clips}one.mp4"), tmp_path / "out"
 
     def lose(task):
-        if task.stage == "join":
+        if task.stage is JOIN:
             jobs[0].fetched(task.clip.folder).unlink()
             raise KeyboardInterrupt
 
@@ -474,23 +476,21 @@ def test_a_disk_that_is_full_while_fetching_ends_the_run(web, clips, stages, tmp
 
 def test_what_comes_of_a_download_is_a_sign_of_life(web, tiny_pack, stages, tmp_path, monkeypatch):
     (job,) = jobs_of(f"{web.url}a.mp4")
-    host = Host("pipelines.batch.stages.functions:Stages", stages.settings.to_json())
-    row, report = host.run(
-        {"stage": "fetch", "job": job.to_json(), "folder": str(tmp_path / "work")}
-    )
-    assert (row["status"], row["bytes"]) == ("done", 14)
-    assert (report.frames, report.beats > 0) == (0, True)
+    actor = StageActor("pipelines.batch.stages.runner:StageRunner", stages.settings)
+    done, heartbeat = actor.run(FetchTask(job, tmp_path / "work"))
+    assert done.result == FetchResult(14)
+    assert (heartbeat.frames, heartbeat.beats > 0) == (0, True)
 
 
 def test_a_worker_that_downloads_is_not_stalled():
-    workers = RayWorkers({}, wish=Wish(), stall_seconds=1.0)
+    workers = RayWorkers(Settings("/pack", "1"), pools=PoolRequest(), stall_seconds=1.0)
     pool = Pool(frozenset({"fetch"}), num_workers=1)
-    worker = Worker(pool, None, None, WorkerFacts("fetch 1"), pid=1, task="fetch")
+    worker = RayWorker(pool, None, None, WorkerFacts("fetch 1"), pid=1, task="fetch")
     worker.silent_seconds = 2.0
     assert workers._is_stalled(worker)
-    worker.note_report(Report(frames=0, beats=0, num_expected=None, peak_rss_mb=1.0))
+    worker.take_heartbeat(Heartbeat(frames=0, beats=0, num_expected=None, peak_rss_mb=1.0))
     assert workers._is_stalled(worker)
-    worker.note_report(Report(frames=0, beats=1, num_expected=None, peak_rss_mb=1.0))
+    worker.take_heartbeat(Heartbeat(frames=0, beats=1, num_expected=None, peak_rss_mb=1.0))
     assert not workers._is_stalled(worker)
 
 

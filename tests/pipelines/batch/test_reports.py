@@ -7,15 +7,18 @@ import json
 import os
 import shutil
 from contextlib import nullcontext
-from pathlib import Path
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from pipelines.batch.request.jobs import Job
 from pipelines.batch.schedule import Schedule
-from pipelines.batch.stages.functions import Stages
-from pipelines.batch.stages.reporting import MAX_EMBEDDINGS
+from pipelines.batch.stages.picture import PictureTask
+from pipelines.batch.stages.report_clip import MAX_EMBEDDINGS, ReportResult, ReportTask
+from pipelines.batch.stages.runner import StageRunner
+from pipelines.batch.stages.table import REPORT
+from pipelines.batch.stages.tasks import Failure, ReportOptions
 from pipelines.batch.status.journal import Journal
 from pipelines.batch.status.progress import Watcher
 from pipelines.batch.status.reports import (
@@ -28,7 +31,7 @@ from pipelines.batch.status.reports import (
 from tests.pipelines.batch.conftest import FRAMES
 from tests.pipelines.batch.in_process import InProcessWorkers
 from tests.pipelines.batch.test_schedule import SEGMENTS, WISH, FakeWorkers, failed
-from tests.pipelines.batch.test_segments import make_stages, run_stages
+from tests.pipelines.batch.test_segments import make_stages, result_of, run_stages
 from tests.report.made_up import make_report
 from tests.report.test_page import parse
 from tests.video.clips import images_of, write_clip
@@ -43,15 +46,15 @@ CAUSE = "the recognition net is gone"
 class ReportingWorkers(FakeWorkers):
     """Write an empty page for every report."""
 
-    def _row(self, task, payload):
-        if task.stage != "report":
-            return super()._row(task, payload)
-        assert Path(payload["output"]).is_file()
-        page = Path(payload["root"]) / payload["page"]
+    def result_of(self, task, payload):
+        if task.stage is not REPORT:
+            return super().result_of(task, payload)
+        assert payload.output.is_file()
+        page = payload.root / payload.page
         page.parent.mkdir(parents=True, exist_ok=True)
         page.touch()
-        made = {"status": "done", "page": payload["page"], "inversion": payload["inversion"]}
-        return {"status": "done", "seconds": 2.0, "report": made}
+        inversion = payload.options.inversion
+        return ReportResult({"status": "done", "page": payload.page, "inversion": inversion})
 
 
 @pytest.fixture
@@ -66,10 +69,10 @@ def run(jobs, tmp_path, workers, *, reports=True):
     (output / "deep").mkdir(parents=True, exist_ok=True)
     journal = Journal(output)
     watcher = Watcher(tmp_path / "log", num_workers=2, stream=io.StringIO())
-    wish = {"inversion": True} if reports else None
+    options = ReportOptions() if reports else None
     try:
         schedule = Schedule(
-            jobs, output=output, journal=journal, workers=workers, watcher=watcher, reports=wish
+            jobs, output=output, journal=journal, workers=workers, watcher=watcher, reports=options
         )
         return schedule.run()
     finally:
@@ -84,7 +87,7 @@ def test_every_clip_gets_its_report_before_the_next_is_finished(jobs, tmp_path):
         "reports/deep/a.mp4.html",
         "reports/deep/b.mp4.html",
     ]
-    assert rows[0]["seconds"] == {"analyse": 1.0, "render": SEGMENTS, "join": 1.0, "report": 2.0}
+    assert rows[0]["seconds"] == {"analyse": 1.0, "render": SEGMENTS, "join": 1.0, "report": 1.0}
     stages = [stage for name, stage, _ in workers.done if name == "a"]
     assert stages == ["analyse", *["render"] * SEGMENTS, "join", "report"]
     assert not list((tmp_path / "out" / ".vidinv-batch" / "work").iterdir())
@@ -92,7 +95,7 @@ def test_every_clip_gets_its_report_before_the_next_is_finished(jobs, tmp_path):
 
 @pytest.mark.parametrize(
     ("answers", "attempts"),
-    [([failed(CAUSE, retry=False)], 1), ([failed(CAUSE)] * 2, 2), ([{"death": CAUSE}] * 2, 2)],
+    [([failed(CAUSE, retry=False)], 1), ([failed(CAUSE)] * 2, 2), ([Failure(CAUSE)] * 2, 2)],
 )
 def test_a_report_that_fails_leaves_the_clip_done_and_says_why(jobs, tmp_path, answers, attempts):
     workers = ReportingWorkers({("a", "report", None): list(answers)})
@@ -134,7 +137,7 @@ def test_the_next_run_makes_missing_reports_and_nothing_else(jobs, tmp_path):
     assert rows[0] == {
         **before[0],
         "report": rows[0]["report"],
-        "seconds": {**before[0]["seconds"], "report": 2.0},
+        "seconds": {**before[0]["seconds"], "report": 1.0},
     }
     (tmp_path / "out" / page_name("deep/a.mp4")).unlink()
     third = ReportingWorkers()
@@ -212,25 +215,16 @@ def reported(face_clip, tiny_pack, tmp_path_factory):
     stages, work, root = make_stages(tiny_pack), folder / "work", folder / "out"
     run_stages(stages, face_clip, work, root / "deep" / "o.mkv")
     job = Job(str(face_clip), "deep/o.mkv", {"age": ((0.0, 0.0), (0.6, 1.5))})
-    task = {
-        "stage": "report",
-        "job": job.to_json(),
-        "folder": str(work),
-        "output": str(root / job.output),
-        "root": str(root),
-        "page": page_name(job.output),
-        "inversion": True,
-    }
+    page = page_name(job.output)
+    task = ReportTask(job, work, root / job.output, root, page, ReportOptions(inversion=True))
     counted = stages.frames_done
-    row = stages.run(task)
-    assert row["status"] == "done", row
+    made = result_of(stages, task).report
     assert stages.frames_done - counted >= FRAMES  # it does not look hung
-    return stages, task, row, root
+    return stages, task, made, root
 
 
 def test_a_worker_reports_a_clip_along_the_tracks_of_its_plan(reported):
-    _, _, row, root = reported
-    made = row["report"]
+    _, _, made, root = reported
     data = json.loads((root / "reports" / "deep" / "o.mkv.json").read_text())
     assert made["summary"] == data["summary"]
     known = data["recognition"]
@@ -245,8 +239,8 @@ def test_a_worker_reports_a_clip_along_the_tracks_of_its_plan(reported):
 
 
 def test_the_manifest_says_the_same_as_the_report(reported):
-    _, _, row, root = reported
-    manifest = {"output": "deep/o.mkv", "status": "done", "frames": FRAMES, **row}
+    _, _, made, root = reported
+    manifest = {"output": "deep/o.mkv", "status": "done", "frames": FRAMES, "report": made}
     found = index_row(manifest)
     data = json.loads((root / "reports" / "deep" / "o.mkv.json").read_text())
     for name in ("ic_source", "ic_inversion", "ic_output", "tl_id"):
@@ -264,9 +258,9 @@ def test_manifests_of_earlier_versions_are_read():
 
 
 def test_a_report_without_the_plan_looks_for_the_faces_again(reported, tmp_path):
-    stages, task, row, root = reported
-    again = stages.run({**task, "folder": str(tmp_path / "gone"), "page": "again.html"})
-    assert again["report"] == {**row["report"], "page": "again.html"}
+    stages, task, made, root = reported
+    again = result_of(stages, replace(task, folder=tmp_path / "gone", page="again.html"))
+    assert again.report == {**made, "page": "again.html"}
     assert (root / "again.html").is_file()
 
 
@@ -275,10 +269,10 @@ def test_a_picture_is_reported_too(reported, face_clip, tmp_path):
     picture, root = tmp_path / "a.png", tmp_path / "out"
     write_image(picture, images_of(face_clip, limit=1)[0])
     job = Job(str(picture), "a.png", {"age": ((0.0, 2.0),)})
-    how = {"job": job.to_json(), "root": str(root), "folder": str(tmp_path / "work")}
-    how |= {"output": str(root / job.output), "page": page_name(job.output)}
-    assert stages.run({**task, **how, "stage": "picture"})["status"] == "done"
-    made = stages.run({**task, **how})["report"]
+    where = {"job": job, "folder": tmp_path / "work", "output": root / job.output}
+    result_of(stages, PictureTask(**where))
+    task = replace(task, **where, root=root, page=page_name(job.output))
+    made = result_of(stages, task).report
     assert made["summary"]["distance_median"] > 0
     assert made["summary"]["ic_output"] is None
     assert (root / "reports" / "a.png.html").is_file()
@@ -287,10 +281,10 @@ def test_a_picture_is_reported_too(reported, face_clip, tmp_path):
 def test_an_output_of_another_length_is_a_failure_with_its_reason(reported, face_clip, tmp_path):
     stages, task, *_ = reported
     short = write_clip(tmp_path / "short.mp4", images_of(face_clip, limit=5))
-    row = stages.run({**task, "output": str(short)})
-    assert row["status"] == "failed"
-    assert f"has {FRAMES} frames and {short} 5" in row["cause"]
-    assert not row["retry"]
+    failure = stages.run(replace(task, output=short))
+    assert isinstance(failure, Failure)
+    assert f"has {FRAMES} frames and {short} 5" in failure.cause
+    assert not failure.retry
 
 
 class LocalWorkers(InProcessWorkers):
@@ -299,7 +293,7 @@ class LocalWorkers(InProcessWorkers):
     facts, dashboard_url = (), ""
 
     def __init__(self, settings):
-        super().__init__(Stages(settings.to_json()))
+        super().__init__(StageRunner(settings))
 
     def wait_until_up(self):
         pass

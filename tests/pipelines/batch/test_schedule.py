@@ -12,18 +12,24 @@ import pytest
 
 from pipelines.batch.request.jobs import Job
 from pipelines.batch.schedule import Schedule
-from pipelines.batch.stages.tasks import Outcome, Running
+from pipelines.batch.stages.analyse import AnalyseResult
+from pipelines.batch.stages.edit_result import EditResult
+from pipelines.batch.stages.render import RenderResult
+from pipelines.batch.stages.report_clip import ReportResult
+from pipelines.batch.stages.tasks import Completed, Failure, ReportOptions
 from pipelines.batch.status.journal import Journal
 from pipelines.batch.status.progress import Watcher
+from pipelines.batch.workers.protocol import Outcome, RunningTask
 from vidinv.errors import EncodeError
 from vidinv.report import report_files
+from vidinv.types import IdentitySummary
 
 WISH = {"smile": ((0.0, 1.0),)}
 SEGMENTS = 3
 
 
 class FakeWorkers:
-    """Do every task at once, in order; ``fail`` maps (clip, stage, segment) to outcomes."""
+    """Do every task at once, in order; ``fail`` maps (clip, stage, segment) to failures."""
 
     count = 2
 
@@ -33,7 +39,7 @@ class FakeWorkers:
 
     @property
     def running(self):
-        return [Running(task, 0) for task, _ in self._busy]
+        return [RunningTask(task, 0) for task, _ in self._busy]
 
     def start(self, task, payload):
         if len(self._busy) == self.count:
@@ -44,39 +50,44 @@ class FakeWorkers:
     def wait(self, *, timeout_seconds):
         assert self._busy, "nothing runs and nothing can start"
         task, payload = self._busy.pop(0)
-        place = (Path(task.clip.job.input).stem, task.stage, task.segment)
+        place = (Path(task.clip.job.input).stem, task.stage.name, task.segment)
         self.done.append(place)
-        answers = self.fail.get(place, [])
-        if answers:
-            return [Outcome(task, **answers.pop(0))]
-        return [Outcome(task, row=self._row(task, payload))]
+        failures = self.fail.get(place, [])
+        if failures:
+            return [Outcome(task, failures.pop(0))]
+        return [Outcome(task, Completed(self.result_of(task, payload), 1.0))]
 
-    def _row(self, task, payload):
-        row = {"status": "done", "seconds": 1.0}
-        folder = Path(payload["folder"])
-        if task.stage == "analyse":
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / "plan.safetensors").touch()
-            return {**row, "num_frames": 30, "segment_frames": [10] * SEGMENTS}
-        if task.stage == "render":
-            (folder / f"{task.segment}.nut").touch()
-            warnings = self.warnings.get(task.segment, [])
-            return {**row, "file": f"{task.segment}.nut", "warnings": warnings}
-        if task.stage == "report":
-            page = Path(payload["root"], payload["page"])
-            page.parent.mkdir(exist_ok=True)
-            for path in report_files(page):
-                path.write_bytes(b"report")
-            return {**row, "report": {"status": "done", "page": payload["page"]}}
-        assert payload["files"] == [f"{n}.nut" for n in range(SEGMENTS)]
-        Path(payload["output"]).write_bytes(b"edit")
-        return {**row, "frames": 30, "warnings": payload["warnings"]}
+    def result_of(self, task, payload):
+        match task.stage.name:
+            case "analyse":
+                payload.folder.mkdir(parents=True, exist_ok=True)
+                (payload.folder / "plan.safetensors").touch()
+                return AnalyseResult(30, (10,) * SEGMENTS)
+            case "render":
+                name = f"{payload.segment}.nut"
+                (payload.folder / name).touch()
+                return RenderResult(name, tuple(self.warnings.get(payload.segment, ())))
+            case "report":
+                page = payload.root / payload.page
+                page.parent.mkdir(exist_ok=True)
+                for path in report_files(page):
+                    path.write_bytes(b"report")
+                return ReportResult({"status": "done", "page": payload.page})
+        assert payload.files == tuple(f"{n}.nut" for n in range(SEGMENTS))
+        payload.output.write_bytes(b"edit")
+        return EditResult(30, 30, 0, (), IdentitySummary(), payload.warnings)
 
 
 def failed(cause, *, retry=True, disk_full=False):
-    row = {"status": "failed", "cause": cause, "retry": retry, "disk_full": disk_full}
-    row["traceback"] = ""
-    return {"row": {**row, "seconds": 0.1}}
+    return Failure(cause, retry=retry, disk_full=disk_full)
+
+
+def killed(times=1):
+    return [Failure("killed")] * times
+
+
+def lost(times):
+    return [Failure("node lost", blamed=False)] * times
 
 
 @pytest.fixture
@@ -116,13 +127,13 @@ def test_a_finished_clip_leaves_no_work_files(jobs, tmp_path):
 
 
 def test_a_worker_that_dies_once_is_forgiven(jobs, tmp_path):
-    workers = FakeWorkers({("a", "render", 1): [{"death": "killed"}]})
+    workers = FakeWorkers({("a", "render", 1): killed()})
     assert [row["status"] for row in run(jobs, tmp_path, workers)] == ["done", "done"]
     assert workers.done.count(("a", "render", 1)) == 2
 
 
 def test_a_segment_that_kills_two_workers_is_quarantined_and_the_rest_done(jobs, tmp_path):
-    workers = FakeWorkers({("a", "render", 1): [{"death": "killed"}] * 2})
+    workers = FakeWorkers({("a", "render", 1): killed(2)})
     bad, good = run(jobs, tmp_path, workers)
     assert (bad["status"], bad["stage"], bad["segment"]) == ("quarantined", "render", 1)
     assert (bad["cause"], bad["attempts"]) == ("killed", 2)
@@ -131,14 +142,12 @@ def test_a_segment_that_kills_two_workers_is_quarantined_and_the_rest_done(jobs,
 
 
 def test_lost_nodes_are_not_held_against_a_segment(jobs, tmp_path):
-    lost = {"death": "node lost", "blamed": False}
-    workers = FakeWorkers({("a", "render", 1): [dict(lost) for _ in range(5)]})
+    workers = FakeWorkers({("a", "render", 1): lost(5)})
     assert [row["status"] for row in run(jobs, tmp_path, workers)] == ["done", "done"]
 
 
 def test_a_task_that_loses_worker_after_worker_is_given_up(jobs, tmp_path):
-    lost = {"death": "node lost", "blamed": False}
-    workers = FakeWorkers({("a", "render", 1): [dict(lost) for _ in range(99)]})
+    workers = FakeWorkers({("a", "render", 1): lost(99)})
     bad, good = run(jobs, tmp_path, workers)
     assert (bad["cause"], good["status"]) == ("node lost", "done")
 
@@ -202,9 +211,9 @@ def test_every_second_of_a_task_counts_up_to_its_end(jobs, tmp_path, monkeypatch
     watcher = Watcher(tmp_path / "log", num_workers=1, stream=io.StringIO())
     monkeypatch.setattr(FakeWorkers, "count", 1)
     run(jobs, tmp_path, FakeWorkers(), watcher=watcher)
-    pace = watcher.pace
-    assert {"analyse", "render", "join"} == {*pace.busy}
-    assert sum(pace.busy.values()) == pace.seconds > 0
+    throughput = watcher.throughput
+    assert {"analyse", "render", "join"} == {*throughput.busy}
+    assert sum(throughput.busy.values()) == throughput.seconds > 0
 
 
 def test_quarantined_clips_are_tried_again_by_the_next_run(jobs, tmp_path):
@@ -239,8 +248,7 @@ def test_a_clip_that_could_not_be_joined_is_rendered_anew(jobs, tmp_path):
 
 
 def test_a_plan_that_is_gone_is_made_again(jobs, tmp_path):
-    dead = [{"death": "killed"}, {"death": "killed"}]
-    run(jobs, tmp_path, FakeWorkers({("a", "render", 1): dead}))
+    run(jobs, tmp_path, FakeWorkers({("a", "render", 1): killed(2)}))
     (plan,) = (tmp_path / "out" / ".vidinv-batch" / "work").rglob("plan.safetensors")
     plan.unlink()
     workers = FakeWorkers()
@@ -262,8 +270,7 @@ def test_an_output_of_another_file_is_put_aside_when_its_clip_fails(jobs, tmp_pa
 
 
 def test_work_for_a_file_that_was_changed_is_cleared_up(jobs, tmp_path):
-    dead = [{"death": "killed"}, {"death": "killed"}]
-    run(jobs, tmp_path, FakeWorkers({("a", "render", 1): dead}))
+    run(jobs, tmp_path, FakeWorkers({("a", "render", 1): killed(2)}))
     work = tmp_path / "out" / ".vidinv-batch" / "work"
     assert [path.name for path in work.iterdir()] == [jobs[0].id]
     run(jobs[1:], tmp_path, FakeWorkers())  # not asked for now: it may be again
@@ -274,7 +281,7 @@ def test_work_for_a_file_that_was_changed_is_cleared_up(jobs, tmp_path):
 
 def test_reports_of_what_is_made_anew_without_one_are_put_aside(jobs, tmp_path):
     output, index = tmp_path / "out", tmp_path / "out" / "report.html"
-    run(jobs, tmp_path, FakeWorkers(), reports={})
+    run(jobs, tmp_path, FakeWorkers(), reports=ReportOptions())
     index.write_bytes(b"index")
     run(jobs, tmp_path, FakeWorkers())
     assert index.exists()  # nothing was made
@@ -289,10 +296,10 @@ def test_reports_of_what_is_made_anew_without_one_are_put_aside(jobs, tmp_path):
 
 
 def test_a_report_of_a_clip_that_fails_now_goes_with_its_output(jobs, tmp_path):
-    run(jobs, tmp_path, FakeWorkers(), reports={})
+    run(jobs, tmp_path, FakeWorkers(), reports=ReportOptions())
     jobs[0] = dataclasses.replace(jobs[0], stamp={"size": 1})
     bad = failed("damaged", retry=False)
-    run(jobs, tmp_path, FakeWorkers({("a", "analyse", None): [bad]}), reports={})
+    run(jobs, tmp_path, FakeWorkers({("a", "analyse", None): [bad]}), reports=ReportOptions())
     assert [path.name for path in (tmp_path / "out" / "reports").glob("*.html")] == ["b.mp4.html"]
 
 
@@ -318,7 +325,7 @@ def test_a_remote_clip_that_is_done_stays_so_while_its_server_is_silent(tmp_path
     assert workers.done == []
 
 
-@pytest.mark.parametrize("reports", [None, {}])
+@pytest.mark.parametrize("reports", [None, ReportOptions()])
 def test_a_file_that_was_changed_back_is_edited_again(jobs, tmp_path, reports):
     """Its first output is gone: the one that is there is of the file in between."""
     changed = [dataclasses.replace(jobs[0], stamp={"size": 1}), jobs[1]]

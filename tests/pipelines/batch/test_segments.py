@@ -10,11 +10,16 @@ import pytest
 
 import vidinv
 from pipelines.batch.request.jobs import Job, Settings, pack_digest
-from pipelines.batch.stages import functions as stages_module
-from pipelines.batch.stages.functions import PLAN_FILE, Stages
+from pipelines.batch.stages import context as context_module
+from pipelines.batch.stages.analyse import AnalyseTask
+from pipelines.batch.stages.join import JoinTask
+from pipelines.batch.stages.render import RenderTask
+from pipelines.batch.stages.runner import StageRunner
+from pipelines.batch.stages.tasks import Completed, Failure
 from pipelines.clip.plan import load_plan, plan_segments, save_plan
 from tests.pipelines.batch.conftest import FRAMES
 from tests.video.clips import images_of, packets_of, plain_times, write_clip
+from vidinv.latents import PLAN_FILE
 from vidinv.packs import load_pack
 from vidinv.rendering import FrameComposer
 from vidinv.video import EncodeOptions, open_reader, writer
@@ -49,34 +54,28 @@ def make_stages(folder, **changes):
     pack = load_pack(folder)
     encode = EncodeOptions(encoder="ffv1", threads=1)
     settings = Settings(str(folder), pack_digest(pack.meta), encode=encode, segment_frames=8)
-    return Stages(dataclasses.replace(settings, **changes).to_json())
+    return StageRunner(dataclasses.replace(settings, **changes))
 
 
 def run_stages(stages, clip, folder, output, **how):
     job = Job(str(clip), output.name, how.pop("attributes", {"age": KEYS}), **how)
-    task = {"job": job.to_json(), "folder": str(folder)}
-    analysed = stages.run({"stage": "analyse", **task})
-    rows = [
-        stages.run({"stage": "render", "segment": number, **task})
-        for number in range(len(analysed.get("segment_frames", ())))
-    ]
-    assert [row["status"] for row in [analysed, *rows]] == ["done"] * (len(rows) + 1), rows
-    joined = stages.run(
-        {
-            "stage": "join",
-            "output": str(output),
-            "files": [row["file"] for row in rows],
-            **task,
-        }
-    )
-    return analysed, joined
+    analysed = result_of(stages, AnalyseTask(job, folder))
+    numbers = range(len(analysed.segment_frames))
+    files = tuple(result_of(stages, RenderTask(job, folder, number)).file for number in numbers)
+    return analysed, result_of(stages, JoinTask(job, folder, output, files))
+
+
+def result_of(stages, task):
+    done = stages.run(task)
+    assert isinstance(done, Completed), done
+    return done.result
 
 
 def test_frames_before_encoding_are_those_of_edit(face_clip, tiny_pack, stages, tmp_path):
     expected = pictures_of_edit(face_clip, tiny_pack, tmp_path / "edit.mkv")
     analysed, _ = run_stages(stages, face_clip, tmp_path / "w", tmp_path / "b.mkv")
     pictures = {}
-    for number in range(len(analysed["segment_frames"])):
+    for number in range(len(analysed.segment_frames)):
         pictures |= pictures_of_segment(stages, face_clip, tmp_path / "w", number)
     assert sorted(pictures) == sorted(expected) == list(range(FRAMES))
     assert all(np.array_equal(pictures[n], expected[n]) for n in expected)
@@ -102,7 +101,7 @@ def pictures_of_segment(stages, clip, folder, number):
     segment = plan.segments[number]
     job = Job(str(clip), "o.mkv", {"age": KEYS})
     with stages.open(job, part=plan.part(segment)) as reader:
-        composed = stages._composed(job, plan, segment, reader)
+        composed = stages.session(job, plan.key).render(plan, segment, reader, {})
         return {frame.index: picture for frame, picture in composed}
 
 
@@ -111,15 +110,15 @@ def test_joined_segments_are_the_output_of_edit(face_clip, tiny_pack, stages, tm
     options = EncodeOptions(encoder="ffv1")
     result = vidinv.edit(face_clip, whole, attributes={"age": KEYS}, pack=tiny_pack, encode=options)
     analysed, row = run_stages(stages, face_clip, tmp_path / "w", joined)
-    assert analysed["segment_frames"] == [8, 8, 6]
+    assert analysed.segment_frames == (8, 8, 6)
     pairs = zip(images_of(joined), images_of(whole), strict=True)
     assert all(np.array_equal(a, b) for a, b in pairs)
     assert plain_times(joined) == plain_times(whole)
     assert packets_of(joined) == packets_of(whole)
     assert packets_of(joined)
-    assert (row["frames"], row["faces_edited"]) == (result.frames, result.faces_edited)
-    assert row["identity"] == dataclasses.asdict(result.identity)
-    assert [t["last"] for t in row["tracks"]] == [t.last for t in result.tracks]
+    assert (row.frames, row.faces_edited) == (result.frames, result.faces_edited)
+    assert row.identity == result.identity
+    assert [t.last for t in row.tracks] == [t.last for t in result.tracks]
 
 
 def test_no_detail_and_other_strengths_change_the_frames(face_clip, tiny_pack, tmp_path):
@@ -135,9 +134,8 @@ def test_no_detail_and_other_strengths_change_the_frames(face_clip, tiny_pack, t
 def test_a_faceless_clip_is_copied(stages, tmp_path):
     clip = write_clip(tmp_path / "grey.mp4", [np.full((64, 96, 3), 90, np.uint8)] * 10, audio=True)
     analysed, row = run_stages(stages, clip, tmp_path / "w", tmp_path / "o.mp4")
-    assert analysed["segment_frames"] == []
-    assert row["status"] == "done"
-    assert any("no face" in warning for warning in row["warnings"])
+    assert analysed.segment_frames == ()
+    assert any("no face" in warning for warning in row.warnings)
     assert packets_of(tmp_path / "o.mp4", "video") == packets_of(clip, "video")
 
 
@@ -148,10 +146,7 @@ def test_long_joins_and_copies_show_that_they_go_on(
     face_clip, stages, tmp_path, attributes, monkeypatch
 ):
     monkeypatch.setattr(writer, "ENCODE_WORKER", "tests.video.slow_encode_worker")
-    _, row = run_stages(
-        stages, face_clip, tmp_path / "w", tmp_path / "o.mkv", attributes=attributes
-    )
-    assert row["status"] == "done"
+    run_stages(stages, face_clip, tmp_path / "w", tmp_path / "o.mkv", attributes=attributes)
     assert stages.beats >= 5
 
 
@@ -187,7 +182,7 @@ def check_leftovers(output, make):
 
 def test_a_long_way_to_a_segment_shows_that_it_goes_on(face_clip, stages, monkeypatch):
     slow = functools.partial(open_reader, worker="tests.video.slow_worker")
-    monkeypatch.setattr(stages_module, "open_reader", slow)
+    monkeypatch.setattr(context_module, "open_reader", slow)
     with stages.open(Job(str(face_clip), "o.mp4", {}), part=Part(12, 1)) as reader:
         assert [frame.index for frame in reader] == [12]
     assert stages.beats >= 10
@@ -196,7 +191,7 @@ def test_a_long_way_to_a_segment_shows_that_it_goes_on(face_clip, stages, monkey
 def test_strength_zero_is_copied_and_said(face_clip, stages, tmp_path):
     zero = {"age": ((0.0, 0.0),)}
     _, row = run_stages(stages, face_clip, tmp_path / "w", tmp_path / "o.mp4", attributes=zero)
-    assert row["warnings"] == ["every strength is 0: the input was copied unchanged"]
+    assert row.warnings == ("every strength is 0: the input was copied unchanged",)
     assert packets_of(tmp_path / "o.mp4", "video") == packets_of(face_clip, "video")
 
 
@@ -204,9 +199,10 @@ def test_a_damaged_clip_is_a_row(face_clip, stages, tmp_path):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(face_clip.read_bytes()[:3000])
     job = Job(str(broken), "o.mp4", {"age": KEYS})
-    row = stages.run({"stage": "analyse", "job": job.to_json(), "folder": str(tmp_path / "w")})
-    assert (row["status"], row["retry"], row["file"]) == ("failed", False, str(broken))
-    assert "broken.mp4" in row["cause"]
+    failure = stages.run(AnalyseTask(job, tmp_path / "w"))
+    assert isinstance(failure, Failure)
+    assert (failure.retry, failure.file) == (False, str(broken))
+    assert "broken.mp4" in failure.cause
     assert not (tmp_path / "w").exists()
 
 
@@ -218,10 +214,9 @@ def test_a_clip_that_changed_after_its_analysis_is_a_row(face_clip, stages, tmp_
         images = [frame.image for frame in reader][:9]
     write_clip(clip, images)
     job = Job(str(clip), "o.mkv", {"age": KEYS})
-    task = {"job": job.to_json(), "folder": str(folder), "segment": 2}
-    row = stages.run({"stage": "render", **task})
-    assert row["status"] == "failed"
-    assert "was changed since" in row["cause"]
+    failure = stages.run(RenderTask(job, folder, 2))
+    assert isinstance(failure, Failure)
+    assert "was changed since" in failure.cause
     assert not list(folder.glob("*.part"))
 
 

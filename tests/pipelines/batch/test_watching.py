@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 
-from pipelines.batch.request.jobs import Job
-from pipelines.batch.stages.tasks import Clip, Task
+from pipelines.batch.request.jobs import Job, Settings
+from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.table import ANALYSE
 from pipelines.batch.workers import ray_workers
-from pipelines.batch.workers.pools import Wish
+from pipelines.batch.workers.pools import PoolRequest
+from pipelines.batch.workers.protocol import ScheduledTask
 from pipelines.batch.workers.ray_workers import RayWorkers
 from tests.pipelines.batch.fake_ray import DIED, DIED_AT_START, FakeRay
 from vidinv.errors import VidinvError
@@ -32,7 +35,9 @@ def workers_of(ray):
 
     def make(num_workers, *, up=0):
         workers = RayWorkers(
-            {"device": "cpu"}, wish=Wish(num_workers=num_workers), stall_seconds=STALL_SECONDS
+            Settings("/pack", "1234", device="cpu"),
+            pools=PoolRequest(num_workers=num_workers),
+            stall_seconds=STALL_SECONDS,
         )
         told = []
         workers.tell = lambda text, details="": told.append(text)
@@ -48,8 +53,8 @@ def workers_of(ray):
         workers.__exit__(None, None, None)
 
 
-def task_of(name) -> Task:
-    return Task("analyse", Clip(Job(name, name, {}), name, ray_workers.STAGES_CLASS))
+def task_of(name) -> ScheduledTask:
+    return ScheduledTask(ANALYSE, Clip(Job(name, name, {}), name, Path(name)))
 
 
 def watch(workers, *, seconds):
@@ -146,5 +151,5 @@ def test_a_driver_that_was_stopped_blames_no_worker(ray, workers_of):
     ray.actors[0].frames = 1
     assert watch(workers, seconds=STALL_SECONDS - 5) == []
     (outcome,) = watch(workers, seconds=10)
-    assert outcome.death == "hung: no frame for 60 s; its worker was killed"
-    assert outcome.blamed
+    assert outcome.result.cause == "hung: no frame for 60 s; its worker was killed"
+    assert outcome.result.blamed

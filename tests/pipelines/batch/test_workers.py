@@ -12,11 +12,15 @@ import psutil
 import pytest
 
 from pipelines.batch.request.jobs import Job
-from pipelines.batch.stages.tasks import Clip, Task
+from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.table import ANALYSE
+from pipelines.batch.stages.tasks import Failure
 from pipelines.batch.workers import ray_workers
-from pipelines.batch.workers.pools import Wish
+from pipelines.batch.workers.pools import PoolRequest
+from pipelines.batch.workers.protocol import ScheduledTask
 from pipelines.batch.workers.ray_workers import RayWorkers
-from pipelines.batch.workers.worker import how_it_died
+from pipelines.batch.workers.worker import diagnose
+from tests.pipelines.batch.light import LightSettings, LightTask
 from vidinv.errors import VidinvError
 
 STALL_SECONDS = 2.0
@@ -24,21 +28,21 @@ STALL_SECONDS = 2.0
 
 def workers_of(num_workers=1, **settings):
     return RayWorkers(
-        {"device": "cpu", **settings},
-        wish=Wish(num_workers=num_workers),
+        LightSettings(**settings),
+        pools=PoolRequest(num_workers=num_workers),
         stall_seconds=STALL_SECONDS,
-        stages_class="tests.pipelines.batch.light:LightStages",
+        runner_class="tests.pipelines.batch.light:LightRunner",
     )
 
 
-def task_of(name) -> Task:
-    return Task("analyse", Clip(Job(name, name, {}), name, Path(name)))
+def task_of(name) -> ScheduledTask:
+    return ScheduledTask(ANALYSE, Clip(Job(name, name, {}), name, Path(name)))
 
 
 def outcome_of(workers, name):
     """Of one task, from its start to its end."""
     workers.wait_until_up()
-    while not workers.start(task_of(name), {"name": name}):
+    while not workers.start(task_of(name), LightTask(name)):
         workers.wait(timeout_seconds=0.2)
     while not (outcomes := workers.wait(timeout_seconds=0.2)):
         pass
@@ -49,9 +53,9 @@ def outcome_of(workers, name):
 def test_a_task_gives_its_row_and_the_worker_is_free_again(local_ray):
     with workers_of() as workers:
         first, second = outcome_of(workers, "a"), outcome_of(workers, "b")
-        assert (first.row["name"], second.row["name"]) == ("a", "b")
-        assert first.row["pid"] == second.row["pid"]
-        assert first.row["arenas"] == "2"  # or its memory grows with its clips
+        assert (first.result.name, second.result.name) == ("a", "b")
+        assert first.result.pid == second.result.pid
+        assert first.result.arenas == "2"  # or its memory grows with its clips
         assert workers.running == []
         (facts,) = workers.facts
         assert facts.name == "all stages 1"
@@ -80,37 +84,36 @@ def ended(pid) -> bool:
 )
 def test_another_worker_takes_the_place_of_one_that_failed(local_ray, name, death):
     with workers_of() as workers:
-        pid = outcome_of(workers, "a").row["pid"]
+        pid = outcome_of(workers, "a").result.pid
         bad = outcome_of(workers, name)
-        assert bad.row is None
-        assert bad.blamed
-
-        assert re.search(death, bad.death)
-        assert outcome_of(workers, "b").row["pid"] != pid
+        assert isinstance(bad.result, Failure)
+        assert bad.result.blamed
+        assert re.search(death, bad.result.cause)
+        assert outcome_of(workers, "b").result.pid != pid
         assert ended(pid)
         assert [facts.name[-1] for facts in workers.facts] == ["1", "2"]
 
 
 def test_a_slow_task_that_moves_is_left_alone(local_ray):
     with workers_of() as workers:
-        assert outcome_of(workers, "slow").row["name"] == "slow"
+        assert outcome_of(workers, "slow").result.name == "slow"
 
 
 def test_a_machine_low_on_memory_is_told_in_one_line(local_ray):
     error = local_ray.exceptions.OutOfMemoryError("1 worker(s) were killed\nTop 10 memory users:\n")
     with workers_of() as workers:
         workers.wait_until_up()
-        death = how_it_died(local_ray, workers._workers[0], error)
-    assert "ran low on memory; fewer --workers help" in death.cause
-    assert "Top 10 memory users" in death.details
-    assert death.blamed
+        failure = diagnose(local_ray, workers._workers[0], error)
+    assert "ran low on memory; fewer --workers help" in failure.cause
+    assert "Top 10 memory users" in failure.details
+    assert failure.blamed
 
 
 def test_a_node_that_dies_while_its_workers_start_is_not_held_against_them(local_ray):
     error = local_ray.exceptions.RayError("The actor died because its node has died.")
     with workers_of() as workers:
-        death = how_it_died(local_ray, workers._workers[0], error)  # it has no place yet
-    assert (death.cause, death.blamed) == ("its node was lost", False)
+        failure = diagnose(local_ray, workers._workers[0], error)  # it has no place yet
+    assert (failure.cause, failure.blamed) == ("its node was lost", False)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +137,7 @@ def test_the_death_of_a_worker_that_waited_is_not_blamed_on_the_next_task(local_
         (pid,) = workers.process_ids
         os.kill(pid, signal.SIGKILL)
         assert ended(pid)
-        assert outcome_of(workers, "a").row["name"] == "a"
+        assert outcome_of(workers, "a").result.name == "a"
 
 
 def test_a_cluster_that_others_have_filled_is_no_silent_hang(local_ray, monkeypatch):
@@ -157,7 +160,7 @@ def test_a_run_goes_on_with_the_workers_that_could_start(local_ray, monkeypatch)
         with workers_of(num_workers=2) as workers:
             told = []
             workers.tell = lambda text, details: told.append(text)
-            assert outcome_of(workers, "slow").row["name"] == "slow"
+            assert outcome_of(workers, "slow").result.name == "slow"
             assert len(told) == 1
             assert "of 2 workers" in told[0]
             assert "1 could not start within 4 s" in told[0]

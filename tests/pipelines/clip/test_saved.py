@@ -12,7 +12,11 @@ import torch
 
 import vidinv
 from pipelines.batch.request.jobs import Job, Settings, pack_digest
-from pipelines.batch.stages.functions import PLAN_FILE, Stages
+from pipelines.batch.stages.analyse import AnalyseTask
+from pipelines.batch.stages.picture import PictureTask
+from pipelines.batch.stages.render import RenderTask
+from pipelines.batch.stages.runner import StageRunner
+from pipelines.batch.stages.tasks import Completed
 from pipelines.clip.plan import SEGMENT_FRAMES, ClipPlan, Segment, load_plan
 from pipelines.clip.saved import SavedClip, clip_folder, key_of
 from pipelines.demo import make_clip as make_face_clip
@@ -24,6 +28,7 @@ from vidinv.cli import build_parser
 from vidinv.errors import DecodeError, UsageError
 from vidinv.inversion.fse import FeatureStyleInverter
 from vidinv.inversion.fse_encoder import FeatureHead
+from vidinv.latents import PLAN_FILE
 from vidinv.packs import load_pack, write_pack
 from vidinv.rendering import FrameComposer
 from vidinv.types import Analysis, EditSpec, FaceTrack, Inversion, RenderMode
@@ -107,7 +112,6 @@ def forbid(monkeypatch, *, analysis=True, encoder=True):
 
     if analysis:
         monkeypatch.setattr("pipelines.clip.session.plan_clip", refuse)
-        monkeypatch.setattr("pipelines.batch.stages.functions.plan_clip", refuse)
     if encoder:
         monkeypatch.setattr(FeatureStyleInverter, "encode", refuse)
 
@@ -385,8 +389,8 @@ def test_a_picture_has_latents_too(clip, packs, tmp_path, monkeypatch):
     assert np.array_equal(read_image(tmp_path / "a.png"), read_image(tmp_path / "b.png"))
     stages = make_stages(packs[1.0], folder, segment_frames=SEGMENT_FRAMES)
     job = Job(str(still), "face.png", SMILE)
-    task = {"stage": "picture", "job": job.to_json(), "folder": str(tmp_path / "w")}
-    assert stages.run({**task, "output": str(tmp_path / "c.png")})["status"] == "done"
+    done = stages.run(PictureTask(job, tmp_path / "w", tmp_path / "c.png"))
+    assert isinstance(done, Completed), done
     assert np.array_equal(read_image(tmp_path / "a.png"), read_image(tmp_path / "c.png"))
 
 
@@ -451,7 +455,7 @@ def test_every_face_of_every_chunk_comes_back_as_it_was(tmp_path, rows):
     assert "is of another run" in other.notes[0]
 
 
-def make_stages(pack, latents=None, **changes) -> Stages:
+def make_stages(pack, latents=None, **changes) -> StageRunner:
     settings = Settings(
         str(pack.folder),
         pack_digest(pack.meta),
@@ -459,20 +463,20 @@ def make_stages(pack, latents=None, **changes) -> Stages:
         segment_frames=8,
         latents=latents and str(latents),
     )
-    return Stages(dataclasses.replace(settings, **changes).to_json())
+    return StageRunner(dataclasses.replace(settings, **changes))
 
 
 def run_stages(stages, clip, folder, wish):
     job = Job(str(clip), "sub/face.mkv", wish)
-    task = {"job": job.to_json(), "folder": str(folder)}
-    analysed = stages.run({"stage": "analyse", **task})
-    numbers = range(len(analysed["segment_frames"]))
+    analysed = stages.run(AnalyseTask(job, folder))
+    numbers = range(len(analysed.result.segment_frames))
     # Last segments first: they need frames of those before.
-    rendered = [stages.run({"stage": "render", "segment": n, **task}) for n in reversed(numbers)]
-    rows = [analysed, *rendered]
-    assert [row["status"] for row in rows] == ["done"] * 4, rows
-    frames = [image for row in reversed(rendered) for image in images_of(folder / row["file"])]
-    return frames, [note for row in rows for note in row["notes"]]
+    rendered = [stages.run(RenderTask(job, folder, n)) for n in reversed(numbers)]
+    all_done = [analysed, *rendered]
+    assert [type(done) for done in all_done] == [Completed] * 4, all_done
+    files = [folder / done.result.file for done in reversed(rendered)]
+    frames = [image for path in files for image in images_of(path)]
+    return frames, [note for done in all_done for note in done.notes]
 
 
 def test_batch_keeps_latents_and_starts_from_them(clip, packs, tmp_path, monkeypatch):
@@ -505,8 +509,8 @@ def test_batch_takes_the_latents_of_edit_and_says_what_it_does_not_use(
     job = Job(str(clip), "sub/face.mkv", SMILE)
     other = make_stages(packs[0.0], tmp_path / "latents of all", segment_frames=9)
     monkeypatch.undo()
-    row = other.run({"stage": "analyse", "job": job.to_json(), "folder": str(tmp_path / "w2")})
-    assert row["notes"] == [f"{folder} was made with another segment_frames: it is not used"]
+    done = other.run(AnalyseTask(job, tmp_path / "w2"))
+    assert done.notes == (f"{folder} was made with another segment_frames: it is not used",)
     assert files_of(folder) == [PLAN_FILE]
 
 
@@ -518,15 +522,14 @@ def test_a_resumed_run_may_add_latents(clip, packs, tmp_path, monkeypatch, befor
     if before:  # a complete set of another configuration, with more segments
         run_stages(make_stages(packs[0.0], latents, segment_frames=9), clip, tmp_path / "w0", AGE)
         shutil.copy(folder / SEGMENT_NAMES[2], folder / "00003.safetensors")
-    task = {"job": Job(str(clip), "sub/face.mkv", AGE).to_json(), "folder": str(work)}
+    job = Job(str(clip), "sub/face.mkv", AGE)
     plain = make_stages(packs[0.0])
-    assert plain.run({"stage": "analyse", **task})["status"] == "done"
-    for number in (0, 1):
-        assert plain.run({"stage": "render", "segment": number, **task})["status"] == "done"
+    for task in (AnalyseTask(job, work), RenderTask(job, work, 0), RenderTask(job, work, 1)):
+        assert isinstance(plain.run(task), Completed)
     resumed = make_stages(packs[0.0], latents)
     # It begins eight frames before its own: all of those of the second segment.
-    row = resumed.run({"stage": "render", "segment": 2, **task})
-    assert any("made with another segment_frames" in note for note in row["notes"]) == before
+    done = resumed.run(RenderTask(job, work, 2))
+    assert any("made with another segment_frames" in note for note in done.notes) == before
     assert files_of(folder) == [*SEGMENT_NAMES[not before :], PLAN_FILE]
     with pytest.raises(DecodeError, match="face 0 are not complete"):
         vidinv.load_latents(folder)

@@ -6,17 +6,20 @@ import importlib
 import os
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.meter import resident_mb
 
-_MEMORY_SECONDS = 1.0
+if TYPE_CHECKING:
+    from pipelines.batch.request.jobs import Settings
+    from pipelines.batch.stages.runner import StageRunner
+    from pipelines.batch.stages.tasks import Completed, Failure, StageTask
 
-Row = dict[str, Any]
+_MEMORY_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerAddress:
     """Where an actor is: Ray's id of the node, the process, and its device for networks."""
 
     node: str
@@ -25,7 +28,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Report:
+class Heartbeat:
     """How far a task is: its frames, those that its clip should have, and the worker's memory.
 
     ``beats`` moves while a task without frames works.
@@ -37,33 +40,33 @@ class Report:
     peak_rss_mb: float
 
 
-class Host:
+class StageActor:
     """What runs inside an actor; a second thread answers how far the task is."""
 
-    def __init__(self, stages_class: str, settings: dict[str, Any]) -> None:
-        module, _, name = stages_class.partition(":")
-        self._stages = getattr(importlib.import_module(module), name)(settings)
+    def __init__(self, runner_class: str, settings: Settings) -> None:
+        module, _, name = runner_class.partition(":")
+        self._runner: StageRunner = getattr(importlib.import_module(module), name)(settings)
         self._first_frame = 0
         self._peak_mb, self._measured = 0.0, 0.0
 
-    def place(self) -> Place:
+    def address(self) -> WorkerAddress:
         import ray
 
         node = ray.get_runtime_context().get_node_id()
-        return Place(node, os.getpid(), str(self._stages.device))
+        return WorkerAddress(node, os.getpid(), str(self._runner.device))
 
-    def run(self, task: Row) -> tuple[Row, Report]:
-        self._first_frame = self._stages.frames_done
-        row = self._stages.run(task)
-        return row, self.report()
+    def run(self, task: StageTask) -> tuple[Completed | Failure, Heartbeat]:
+        self._first_frame = self._runner.frames_done
+        result = self._runner.run(task)
+        return result, self.heartbeat()
 
-    def report(self) -> Report:
+    def heartbeat(self) -> Heartbeat:
         # Looking through all processes of a machine takes milliseconds.
         if time.monotonic() - self._measured > _MEMORY_SECONDS:
             self._measured = time.monotonic()
             self._peak_mb = max(self._peak_mb, resident_mb())
-        frames = self._stages.frames_done - self._first_frame
-        return Report(frames, self._stages.beats, self._stages.num_expected, self._peak_mb)
+        frames = self._runner.frames_done - self._first_frame
+        return Heartbeat(frames, self._runner.beats, self._runner.num_expected, self._peak_mb)
 
 
 @dataclass

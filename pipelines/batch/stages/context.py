@@ -1,0 +1,90 @@
+"""What the functions of all stages share in a worker process: settings, networks, progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from pipelines.batch.request.jobs import Job, Settings
+from pipelines.clip.networks import Networks, choose_device
+from pipelines.clip.saved import Key, clip_folder
+from pipelines.clip.session import ClipSession
+from pipelines.process import set_up_process
+from vidinv.inversion import Inverter
+from vidinv.packs import Pack, load_pack
+from vidinv.video import VideoReader, open_reader
+from vidinv.video.reader import Part
+
+T = TypeVar("T")
+
+
+class StageContext:
+    """Networks load when the first task needs them, and stay for those that follow.
+
+    Attributes:
+        frames_done: counts on while a task runs.
+        num_expected: what the header of a clip in its analysis says that there will be.
+        beats: counts on where no frame is done: while a file is fetched, frames before a segment
+            are gone through, an output is joined or copied.
+        notes: what a person should know of the task that runs.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.frames_done = 0
+        self.num_expected: int | None = None
+        self.beats = 0
+        self.notes: list[str] = []
+        set_up_process()
+
+    def beat(self) -> None:
+        """Show that the task goes on."""
+        self.beats += 1
+
+    def counted(self, items: Iterable[T]) -> Iterator[T]:
+        """Count each as a frame that is done, once what it was needed for is."""
+        for item in items:
+            yield item
+            self.frames_done += 1
+
+    def open(self, job: Job, *, part: Part | None = None) -> VideoReader:
+        """A reader of a clip."""
+        return open_reader(job.input, part=part, on_alive=self.beat)
+
+    def session(self, job: Job, key: Key | None = None) -> ClipSession:
+        """The steps of a clip; ``key`` where its plan has it."""
+        return ClipSession(
+            Path(job.input),
+            self.settings.spec(job),
+            self.networks,
+            latents=self.latents_of(job),
+            segment_frames=self.settings.segment_frames,
+            key=key,
+        )
+
+    def latents_of(self, job: Job) -> Path | None:
+        """Where analysis and inversions of a clip are kept; None keeps none."""
+        latents = self.settings.latents
+        return None if latents is None else clip_folder(Path(latents), job.output)
+
+    @cached_property
+    def networks(self) -> Networks:
+        settings = self.settings
+        return Networks(load_pack(settings.pack), settings.method, device=settings.device)
+
+    @cached_property
+    def report_pack(self) -> Pack:
+        """Opened again: its networks stay on the CPU, whatever renders here."""
+        return load_pack(self.settings.pack)
+
+    @cached_property
+    def report_inverter(self) -> Inverter:
+        return self.report_pack.inverter(self.settings.method)
+
+    @cached_property
+    def device(self) -> torch.device:
+        return choose_device(self.settings.device)

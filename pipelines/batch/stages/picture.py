@@ -1,0 +1,47 @@
+"""``picture``: edit a still picture in one go, as ``vidinv edit`` does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from pipelines.batch.inputs.sources import check_file
+from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.context import StageContext
+from pipelines.batch.stages.edit_result import EditResult
+from pipelines.batch.stages.tasks import RunOptions, StageTask
+from pipelines.batch.stages.work_files import remove_parts
+from pipelines.edit import EditRequest, edit_picture
+
+
+@dataclass(frozen=True)
+class PictureTask(StageTask):
+    """``output`` is the file to write."""
+
+    output: Path
+
+    @classmethod
+    def of(cls, clip: Clip, options: RunOptions, segment: int | None) -> Self:
+        return cls(clip.job, clip.folder, options.output / clip.job.output)
+
+
+def picture(context: StageContext, task: PictureTask) -> EditResult:
+    """Write the output of a picture."""
+    job, settings = task.local_job, context.settings
+    check_file(job.input)
+    task.output.parent.mkdir(parents=True, exist_ok=True)
+    remove_parts(task.output)
+    request = EditRequest(
+        Path(job.input),
+        task.output,
+        pack=context.networks.pack,
+        spec=settings.spec(job),
+        device=settings.device,
+        overwrite=True,
+        latents=context.latents_of(job),
+        segment_frames=settings.segment_frames,
+    )
+    summary = edit_picture(request, context.networks)
+    context.frames_done += 1
+    return EditResult.of(summary)

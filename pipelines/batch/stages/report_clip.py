@@ -1,0 +1,104 @@
+"""``report``: compare a finished output with its source; a report that is there is replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from pipelines.batch.stages.analyse import analyse
+from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.context import StageContext
+from pipelines.batch.stages.tasks import ReportOptions, Row, RunOptions, StageResult, StageTask
+from pipelines.batch.status.reports import figures, page_name
+from pipelines.clip.plan import load_plan
+from pipelines.meter import Progress
+from pipelines.report.compare import run
+from pipelines.report.request import ReportRequest
+from vidinv.editing.schedules import as_plain
+from vidinv.latents import PLAN_FILE
+from vidinv.types import Analysis
+
+# Of recognition, a clip: 12 frames of source, inversion and output, and the neighbours of 8 of them
+# in source and output, 3.4 s of a CPU; up to 6 more frames beside suspicious ones. A single report
+# takes 600 and shows 24 ordinary frames.
+MAX_EMBEDDINGS = 36
+ORDINARY_FRAMES = 6
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ReportTask(StageTask):
+    """A clip whose output is there.
+
+    Attributes:
+        output: file of it.
+        root: folder of all outputs.
+        page: where the report goes, below it.
+        options: what is measured.
+    """
+
+    output: Path
+    root: Path
+    page: str
+    options: ReportOptions
+
+    @classmethod
+    def of(cls, clip: Clip, options: RunOptions, segment: int | None) -> Self:
+        assert options.reports is not None
+        root, output = options.output, clip.job.output
+        page = page_name(output)
+        return cls(clip.job, clip.folder, root / output, root, page, options.reports)
+
+
+@dataclass(frozen=True)
+class ReportResult(StageResult):
+    """Main figures, as ``status.reports`` has them."""
+
+    report: Mapping[str, Any]
+
+    def row_fields(self) -> Row:
+        return {"report": self.report}
+
+
+def report(context: StageContext, task: ReportTask) -> ReportResult:
+    """Write the report of a finished clip."""
+    job = task.local_job
+    inverter = context.report_inverter
+    request = ReportRequest(
+        source=Path(job.input),
+        output=task.output,
+        page=task.root / task.page,
+        pack=context.report_pack,
+        max_embeddings=MAX_EMBEDDINGS,
+        ordinary_frames=ORDINARY_FRAMES,
+        inversion=task.options.inversion,
+        inverter=inverter,
+        edit={**as_plain(job.attributes), "method": inverter.name},
+        analysis=None if job.is_picture else _analysis(context, task),
+        source_name=task.job.shown,
+        overwrite=True,
+    )
+    made = run(request, progress=_CountedProgress(context.counted))
+    return ReportResult(figures(made, task.page))
+
+
+def _analysis(context: StageContext, task: ReportTask) -> Analysis:
+    """The clip's; found again where an earlier run made the output, and cleared up."""
+    path = task.folder / PLAN_FILE
+    if not path.is_file():
+        analyse(context, task)
+    return load_plan(path).analysis
+
+
+class _CountedProgress(Progress):
+    """Shows nothing; every item of every pass is counted, which shows that the worker is alive."""
+
+    def __init__(self, count: Callable[[Iterable[Any]], Iterable[Any]]) -> None:
+        super().__init__(quiet=True)
+        self._count = count
+
+    def track(self, items: Iterable[T], *, label: str, total: int | None) -> Iterator[T]:
+        return iter(self._count(items))
