@@ -172,7 +172,9 @@ class _Actor:
         person = self._generator.mapping(self._z, truncation=TRUNCATION)
         strengths = {name: torch.from_numpy(_strength(name, times)) for name in self._attributes}
         latents = self._generator.broadcast(person).expand(len(times), -1, -1)
-        return to_array(self._generator.synthesis(self._directions.apply(latents, strengths)))
+        edited = self._directions.apply(latents, strengths)
+        pictures = self._generator.synthesis(edited.latents_NLD, style_offsets=edited.style_offsets)
+        return to_array(pictures)
 
 
 def _strength(attribute: str, times: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -206,7 +206,7 @@ class FaceEditor:
             name: torch.from_numpy(np.asarray(strength_at(keyframes, seconds)))
             for name, keyframes in self.spec.attributes.items()
         }
-        return EditedLatents(directions.apply(inversion.latents_NLD, strengths))
+        return directions.apply(inversion.latents_NLD, strengths)
 
 
 class FrameComposer:

@@ -2,9 +2,11 @@
 
 pack.json (format 1) has: name, version, description, licence, attribution, generator (kind,
 config, file), alignment (name of the crop), methods (name -> file, config), directions (file,
-entries), identity (file: ``mean_embedding`` of the training faces and, optionally,
-``smile_weights`` [64] and ``smile_bias`` [1] of ``SmileMeasure``), files (name -> sha256, bytes),
-training, metrics. Weights are stored in float16 and used in float32. Nothing is unpickled.
+entries: name -> space, positive, strength_range and, optionally, layers and generator, the sha256
+of the generator file that it was made for; ``vidinv.editing.directions``), identity (file:
+``mean_embedding`` of the training faces and, optionally, ``smile_weights`` [64] and ``smile_bias``
+[1] of ``SmileMeasure``), files (name -> sha256, bytes), training, metrics. Weights are stored in
+float16 and used in float32. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -85,6 +87,12 @@ class PackFiles:
             raise PackError(f"{path} is damaged or was changed: its sha256 is not the recorded one")
         return path
 
+    def digest(self, name: str) -> str:
+        """Recorded sha256 of a listed file; PackError for one that is not listed."""
+        if name not in self.meta["files"]:
+            raise PackError(f"{self.folder / 'pack.json'} does not list the file {name!r}")
+        return str(self.meta["files"][name]["sha256"])
+
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Tensors of a listed file as float32."""
         path = self.check(name)
@@ -99,6 +107,8 @@ def write_pack(
 ) -> None:
     """Write tensor files (float16) and ``pack.json`` with their sizes and hashes.
 
+    A direction that does not say which generator it was made for gets the hash of this one.
+
     Args:
         tensors: file name -> tensor name -> tensor.
     """
@@ -108,8 +118,19 @@ def write_pack(
         half = {key: value.detach().to(torch.float16).contiguous() for key, value in group.items()}
         save_file(half, folder / name)
         files[name] = {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size}
+    meta = {**meta, "directions": _of_generator(meta, files)}
     text = json.dumps({"format": FORMAT, **meta, "files": files}, indent=2) + "\n"
     (folder / "pack.json").write_text(text)
+
+
+def _of_generator(meta: Mapping[str, Any], files: Mapping[str, Any]) -> dict[str, Any]:
+    directions = dict(meta["directions"])
+    file = files.get(meta["generator"]["file"])
+    if file is not None:
+        made_for = {"generator": file["sha256"]}
+        entries = directions["entries"].items()
+        directions["entries"] = {name: {**made_for, **entry} for name, entry in entries}
+    return directions
 
 
 def sha256(path: Path) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vidinv.editing.directions import Direction, Directions
+from vidinv.editing.directions import Direction, Directions, read_direction
 from vidinv.errors import PackError, UnknownNameError
 from vidinv.generators.base import Generator, GeneratorConfig
 from vidinv.generators.registry import FAMILIES, build_generator
@@ -132,20 +132,25 @@ class Pack:
             return copy.deepcopy(self.generator).to(device)
 
     def directions(self) -> Directions:
-        """Calibrated directions in W+."""
-        entry = self.meta["directions"]
-        vectors = self.files.tensors(entry["file"])
-        return Directions(
-            {
-                name: Direction(
-                    name,
-                    self._rows(vectors[name]),
-                    str(item["positive"]),
-                    (float(item["strength_range"][0]), float(item["strength_range"][1])),
-                )
-                for name, item in entry["entries"].items()
-            }
-        )
+        """Calibrated directions; PackError for one of another generator or a space it lacks."""
+        meta = self.meta["directions"]
+        tensors = self.files.tensors(meta["file"])
+        entries = meta["entries"].items()
+        return Directions({name: self._direction(name, entry, tensors) for name, entry in entries})
+
+    def _direction(
+        self, name: str, entry: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> Direction:
+        try:
+            return read_direction(
+                name,
+                entry,
+                tensors,
+                generator=self.generator_config,
+                generator_digest=self.files.digest(self.meta["generator"]["file"]),
+            )
+        except ValueError as error:
+            raise PackError(f"pack {self.name}: direction {name!r}: {error}") from error
 
     def mean_embedding(self) -> Tensor | None:
         """Mean recognition embedding of the training faces, which cosines are centred on."""
@@ -163,11 +168,6 @@ class Pack:
             return None
         weights = tensors["smile_weights"].double().numpy()
         return SmileMeasure(weights, float(tensors["smile_bias"]))
-
-    def _rows(self, vector: Tensor) -> Tensor:
-        """Directions are stored in W ``[D]`` or W+ ``[L, D]``."""
-        num_ws = self.generator_config.num_ws
-        return vector if vector.dim() == 2 else vector[None].expand(num_ws, -1)
 
 
 def load_pack(name_or_path: str | Path = DEFAULT_PACK) -> Pack:
