@@ -138,6 +138,7 @@ def _baseline(pack: Pack, source: Path, output: Path) -> tuple[dict[str, float],
     editor = FaceEditor(
         FullPassInverter.build(pack.parts("fse")),
         resolution=pack.resolution,
+        alignment=pack.alignment,
         directions=pack.directions(),
         spec=SPEC,
         tracks=tracks,

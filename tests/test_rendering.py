@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
-from tests.compose.made_up_change import mean_landmarks
+from tests.compose.made_up_change import mean_landmarks, small_face
 from tests.packs.tiny import write_tiny_pack
+from vidinv.faces import named_alignment
 from vidinv.packs import load_pack
 from vidinv.rendering import (
     MAX_CHUNK_FRAMES,
@@ -59,6 +61,7 @@ def make_editor(
     return FaceEditor(
         how.pop("inverter", None) or pack.inverter(),
         resolution=pack.resolution,
+        alignment=pack.alignment,
         directions=pack.directions(),
         spec=EditSpec(attributes=attributes, mode=mode),
         tracks=tracks,
@@ -125,6 +128,25 @@ def test_the_same_faces_come_out_whatever_is_read_before(pack):
     later = [faces for chunk in part for faces in chunk.faces]
     for (a,), (b,) in zip(whole[11:], later, strict=True):
         assert np.array_equal(a.edited, b.edited)
+
+
+def test_a_pack_with_another_crop_pastes_the_same_part_of_the_frame(tmp_path):
+    """FFHQ's crop is larger around the same face: the mask must not grow into the hair with it."""
+    landmarks = small_face(220)[None].astype(np.float32) + 90
+    changed = []
+    for name in ("tight", "ffhq"):
+        folder = write_tiny_pack(tmp_path / name, resolution=256, alignment=name)
+        crops = named_alignment(name).crops(landmarks)
+        face = FaceTrack(0, 0, 0, landmarks, crops, np.ones(1, bool))
+        editor = make_editor(load_pack(folder), [face], mode=RenderMode.INVERT)
+        source = frames(1, size=400)
+        ((frame, picture),) = paste(mode=RenderMode.INVERT).process(editor.process([source]))
+        changed.append(cv2.medianBlur((picture != frame.image).any(2).astype(np.uint8), 5))
+    tight, wide = changed
+    apart = tight != wide
+    assert tight.sum() > 15_000
+    assert not cv2.erode(apart.astype(np.uint8), np.ones((3, 3))).any()  # never 3 px thick
+    assert apart.sum() < 0.03 * tight.sum()
 
 
 def test_strength_follows_keyframes_in_seconds(pack):

@@ -108,6 +108,7 @@ def edit(
         editor = FaceEditor(
             inverter,
             resolution=pack.resolution,
+            alignment=pack.alignment,
             directions=pack.directions(),
             spec=spec,
             tracks=[stranger.track],

@@ -19,7 +19,7 @@ import torch
 from vidinv.compose import Composer
 from vidinv.editing.directions import Directions
 from vidinv.editing.schedules import strength_at
-from vidinv.faces import extract_crop, face_mask
+from vidinv.faces import extract_crop, face_mask, named_alignment
 from vidinv.inversion import Inverter, TrackState
 from vidinv.types import (
     Analysis,
@@ -47,6 +47,7 @@ class FaceEdit:
         landmarks: ``[68, 2]`` in frame pixels.
         source_crop, rendered, edited: ``[R, R, 3]`` float32 RGB, 0..255: the aligned face, what
             the generator makes of it, and the same with the edit.
+        crop_scale: of the alignment that ``crop`` is of (``Alignment.crop_scale``).
     """
 
     track: FaceTrack
@@ -55,6 +56,7 @@ class FaceEdit:
     source_crop: Float32
     rendered: Float32
     edited: Float32
+    crop_scale: float
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class FaceEditor:
 
     Args:
         resolution: side R of the aligned faces.
+        alignment: name of the crop formula that the crops of ``tracks`` are of, the pack's.
         directions: of the attributes of ``spec``; not needed in mode ``INVERT``.
         shots: (first, last) of each shot: methods that go on from chunk to chunk start anew at
             places counted from there.
@@ -115,6 +118,7 @@ class FaceEditor:
         inverter: Inverter,
         *,
         resolution: int,
+        alignment: str,
         directions: Directions | None,
         spec: EditSpec,
         tracks: Sequence[FaceTrack],
@@ -125,6 +129,7 @@ class FaceEditor:
     ) -> None:
         self.inverter, self.resolution, self.spec = inverter, resolution, spec
         self.directions = None if spec.mode is RenderMode.INVERT else directions
+        self.crop_scale = named_alignment(alignment).crop_scale
         self.tracks, self.shots = tracks, shots
         self.start_seconds, self.states, self.saved = start_seconds, states or {}, saved
         self._last: dict[int, tuple[int, Inversion]] = {}
@@ -148,7 +153,7 @@ class FaceEditor:
         inversion = self._invert(track, sources, frames)
         rendered, edited = self._render(track, inversion, frames)
         rows = zip(crops, landmarks, sources, rendered, edited, strict=True)
-        return [FaceEdit(track, *row) for row in rows]
+        return [FaceEdit(track, *row, self.crop_scale) for row in rows]
 
     def _invert(self, track: FaceTrack, sources_NRR3: Float32, frames: list[Frame]) -> Inversion:
         indices = range(frames[0].index, frames[-1].index + 1)
@@ -233,7 +238,14 @@ class FrameComposer:
         self._composers = {k: c for k, c in self._composers.items() if k in present}
         for face in faces:
             composer = self._composers.setdefault(
-                face.track.id, Composer(detail=self.mode is RenderMode.TRANSFER)
+                face.track.id,
+                Composer(detail=self.mode is RenderMode.TRANSFER, crop_scale=face.crop_scale),
+            )
+            mask = face_mask(
+                face.landmarks,
+                crop=face.crop,
+                size_px=len(face.edited),
+                crop_scale=face.crop_scale,
             )
             image = composer.compose(
                 image,
@@ -241,7 +253,7 @@ class FrameComposer:
                 source_crop=face.source_crop,
                 rendered=face.rendered,
                 edited=face.edited,
-                mask=face_mask(face.landmarks, crop=face.crop, size_px=len(face.edited)),
+                mask=mask,
                 opacity=self._opacity(face.track, frame.index),
             )
         return image

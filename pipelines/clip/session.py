@@ -199,6 +199,7 @@ class ClipSession:
         return FaceEditor(
             inverter,
             resolution=self.networks.pack.resolution,
+            alignment=self.networks.pack.alignment,
             directions=None if self.spec.mode is RenderMode.INVERT else self.networks.directions,
             spec=self.spec,
             tracks=plan.analysis.tracks,

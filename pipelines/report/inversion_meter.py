@@ -49,6 +49,7 @@ def inverted(
     editor = FaceEditor(
         inverter,
         resolution=pack.resolution,
+        alignment=pack.alignment,
         directions=None,
         spec=EditSpec(method=inverter.name, face="all", mode=RenderMode.INVERT),
         tracks=analysis.tracks,

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vidinv.faces import FaceRegion, extract_crop, face_mask, named_alignment
+from vidinv.faces import FFHQ, TIGHT, extract_crop, face_mask
 from vidinv.faces.chips import refine_landmarks
 from vidinv.faces.crops import as_uint8
 from vidinv.faces.protocols import Backend, Points
@@ -27,7 +27,7 @@ from vidinv.metrics.attributes import SmileMeasure, geometry, normalised_landmar
 from vidinv.metrics.temporal import NeighbourDifference
 from vidinv.report.model import FrameRow
 from vidinv.report.ranking import REACH
-from vidinv.types import Crop, FaceTrack, Frame, Image
+from vidinv.types import FaceTrack, Frame, Image
 
 CHIP_PX = 256  # the recognition net takes 150 px of about 230 in it
 _JPEG_QUALITY = 95
@@ -153,7 +153,7 @@ class TrackMeter:
     def observe(self, frame: Frame, seconds: float, pictures: Mapping[str, Image]) -> FrameRow:
         """Measure the face in ``pictures`` (source, output and, if made, inversion)."""
         landmarks, crop = self.track.landmarks(frame.index), self.track.crop(frame.index)
-        square = named_alignment("ffhq").crop(landmarks)
+        square = FFHQ.crop(landmarks)
         chips = {
             name: as_uint8(extract_crop(picture, square, CHIP_PX))
             for name, picture in pictures.items()
@@ -168,7 +168,7 @@ class TrackMeter:
             seen=bool(self.track.measured_T[frame.index - self.track.first]),
             face_px=round(crop.side_px, 1),
         )
-        mask = _mask(landmarks, crop, square)
+        mask = face_mask(landmarks, crop=square, size_px=_FLOW_PX, crop_scale=FFHQ.crop_scale)
         self._flicker(row, chips, mask)
         self._attributes(row, chips, points)
         self._keep_difference(row, chips, mask)
@@ -198,7 +198,7 @@ class TrackMeter:
     def _shape(self, chip: Picture, points: Points) -> dict[str, float]:
         """Attributes of the landmarks found in this chip, near those of the source."""
         gray = as_uint8(cv2.cvtColor(chip, cv2.COLOR_RGB2GRAY))
-        side_px = named_alignment("tight").crop(points).side_px
+        side_px = TIGHT.crop(points).side_px
         found = refine_landmarks(gray, points, side_px, self._backend)[None]
         shape = measure_shape(found)
         if self._smile is not None:
@@ -252,14 +252,6 @@ def measure_shape(landmarks_M682: Points) -> dict[str, npt.NDArray[np.float64]]:
         "mouth_width": np.linalg.norm(points[:, 54] - points[:, 48], axis=1),
     }
     return {**mouth, **geometry(landmarks_M682)}
-
-
-def _mask(landmarks: Points, crop: Crop, square: Crop) -> Mask:
-    """The mask that pastes the face, in the chip: its shape is in units of the pack's crop."""
-    scale = crop.side_px / square.side_px
-    usual = FaceRegion()
-    region = FaceRegion(forehead=usual.forehead * scale, feather=usual.feather * scale)
-    return face_mask(landmarks, crop=square, size_px=_FLOW_PX, region=region)
 
 
 def _border(mask: Mask) -> npt.NDArray[np.bool_]:

@@ -33,6 +33,13 @@ def mean_landmarks(size_px: int) -> Float32:
     return np.array(_MEAN_LANDMARKS, np.float32) / 1000.0 * size_px
 
 
+def small_face(size_px: int) -> Float32:
+    """``mean_landmarks`` with jaw and brows drawn in, so that no tight crop cuts its mask."""
+    points = mean_landmarks(size_px)
+    points[:27] += 0.2 * (size_px / 2 - points[:27])
+    return points
+
+
 def smile_warp(
     image_RR3: npt.NDArray[np.number],
     landmarks_in_crop: npt.NDArray[np.floating],

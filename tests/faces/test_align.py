@@ -41,6 +41,14 @@ def test_crop_size_follows_the_larger_of_eyes_and_mouth() -> None:
     assert FFHQ.crop(landmarks_with(eyes=60, mouth=90)).side_px == pytest.approx(2 * 1.8 * 90)
 
 
+def test_crop_scale_is_the_side_in_tight_sides() -> None:
+    assert TIGHT.crop_scale == 1.0  # exactly: the default pack's frames depend on it
+    for eyes, mouth in ((60, 50), (60, 90), (20, 70)):
+        points = landmarks_with(eyes, mouth)
+        ratio = FFHQ.crop(points).side_px / TIGHT.crop(points).side_px
+        assert FFHQ.crop_scale == pytest.approx(ratio)
+
+
 def test_crop_moves_with_the_face() -> None:
     points = np.random.default_rng(0).normal(size=(68, 2)) * 20 + landmarks_with(60, 60)
     turn, shift = 1.3 * np.exp(0.4j), 30 - 7j

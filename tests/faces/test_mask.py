@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
-from vidinv.faces import FaceRegion, face_mask
+from tests.compose.made_up_change import mean_landmarks, small_face
+from vidinv.faces import FFHQ, TIGHT, FaceRegion, face_mask
 from vidinv.types import Crop
 
 CROP = Crop(63.5, 63.5, 64.0, 0.0)
@@ -45,11 +47,34 @@ def test_mask_scales_with_the_crop() -> None:
     assert np.abs(small - averaged).mean() < 0.01
 
 
-@pytest.mark.parametrize(("grow", "larger"), [(0.05, True), (-0.05, False)])
-def test_grow(grow: float, larger: bool) -> None:
-    plain = face_mask(oval_face(), crop=CROP, size_px=128).sum()
-    grown = face_mask(oval_face(), crop=CROP, size_px=128, region=FaceRegion(grow=grow)).sum()
-    assert (grown > plain) == larger
+@pytest.mark.parametrize("size_px", [64, 256])
+def test_mask_covers_the_same_frame_pixels_in_every_crop(size_px: int) -> None:
+    landmarks = small_face(220) + 90
+    tight, wide = (
+        cv2.warpAffine(
+            face_mask(landmarks, crop=crop, size_px=size_px, crop_scale=alignment.crop_scale),
+            crop.crop_to_frame(size_px),
+            (400, 400),
+        )
+        for alignment in (TIGHT, FFHQ)
+        for crop in [alignment.crop(landmarks)]
+    )
+    apart = (tight > 0.5) != (wide > 0.5)
+    assert not cv2.erode(apart.astype(np.uint8), np.ones((3, 3))).any()  # never 3 px of the frame
+    assert apart.sum() < 0.02 * (tight > 0.5).sum()
+    assert np.abs(tight - wide).max() < 0.12
+
+
+def test_a_wider_crop_shows_the_chin_that_the_tight_one_cuts() -> None:
+    landmarks = mean_landmarks(220) + 90
+    chin = (landmarks[8] - [0, 5]).round().astype(int)
+    masks = []
+    for alignment in (TIGHT, FFHQ):
+        crop = alignment.crop(landmarks)
+        mask = face_mask(landmarks, crop=crop, size_px=256, crop_scale=alignment.crop_scale)
+        masks.append(cv2.warpAffine(mask, crop.crop_to_frame(256), (400, 400)))
+    assert masks[0][chin[1], chin[0]] < 0.1
+    assert masks[1][chin[1], chin[0]] > 0.6
 
 
 def test_hard_edge() -> None:

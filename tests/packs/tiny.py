@@ -20,13 +20,16 @@ ENCODER = FeatureStyleConfig(
 )
 
 
-def write_tiny_pack(folder: Path, *, name: str = "tiny", **changes: Any) -> Path:
+def write_tiny_pack(
+    folder: Path, *, name: str = "tiny", resolution: int = GENERATOR.resolution, **changes: Any
+) -> Path:
     """Write the pack and return its folder; ``changes`` replace fields of pack.json."""
     torch.manual_seed(0)
-    generator, encoder = StyleGAN2Generator(GENERATOR), FeatureStyleEncoder(ENCODER, GENERATOR)
+    config = dataclasses.replace(GENERATOR, resolution=resolution)
+    generator, encoder = StyleGAN2Generator(config), FeatureStyleEncoder(ENCODER, config)
     assert encoder.feature_head is not None
     torch.nn.init.normal_(encoder.feature_head.expand.weight, std=0.3)  # it starts at 0
-    vectors = {"smile": torch.randn(8), "age": torch.randn(GENERATOR.num_ws, 8)}
+    vectors = {"smile": torch.randn(8), "age": torch.randn(config.num_ws, 8)}
     meta = {
         "name": name,
         "version": "1",
@@ -34,7 +37,7 @@ def write_tiny_pack(folder: Path, *, name: str = "tiny", **changes: Any) -> Path
         "alignment": "tight",
         "generator": {
             "kind": "stylegan2",
-            "config": dataclasses.asdict(GENERATOR),
+            "config": dataclasses.asdict(config),
             "file": "generator.safetensors",
         },
         "methods": {"fse": {"file": "fse.safetensors", "config": dataclasses.asdict(ENCODER)}},

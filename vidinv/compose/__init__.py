@@ -2,7 +2,7 @@
 
 from vidinv.compose.change import Change
 from vidinv.compose.composer import Composer
-from vidinv.compose.masks import feather
+from vidinv.compose.masks import fade_inwards
 from vidinv.compose.paste import apply_change
 
-__all__ = ["Change", "Composer", "apply_change", "feather"]
+__all__ = ["Change", "Composer", "apply_change", "fade_inwards"]

@@ -32,7 +32,9 @@ import numpy as np
 from vidinv.compose.flow import Float32, warp
 from vidinv.compose.masks import border_offset, smooth_difference, smoothstep
 
-RESIDUAL_SIGMA_PX = 1.2  # DETAIL_TRANSFER.md step 3
+# Lengths are in sides of the tight crop (``face_px``: that side in pixels), so that an edit is
+# judged alike whatever the generator's size and crop.
+RESIDUAL_SIGMA = 1.2 / 64
 # Detail stretched over more than twice its area is dropped gradually, ten times wholly: without
 # this, lips drawn apart show streaks (seen on portrait_glasses; mouth +0.3 dB at 128 px, blurred).
 AREA_KEPT = (0.1, 0.5)
@@ -41,17 +43,18 @@ AREA_KEPT = (0.1, 0.5)
 # an edit that darkens the whole face by 25 is kept (tests/compose/test_composer.py).
 STRUCTURE_LEVELS = (1.0, 3.0)
 TONE_LEVELS = (4.0, 10.0)
-TONE_SIGMA = 1 / 20  # of R: inversion error finer than this belongs to the picture before the edit
-# Fine contrast (sigma R/64) of the generator's picture over the source's, as an amplitude: G(w)
-# of a 64 px autoencoder shows 0.23-0.52 of twenty strangers, with a feature code 0.54-0.85: moved
-# and shaded all the same, because its edits are as blurred as those of G(w).
+GATE_LOW_SIGMA, GATE_STRUCTURE_SIGMA = 1 / 16, 1 / 24
+TONE_SIGMA = 1 / 20  # inversion error finer than this belongs to the picture before the edit
+# Fine contrast (SHARPNESS_SIGMA) of the generator's picture over the source's, as an amplitude:
+# G(w) of a 64 px autoencoder shows 0.23-0.52 of twenty strangers, with a feature code 0.54-0.85:
+# moved and shaded all the same, because its edits are as blurred as those of G(w).
 SHARPNESS = (0.75, 0.95)
 SHARPNESS_SIGMA = 1 / 64
 # Shading without sharpness: darkness (an opened mouth, a fold) is believable when blurred, light
 # (teeth) is not; colour never is. Judged by eye on strangers (docs/LOG.md).
 SHADE_DARK, SHADE_LIGHT = 0.8, 0.3
 SHADE_SIGMA = 1 / 10
-CONFIDENCE_LEVELS = 18.0  # DETAIL_TRANSFER.md step 3, in levels of 0..255
+CONFIDENCE_LEVELS = 18.0  # of 255: docs/REFERENCES.md, "Detail transfer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,50 +80,59 @@ class Change:
         )
 
 
-def generated_change(source: Float32, edited: Float32, mask_RR: Float32) -> Change:
+def generated_change(
+    source: Float32, edited: Float32, mask_RR: Float32, *, face_px: float
+) -> Change:
     """The generator's own picture instead of the source, matched in tone at the mask's border.
 
     Args:
         source, edited: RGB ``[R, R, 3]`` float32, 0..255.
         mask_RR: ``[R, R]`` float32 feathered mask.
+        face_px: side of the tight crop in pixels of the pictures.
     """
-    tone = border_offset(source, edited, mask_RR)
+    tone = border_offset(source, edited, mask_RR, face_px=face_px)
     weight = mask_RR[..., None]
     flow = np.zeros((*mask_RR.shape, 2), np.float32)
     return Change(flow, mask_RR, (edited + tone) * weight)
 
 
-def activity_gate(rendered: Float32, edited: Float32) -> Float32:
+def activity_gate(rendered: Float32, edited: Float32, *, face_px: float) -> Float32:
     """``[R, R]`` 0..1: where the edit does something, as opposed to drifting a little.
 
     Args:
         rendered, edited: RGB ``[R, R, 3]`` float32, 0..255.
+        face_px: side of the tight crop in pixels of the pictures.
     """
     size = rendered.shape[0]
     half = (size // 2, size // 2)
     # Green carries most of the luminance and lips stand out in it: one channel is enough here.
     green = cv2.extractChannel(edited, 1) - cv2.extractChannel(rendered, 1)
     difference = np.asarray(cv2.resize(green, half, interpolation=cv2.INTER_AREA), np.float32)
-    low = cv2.GaussianBlur(difference, (0, 0), size / 32)
-    structure = cv2.GaussianBlur(np.abs(difference - low), (0, 0), size / 48)
+    low = cv2.GaussianBlur(difference, (0, 0), GATE_LOW_SIGMA * face_px / 2)
+    structure = cv2.GaussianBlur(
+        np.abs(difference - low), (0, 0), GATE_STRUCTURE_SIGMA * face_px / 2
+    )
     gate = np.maximum(
         smoothstep(structure, *STRUCTURE_LEVELS), smoothstep(np.abs(low), *TONE_LEVELS)
     )
     return np.asarray(cv2.resize(gate, (size, size), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
-def explain(rendered: Float32, edited: Float32, *, flow: Float32) -> tuple[Float32, Float32]:
+def explain(
+    rendered: Float32, edited: Float32, *, flow: Float32, face_px: float
+) -> tuple[Float32, Float32]:
     """How well the flow explains the edit, and what it leaves over.
 
     Args:
         rendered, edited: RGB ``[R, R, 3]`` float32, 0..255.
         flow: ``[R, R, 2]`` float32, already weighted.
+        face_px: side of the tight crop in pixels of the pictures.
 
     Returns:
         confidence ``[R, R]`` 0..1 and residual ``[R, R, 3]``.
     """
     residual = edited - warp(rendered, flow)
-    size = cv2.GaussianBlur(np.abs(residual).mean(2), (0, 0), RESIDUAL_SIGMA_PX)
+    size = cv2.GaussianBlur(np.abs(residual).mean(2), (0, 0), RESIDUAL_SIGMA * face_px)
     confidence = np.exp(-((size / CONFIDENCE_LEVELS) ** 2)) * smoothstep(_area(flow), *AREA_KEPT)
     return np.asarray(confidence, np.float32), residual
 
@@ -144,30 +156,31 @@ def transferred_change(
     residual: Float32,
     mask_RR: Float32,
     weight_RR: Float32,
+    face_px: float,
 ) -> Change:
     """Put the parts of detail transfer together (equations on top of this file)."""
-    tone = smooth_difference(source, rendered, mask_RR, sigma_fraction=TONE_SIGMA)
-    c, trust = confidence[..., None], sharpness(source, rendered, mask_RR)
+    tone = smooth_difference(source, rendered, mask_RR, sigma_px=TONE_SIGMA * face_px)
+    c, trust = confidence[..., None], sharpness(source, rendered, mask_RR, face_px=face_px)
     sharp = c * residual + (1.0 - c) * (edited + tone)
-    add = trust * sharp + (1.0 - trust) * _shade(residual)[..., None]
+    add = trust * sharp + (1.0 - trust) * _shade(residual, face_px)[..., None]
     return Change(flow, trust * (1.0 - confidence) * weight_RR, add * weight_RR[..., None])
 
 
-def sharpness(source: Float32, rendered: Float32, mask_RR: Float32) -> float:
+def sharpness(source: Float32, rendered: Float32, mask_RR: Float32, *, face_px: float) -> float:
     """0..1: how far the generator's picture shows the source's fine contrast inside the mask."""
-    shown, real = (float((_fine(x) ** 2 * mask_RR).sum()) for x in (rendered, source))
+    shown, real = (float((_fine(x, face_px) ** 2 * mask_RR).sum()) for x in (rendered, source))
     ratio = np.full(1, np.sqrt(shown / max(real, 1e-6)), np.float32)
     return float(smoothstep(ratio, *SHARPNESS)[0])
 
 
-def _fine(image: Float32) -> Float32:
+def _fine(image: Float32, face_px: float) -> Float32:
     luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    low = cv2.GaussianBlur(luma, (0, 0), SHARPNESS_SIGMA * len(luma))
+    low = cv2.GaussianBlur(luma, (0, 0), SHARPNESS_SIGMA * face_px)
     return np.asarray(luma - low, np.float32)
 
 
-def _shade(residual: Float32) -> Float32:
+def _shade(residual: Float32, face_px: float) -> Float32:
     """``[R, R]`` levels: what a blurred change adds to the warped source."""
     luma = residual.mean(2)
-    band = luma - cv2.GaussianBlur(luma, (0, 0), SHADE_SIGMA * len(luma))
+    band = luma - cv2.GaussianBlur(luma, (0, 0), SHADE_SIGMA * face_px)
     return np.asarray(np.where(band < 0, SHADE_DARK, SHADE_LIGHT) * band, np.float32)

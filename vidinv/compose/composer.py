@@ -24,7 +24,7 @@ from vidinv.compose.change import (
     transferred_change,
 )
 from vidinv.compose.flow import Float32, FlowEstimator
-from vidinv.compose.masks import feather
+from vidinv.compose.masks import fade_inwards
 from vidinv.compose.paste import apply_change
 from vidinv.types import Crop, Image
 
@@ -43,13 +43,14 @@ class Composer:
     Args:
         detail: carry the change to the full-resolution source (True), or paste the generator's
             own picture (False).
+        crop_scale: of the alignment that the crops are of (``Alignment.crop_scale``).
     """
 
     # Flow is smoothed, then confidence, which depends on the smoothed flow.
     halo_frames = 2 * (len(SMOOTHING_WEIGHTS) - 1)
 
-    def __init__(self, *, detail: bool = True) -> None:
-        self.detail = detail
+    def __init__(self, *, detail: bool = True, crop_scale: float = 1.0) -> None:
+        self.detail, self.crop_scale = detail, crop_scale
         self._estimator = FlowEstimator()
         self._flows: deque[Float32] = deque(maxlen=len(SMOOTHING_WEIGHTS))
         self._confidences: deque[Float32] = deque(maxlen=len(SMOOTHING_WEIGHTS))
@@ -100,19 +101,20 @@ class Composer:
         rendered = np.ascontiguousarray(rendered, np.float32)
         edited = np.ascontiguousarray(edited, np.float32)
         _check_sizes(source, rendered=rendered, edited=edited, mask=mask)
-        soft = feather(mask)
+        face_px = len(source) / self.crop_scale
+        soft = fade_inwards(mask, face_px=face_px)
         if not self.detail:
-            return generated_change(source, edited, soft)
-        return self._transfer(source, rendered, edited, soft)
+            return generated_change(source, edited, soft, face_px=face_px)
+        return self._transfer(source, rendered, edited, soft, face_px)
 
     def _transfer(
-        self, source: Float32, rendered: Float32, edited: Float32, soft: Float32
+        self, source: Float32, rendered: Float32, edited: Float32, soft: Float32, face_px: float
     ) -> Change:
-        weight = activity_gate(rendered, edited) * soft
-        self._flows.appendleft(self._estimator.estimate(rendered, edited))
+        weight = activity_gate(rendered, edited, face_px=face_px) * soft
+        self._flows.appendleft(self._estimator.estimate(rendered, edited, face_px=face_px))
         # This frame's weight, not a smoothed one: a frame without an edit is the source at once.
         flow = _smoothed(self._flows) * weight[..., None]
-        confidence, residual = explain(rendered, edited, flow=flow)
+        confidence, residual = explain(rendered, edited, flow=flow, face_px=face_px)
         self._confidences.appendleft(confidence)
         self._residuals.appendleft(residual)
         return transferred_change(
@@ -124,6 +126,7 @@ class Composer:
             residual=_steadied(residual, _smoothed(self._residuals)),
             mask_RR=soft,
             weight_RR=weight,
+            face_px=face_px,
         )
 
 

@@ -20,6 +20,9 @@ from vidinv.types import Crop, FloatArray
 LEFT_EYE = slice(36, 42)
 RIGHT_EYE = slice(42, 48)
 MOUTH_CORNERS = (48, 54)
+# ``Alignment.scale`` of the tight crop. All alignments take the same multiple of the same vectors,
+# so around the same landmarks their sides are as their scales: FFHQ's is 1 / 0.70 tight ones.
+TIGHT_SCALE = 0.70
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,11 @@ class Alignment:
 
     scale: float
     shift: float
+
+    @property
+    def crop_scale(self) -> float:
+        """Side of this crop over that of the tight crop around the same landmarks; tight: 1."""
+        return self.scale / TIGHT_SCALE
 
     def crop(self, landmarks: FloatArray) -> Crop:
         """The crop of one face, from ``[68, 2]`` landmarks in frame pixels."""
@@ -54,7 +62,7 @@ class Alignment:
 
 
 ALIGNMENTS = {
-    "tight": Alignment(scale=0.70, shift=0.48),  # ../shared/faces/README.md
+    "tight": Alignment(scale=TIGHT_SCALE, shift=0.48),
     "ffhq": Alignment(scale=1.0, shift=0.1),  # Karras et al. 2019, FFHQ recreate script
 }
 TIGHT = ALIGNMENTS["tight"]
