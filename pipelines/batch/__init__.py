@@ -1,1 +1,1 @@
-"""Data sets on Ray: ``vidinv batch``. Only ``ray_workers`` imports ray, when a run starts."""
+"""Data sets on Ray: ``vidinv batch``. Only ``workers`` imports ray, when a run starts."""
