@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -177,7 +177,7 @@ class _Edit:
         frame = Frame(index=0, pts=0, time_base=_ONE_SECOND, image=image)
         plan = self.session.recall_plan() or self._analyse_picture(frame)
         if plan.analysis.tracks:
-            states = self._fit(plan, [frame]) if self.session.needs_fit(plan) else {}
+            states = self._states(plan, frames=[frame])
             ((_, picture),) = self._composed(plan, [frame], states)
             self._write_picture(picture)
         else:
@@ -211,19 +211,24 @@ class _Edit:
         info = VideoInfo.from_scratch(width=width, height=height, rate=1)
         return self.session.make_plan([frame], info, has_exact_times=lambda: False)
 
-    def _states(self, plan: ClipPlan) -> Mapping[int, TrackState]:
-        """What the method has fitted to each track, now or in an earlier run."""
-        if not self.session.needs_fit(plan):
+    def _states(
+        self, plan: ClipPlan, *, frames: Sequence[Frame] | None = None
+    ) -> Mapping[int, TrackState]:
+        """What the method has fitted to each track, now or in an earlier run.
+
+        Args:
+            frames: of a picture; a clip is read.
+        """
+        tracks = plan.analysis.tracks
+        if not self.session.needs_fit(tracks):
             return {}
         states = self.session.recall_states()
         if states is not None:
             return states
-        with open_reader(self.request.input) as reader:
-            return self._fit(plan, reader)
-
-    def _fit(self, plan: ClipPlan, frames: Iterable[Frame]) -> Mapping[int, TrackState]:
-        with self.progress.shares(label="fit") as tell:
-            return self.session.fit(plan, frames, progress=tell)
+        with contextlib.ExitStack() as stack:
+            read = frames or stack.enter_context(open_reader(self.request.input))
+            tell = stack.enter_context(self.progress.shares(label="fit"))
+            return self.session.fit(tracks, read, progress=tell)
 
     def _render_clip(self, plan: ClipPlan, states: Mapping[int, TrackState]) -> None:
         request = self.request

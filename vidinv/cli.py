@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from vidinv.errors import UsageError, VidinvError
 from vidinv.files import one_line, printable_values
 from vidinv.interrupts import ignore_interrupts, interrupts_later
+from vidinv.inversion import METHODS
 from vidinv.version import __version__
 
 if TYPE_CHECKING:
@@ -215,14 +216,24 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         type=int,
         default=None,
         metavar="N",
-        help="look at the identity of every Nth frame (default: so that it takes about 40 s)",
+        help="sample the identity of every Nth frame (default: so that it takes about 40 s)",
     )
     _add_inversion(parser)
-    parser.add_argument("--method", default="fse", help="of the inversion (default: fse)")
+    _add_method(parser)
     _add_device(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing page")
+
+
+def _add_method(parser: argparse.ArgumentParser) -> None:
+    methods = "; ".join(f"{name}: {entry.summary}" for name, entry in METHODS.items())
+    parser.add_argument(
+        "--method",
+        default="fse",
+        metavar="NAME",
+        help=f"inversion method (default: fse). {methods}. Packs have weights for some of them",
+    )
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
@@ -244,7 +255,7 @@ def _add_inversion(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--method", default="fse", help="inversion method (default: fse)")
+    _add_method(parser)
     parser.add_argument("--pack", default=None, metavar="NAME|PATH", help="model pack")
     parser.add_argument(
         "--face",
@@ -258,7 +269,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="for methods that draw random numbers; fse draws none (default: 0)",
+        help="for methods that draw random numbers (default: 0)",
     )
     parser.add_argument("--encoder", default=None, help="video encoder (default: by container)")
     parser.add_argument("--preset", default=None, help="the encoder's speed preset")

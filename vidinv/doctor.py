@@ -162,12 +162,13 @@ def pack_checks() -> Iterator[Check]:
 
 def describe_pack(folder: Path) -> str:
     """Verified and what it can do, or what is wrong with it."""
-    from vidinv.packs import PackFiles
+    from vidinv.packs import load_pack
 
-    files = PackFiles.open(folder)
+    pack = load_pack(folder)
+    files = pack.files
     if problems := files.problems():
         return f"BROKEN: {'; '.join(problems)}"
-    methods = ", ".join(sorted(files.meta["methods"]))
+    methods = ", ".join(pack.methods)
     attributes = ", ".join(sorted(files.meta["directions"]["entries"]))
     return f"verified; methods: {methods}; attributes: {attributes} ({folder})"
 

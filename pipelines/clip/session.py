@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -22,8 +22,23 @@ from pipelines.clip.saved import Key, SavedClip, key_of
 from pipelines.clip.track_samples import sample_tracks
 from vidinv.editing.schedules import is_zero
 from vidinv.inversion import TrackState, find_method
-from vidinv.rendering import FaceEditor, FrameComposer, frames_without, to_tensor
-from vidinv.types import EditSpec, Frame, IdentitySummary, Image, RenderMode, TrackSummary
+from vidinv.rendering import (
+    FaceEditor,
+    FrameComposer,
+    SavedInversions,
+    frames_without,
+    to_tensor,
+)
+from vidinv.types import (
+    Analysis,
+    EditSpec,
+    FaceTrack,
+    Frame,
+    IdentitySummary,
+    Image,
+    RenderMode,
+    TrackSummary,
+)
 from vidinv.video import VideoInfo
 
 TellShare = Callable[[float], None]
@@ -129,16 +144,20 @@ class ClipSession:
             self.saved.keep(plan)
         return plan
 
-    def needs_fit(self, plan: ClipPlan) -> bool:
+    def needs_fit(self, tracks: Sequence[FaceTrack]) -> bool:
         """The method learns something of each track before it encodes."""
-        return self.method.sample_frames > 0 and bool(plan.analysis.tracks)
+        return self.method.sample_frames > 0 and bool(tracks)
 
     def recall_states(self) -> dict[int, TrackState] | None:
         """What an earlier run fitted, by track."""
         return None if self.saved is None else self.saved.states()
 
     def fit(
-        self, plan: ClipPlan, frames: Iterable[Frame], *, progress: TellShare = lambda share: None
+        self,
+        tracks: Sequence[FaceTrack],
+        frames: Iterable[Frame],
+        *,
+        progress: TellShare = lambda share: None,
     ) -> dict[int, TrackState]:
         """Fit the method to each track, and keep the states.
 
@@ -146,19 +165,16 @@ class ClipSession:
             frames: all of the clip's; reading ends with the last one that is sampled.
             progress: told the share that is done, 0..1.
         """
-        inverter, tracks = self.networks.inverter, plan.analysis.tracks
+        inverter, states = self.networks.inverter, {}
         samples = sample_tracks(
             frames,
             tracks,
             count=self.method.sample_frames,
             resolution=self.networks.pack.resolution,
         )
-        states = {}
         for done, track in enumerate(tracks):
-            states[track.id] = inverter.fit(
-                to_tensor(samples[track.id]),
-                progress=lambda share, done=done: progress((done + share) / len(tracks)),  # type: ignore[misc]
-            )
+            tell = partial(_tell_part, progress, done, len(tracks))
+            states[track.id] = inverter.fit(to_tensor(samples[track.id]), progress=tell)
         if self.saved is not None:
             self.saved.keep_states(states)
         return states
@@ -179,35 +195,45 @@ class ClipSession:
         Raises:
             DecodeError: the file gives other frames than it did at its analysis.
         """
+        store = None
+        if self.saved is not None:
+            store = self.saved.inversions(plan, states, self._stored_dtypes())
+        editor = self.editor(
+            plan.analysis, states=states, start_seconds=plan.start_seconds, store=store
+        )
         return composed_frames(
-            frames,
-            plan=plan,
-            segment=segment,
-            editor=self._editor(plan, states),
-            composer=FrameComposer(mode=self.spec.mode, shots=plan.analysis.shots),
+            frames, plan=plan, segment=segment, editor=editor, composer=self.composer(plan.analysis)
         )
 
-    def _editor(self, plan: ClipPlan, states: Mapping[int, TrackState]) -> FaceEditor:
-        inverter = self.networks.inverter
-        saved = self.saved
-        if saved is not None:
-            dtypes = {
-                name: getattr(torch, code.stored)
-                for name, code in inverter.codes.items()
-                if code.stored
-            }
+    def editor(
+        self,
+        analysis: Analysis,
+        *,
+        states: Mapping[int, TrackState],
+        start_seconds: float = 0.0,
+        store: SavedInversions | None = None,
+    ) -> FaceEditor:
+        """The stage that inverts and renders the faces of the clip's tracks."""
         return FaceEditor(
-            inverter,
+            self.networks.inverter,
             resolution=self.networks.pack.resolution,
             alignment=self.networks.pack.alignment,
             directions=None if self.spec.mode is RenderMode.INVERT else self.networks.directions,
             spec=self.spec,
-            tracks=plan.analysis.tracks,
-            shots=plan.analysis.shots,
-            start_seconds=plan.start_seconds,
+            tracks=analysis.tracks,
+            shots=analysis.shots,
+            start_seconds=start_seconds,
             states=states,
-            saved=None if saved is None else saved.inversions(plan, states, dtypes),
+            saved=store,
         )
+
+    def composer(self, analysis: Analysis) -> FrameComposer:
+        """The stage that puts the rendered faces into their frames."""
+        return FrameComposer(mode=self.spec.mode, shots=analysis.shots)
+
+    def _stored_dtypes(self) -> dict[str, torch.dtype]:
+        codes = self.networks.inverter.codes
+        return {name: getattr(torch, code.stored) for name, code in codes.items() if code.stored}
 
     def strength_warnings(self) -> list[str]:
         """Of strengths outside what was checked to look natural."""
@@ -238,3 +264,8 @@ class ClipSession:
             },
             warnings=tuple(dict.fromkeys(warnings)),
         )
+
+
+def _tell_part(tell: TellShare, done: int, total: int, share: float) -> None:
+    """Progress of one of ``total`` parts as progress of the whole."""
+    tell((done + share) / total)

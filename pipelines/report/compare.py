@@ -11,7 +11,8 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from pipelines.clip.networks import choose_device
+from pipelines.clip.networks import Networks
+from pipelines.clip.session import ClipSession
 from pipelines.meter import Progress
 from pipelines.parallel import Prefetch
 from pipelines.process import set_up_process
@@ -22,6 +23,7 @@ from pipelines.report.request import ReportRequest, check_request
 from pipelines.report.summary import changed_tracks, mean_over_tracks, summarise, track_facts
 from pipelines.report.track_meter import ChipStore, TrackMeter, measure_pops_without_strangers
 from vidinv.faces import analyse, dlib_backend, named_alignment
+from vidinv.inversion import TrackState
 from vidinv.rendering import frames_without
 from vidinv.report import (
     ClipFacts,
@@ -37,7 +39,7 @@ from vidinv.report import (
     strangers_from,
     write_report,
 )
-from vidinv.types import Analysis
+from vidinv.types import Analysis, EditSpec, RenderMode
 from vidinv.video import ShotDetector
 
 
@@ -70,9 +72,6 @@ class _Comparison:
         self.strangers = strangers_from(self.backend.embedder.name)
         self.inversion: InversionMeter | None = None
         if request.inversion:
-            self.inverter = request.inverter or request.pack.inverter(
-                request.method, device=choose_device(request.device)
-            )
             self.inversion = InversionMeter(request.pack.resolution)
             self.notes += self.inversion.notes
         self.mean = request.pack.mean_embedding()
@@ -152,9 +151,28 @@ class _Comparison:
     def _invert(self, analysis: Analysis) -> Invert | None:
         if self.inversion is None:
             return None
-        pack = self.request.pack
-        every = self.every or 1
-        return partial(inverted, analysis=analysis, inverter=self.inverter, pack=pack, every=every)
+        request = self.request
+        spec = EditSpec(method=request.method, face="all", mode=RenderMode.INVERT)
+        networks = request.networks or Networks(request.pack, request.method, device=request.device)
+        session = ClipSession(request.source, spec, networks)
+        return partial(
+            inverted,
+            session=session,
+            analysis=analysis,
+            states=self._states(session, analysis),
+            every=self.every or 1,
+        )
+
+    def _states(self, session: ClipSession, analysis: Analysis) -> Mapping[int, TrackState]:
+        """What the method has fitted to each track; known, or fitted now."""
+        if not session.needs_fit(analysis.tracks):
+            return {}
+        if self.request.states is not None:
+            return self.request.states
+        with contextlib.ExitStack() as stack:
+            frames = self.clips.source_frames(stack)
+            tell = stack.enter_context(self.progress.shares(label="fit"))
+            return session.fit(analysis.tracks, frames, progress=tell)
 
     def _rank(self, rows: Sequence[FrameRow]) -> tuple[Finding, ...]:
         """Twice: what someone else's face changes is no measure of sudden changes."""

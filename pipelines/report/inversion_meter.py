@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from vidinv.inversion import Inverter, TrackState
+from pipelines.clip.session import ClipSession
+from vidinv.inversion import TrackState
 from vidinv.metrics import LPIPS, lpips_absent, psnr_batch, ssim_batch
 from vidinv.metrics.image import SSIM_WINDOW
-from vidinv.packs import Pack
-from vidinv.rendering import FaceEdit, FaceEditor, FrameComposer, chunked, to_tensor
+from vidinv.rendering import FaceEdit, chunked, to_tensor
 from vidinv.report.model import FrameRow
-from vidinv.types import Analysis, EditSpec, Frame, Image, RenderMode
+from vidinv.types import Analysis, Frame, Image
 
 
 @dataclass(frozen=True)
@@ -33,30 +33,21 @@ class Inverted:
 def inverted(
     frames: Iterator[Frame],
     *,
+    session: ClipSession,
     analysis: Analysis,
-    inverter: Inverter,
-    pack: Pack,
-    states: Mapping[int, TrackState] | None = None,
+    states: Mapping[int, TrackState],
     every: int = 1,
 ) -> Iterator[Inverted]:
     """Source frames with the faces of ``analysis`` inverted and pasted back, as by ``invert``.
 
     Args:
+        session: in mode ``INVERT``.
         states: what the method fitted to each track, by id.
         every: invert every n-th frame of each track; the others pass through.
     """
     wanted = {f for t in analysis.tracks for f in range(t.first, t.last + 1, every)}
-    editor = FaceEditor(
-        inverter,
-        resolution=pack.resolution,
-        alignment=pack.alignment,
-        directions=None,
-        spec=EditSpec(method=inverter.name, face="all", mode=RenderMode.INVERT),
-        tracks=analysis.tracks,
-        shots=analysis.shots,
-        states=states,
-    )
-    composer = FrameComposer(mode=RenderMode.INVERT, shots=analysis.shots)
+    editor = session.editor(analysis, states=states)
+    composer = session.composer(analysis)
     for group in chunked(frames, analysis.shots):
         chosen = [frame for frame in group if frame.index in wanted]
         made = {}

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines.clip.networks import Networks
 from pipelines.report.recognition import MAX_EMBEDDINGS
 from vidinv.errors import UsageError
-from vidinv.inversion import Inverter
+from vidinv.inversion import TrackState
 from vidinv.packs import Pack
 from vidinv.report import MAX_REGULAR, report_files
 from vidinv.types import Analysis
@@ -27,7 +28,8 @@ class ReportRequest:
             suspicious frames, and a few neighbours for TL-ID.
         ordinary_frames: how many frames that do not stand out are shown.
         inversion: invert the source, too, and measure what the inversion alone loses.
-        inverter: the networks of ``method`` where they are loaded already.
+        networks: of ``pack`` and ``method``, where they are loaded already.
+        states: what the method fitted to each track, by id, where that is known.
         edit: what the output was made with, shown as given.
         analysis: shots and tracks of the source where they are known; only those tracks are
             measured.
@@ -44,7 +46,8 @@ class ReportRequest:
     inversion: bool = True
     method: str = "fse"
     device: str = "auto"
-    inverter: Inverter | None = None
+    networks: Networks | None = None
+    states: Mapping[int, TrackState] | None = None
     edit: Mapping[str, Any] = field(default_factory=dict)
     analysis: Analysis | None = None
     source_name: str | None = None
