@@ -127,6 +127,7 @@ def run(request: BatchRequest) -> BatchResult:
                 journal=journal,
                 workers=workers,
                 watcher=watcher,
+                method=settings.method,
                 reports=ReportOptions(request.inversion) if request.report else None,
             )
             resumed = schedule.frames_resumed

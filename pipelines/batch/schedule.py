@@ -37,6 +37,7 @@ class Schedule:
 
     Args:
         output: folder of the outputs.
+        method: of the inversion: some are fitted to each clip.
         journal: started; its earlier lines say what is done already.
         reports: how each finished clip is compared with its source; None makes no reports.
     """
@@ -49,9 +50,10 @@ class Schedule:
         journal: Journal,
         workers: Workers,
         watcher: Watcher,
+        method: str = "fse",
         reports: ReportOptions | None = None,
     ) -> None:
-        self.options, self.journal = RunOptions(output, reports), journal
+        self.options, self.journal = RunOptions(output, method, reports), journal
         self.workers, self.watcher = workers, watcher
         self.clips = resume_clips(
             jobs, output=output, journal=journal, with_reports=reports is not None

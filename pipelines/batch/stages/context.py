@@ -14,8 +14,7 @@ from pipelines.clip.networks import Networks, choose_device
 from pipelines.clip.saved import Key, clip_folder
 from pipelines.clip.session import ClipSession
 from pipelines.process import set_up_process
-from vidinv.inversion import Inverter
-from vidinv.packs import Pack, load_pack
+from vidinv.packs import load_pack
 from vidinv.video import VideoReader, open_reader
 from vidinv.video.reader import Part
 
@@ -77,13 +76,9 @@ class StageContext:
         return Networks(load_pack(settings.pack), settings.method, device=settings.device)
 
     @cached_property
-    def report_pack(self) -> Pack:
-        """Opened again: its networks stay on the CPU, whatever renders here."""
-        return load_pack(self.settings.pack)
-
-    @cached_property
-    def report_inverter(self) -> Inverter:
-        return self.report_pack.inverter(self.settings.method)
+    def report_networks(self) -> Networks:
+        """Reports are made on the CPU, whatever renders here."""
+        return Networks(self.networks.pack, self.settings.method)
 
     @cached_property
     def device(self) -> torch.device:

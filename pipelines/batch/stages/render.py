@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Self
 
 from pipelines.batch.stages.clips import Clip
 from pipelines.batch.stages.context import StageContext
+from pipelines.batch.stages.fit import digests_of, load_states
 from pipelines.batch.stages.tasks import RunOptions, StageResult, StageTask
 from pipelines.batch.stages.work_files import samples_path, segment_stem
 from pipelines.clip.plan import load_plan
@@ -18,14 +20,20 @@ from vidinv.video import open_writer, segment_path
 
 @dataclass(frozen=True)
 class RenderTask(StageTask):
-    """``segment`` is a number of the plan's."""
+    """One segment.
+
+    Attributes:
+        segment: its number in the plan.
+        states: digest of what the method has fitted to each track, by id.
+    """
 
     segment: int
+    states: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, clip: Clip, options: RunOptions, segment: int | None) -> Self:
         assert segment is not None
-        return cls(clip.job, clip.folder, segment)
+        return cls(clip.job, clip.folder, segment, digests_of(clip))
 
 
 @dataclass(frozen=True)
@@ -47,13 +55,14 @@ def render(context: StageContext, task: RenderTask) -> RenderResult:
     path, options = segment_path(stem, output=job.output, options=context.settings.encode)
     sampler = IdentitySampler(context.networks.backend)
     sampler.choose(plan.analysis.tracks)
+    states = load_states(task.folder, task.states)
     if session.saved is not None:
         session.saved.join(plan)
     with (
         open_writer(path, source=plan.info, options=options, segment=True) as writer,
         context.open(job, part=plan.part(segment)) as reader,
     ):
-        for frame, image in context.counted(session.render(plan, segment, reader, {})):
+        for frame, image in context.counted(session.render(plan, segment, reader, states)):
             sampler.observe(frame, image)
             writer.write(Frame(frame.index, frame.pts, frame.time_base, image, frame.duration))
     # Not in the result: embeddings would be nine tenths of the journal.

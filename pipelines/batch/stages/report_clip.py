@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from pipelines.batch.stages.analyse import analyse
 from pipelines.batch.stages.clips import Clip
 from pipelines.batch.stages.context import StageContext
+from pipelines.batch.stages.fit import digests_of, load_states
 from pipelines.batch.stages.tasks import ReportOptions, Row, RunOptions, StageResult, StageTask
 from pipelines.batch.status.reports import figures, page_name
 from pipelines.clip.plan import load_plan
@@ -17,6 +18,7 @@ from pipelines.meter import Progress
 from pipelines.report.compare import run
 from pipelines.report.request import ReportRequest
 from vidinv.editing.schedules import as_plain
+from vidinv.inversion import TrackState
 from vidinv.latents import PLAN_FILE
 from vidinv.types import Analysis
 
@@ -38,19 +40,22 @@ class ReportTask(StageTask):
         root: folder of all outputs.
         page: where the report goes, below it.
         options: what is measured.
+        states: as for ``RenderTask``.
     """
 
     output: Path
     root: Path
     page: str
     options: ReportOptions
+    states: Mapping[int, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, clip: Clip, options: RunOptions, segment: int | None) -> Self:
         assert options.reports is not None
         root, output = options.output, clip.job.output
         page = page_name(output)
-        return cls(clip.job, clip.folder, root / output, root, page, options.reports)
+        states = digests_of(clip)
+        return cls(clip.job, clip.folder, root / output, root, page, options.reports, states)
 
 
 @dataclass(frozen=True)
@@ -66,23 +71,32 @@ class ReportResult(StageResult):
 def report(context: StageContext, task: ReportTask) -> ReportResult:
     """Write the report of a finished clip."""
     job = task.local_job
-    inverter = context.report_inverter
+    networks = context.report_networks
     request = ReportRequest(
         source=Path(job.input),
         output=task.output,
         page=task.root / task.page,
-        pack=context.report_pack,
+        pack=networks.pack,
+        method=networks.method,
         max_embeddings=MAX_EMBEDDINGS,
         ordinary_frames=ORDINARY_FRAMES,
         inversion=task.options.inversion,
-        inverter=inverter,
-        edit={**as_plain(job.attributes), "method": inverter.name},
+        networks=networks,
+        states=_states(context, task),
+        edit={**as_plain(job.attributes), "method": networks.method},
         analysis=None if job.is_picture else _analysis(context, task),
         source_name=task.job.shown,
         overwrite=True,
     )
     made = run(request, progress=_CountedProgress(context.counted))
     return ReportResult(figures(made, task.page))
+
+
+def _states(context: StageContext, task: ReportTask) -> Mapping[int, TrackState] | None:
+    """What the output was made with, as far as it is still there; else it is fitted again."""
+    if task.states:
+        return load_states(task.folder, task.states)
+    return context.session(task.local_job).recall_states()
 
 
 def _analysis(context: StageContext, task: ReportTask) -> Analysis:

@@ -17,11 +17,13 @@ from pipelines.batch.stages.clips import Clip
 from pipelines.batch.stages.context import StageContext
 from pipelines.batch.stages.edit_result import EditResult
 from pipelines.batch.stages.fetch import FetchResult, FetchTask, fetch_clip
+from pipelines.batch.stages.fit import FitResult, FitTask, fit
 from pipelines.batch.stages.join import JoinTask, join
 from pipelines.batch.stages.picture import PictureTask, picture
 from pipelines.batch.stages.render import RenderResult, RenderTask, render
 from pipelines.batch.stages.report_clip import ReportResult, ReportTask, report
 from pipelines.batch.stages.tasks import Completed, RunOptions, StageResult, StageTask
+from vidinv.inversion import find_method
 
 Part = int | None  # number of a segment; None for a whole clip
 
@@ -40,6 +42,11 @@ def _always(clip: Clip, options: RunOptions) -> bool:
 
 def _needs_segments(clip: Clip, options: RunOptions) -> bool:
     return clip.made is None and not clip.job.is_picture
+
+
+def _needs_fit(clip: Clip, options: RunOptions) -> bool:
+    is_fitted = find_method(options.method).sample_frames > 0
+    return is_fitted and _needs_segments(clip, options) and bool(clip.segment_frames)
 
 
 def _needs_picture(clip: Clip, options: RunOptions) -> bool:
@@ -120,7 +127,7 @@ ANALYSE = Stage(
     event="analysed",
     applies=_needs_segments,
     renews=True,
-    ahead_of=("render",),
+    ahead_of=("fit", "render"),
 )
 PICTURE = Stage(
     "picture",
@@ -130,6 +137,16 @@ PICTURE = Stage(
     gpu=True,
     frames=FramePass.BOTH,
     applies=_needs_picture,
+)
+FIT = Stage(
+    "fit",
+    FitTask,
+    FitResult,
+    fit,
+    gpu=True,
+    event="fitted",
+    applies=_needs_fit,
+    renews=True,  # a second fit may give other numbers
 )
 RENDER = Stage(
     "render",
@@ -145,7 +162,7 @@ RENDER = Stage(
 JOIN = Stage("join", JoinTask, EditResult, join, applies=_needs_segments)
 REPORT = Stage("report", ReportTask, ReportResult, report, applies=_needs_report)
 
-STAGES = (FETCH, ANALYSE, PICTURE, RENDER, JOIN, REPORT)
+STAGES = (FETCH, ANALYSE, PICTURE, FIT, RENDER, JOIN, REPORT)
 
 
 def next_stage(clip: Clip, options: RunOptions) -> Stage | None:

@@ -36,10 +36,12 @@ class RunOptions:
 
     Attributes:
         output: folder of the outputs.
+        method: of the inversion.
         reports: None makes none.
     """
 
     output: Path
+    method: str = "fse"
     reports: ReportOptions | None = None
 
 

@@ -13,11 +13,13 @@ from pipelines.batch.stages.analyse import AnalyseResult
 from pipelines.batch.stages.clips import Clip
 from pipelines.batch.stages.edit_result import EditResult
 from pipelines.batch.stages.fetch import FetchResult
+from pipelines.batch.stages.fit import FitResult
 from pipelines.batch.stages.render import RenderResult
 from pipelines.batch.stages.report_clip import ReportResult
 from pipelines.batch.stages.table import (
     ANALYSE,
     FETCH,
+    FIT,
     JOIN,
     PICTURE,
     RENDER,
@@ -29,11 +31,14 @@ from pipelines.batch.stages.table import (
 )
 from pipelines.batch.stages.tasks import Completed, ReportOptions, RunOptions
 from pipelines.batch.status.stage_lines import completed_of, stage_line, stage_of_line
+from vidinv.inversion import METHODS
+from vidinv.inversion.registry import MethodEntry
 from vidinv.types import IdentitySummary
 
 RESULTS = {
     FETCH: FetchResult(9),
     ANALYSE: AnalyseResult(30, (10, 20)),
+    FIT: FitResult((0, 3), ("a" * 32, "b" * 32)),
     RENDER: RenderResult("00001.nut", ("odd size",)),
     PICTURE: EditResult(1, 1, 0, (), IdentitySummary(), ()),
     JOIN: EditResult(30, 30, 0, (), IdentitySummary(), ()),
@@ -45,8 +50,8 @@ def clip_of(name="a.mp4", source="/in/a.mp4"):
     return Clip(Job(source, name, {"smile": ((0.0, 1.0),)}), "id", Path("work"))
 
 
-def options(*, report=False):
-    return RunOptions(Path("out"), ReportOptions() if report else None)
+def options(*, report=False, method="fse"):
+    return RunOptions(Path("out"), method, ReportOptions() if report else None)
 
 
 def way_of(clip, how):
@@ -76,10 +81,35 @@ def test_the_order_of_the_table_is_the_way_of_a_clip(clip, report, way):
     assert clip.seconds == {name: float(way.split().count(name)) for name in way.split()}
 
 
-def test_a_clip_without_segments_is_joined_at_once():
+def test_methods_that_learn_something_of_a_track_are_fitted_before_the_segments(monkeypatch):
+    entry = MethodEntry("toy", "for tests", "tests.inversion.toy:ToyInverter")
+    monkeypatch.setitem(METHODS, "toy", entry)
+    assert way_of(clip_of(), options(method="toy")) == [
+        "analyse",
+        "fit",
+        "render",
+        "render",
+        "join",
+    ]
+    picture = clip_of("a.png", "/in/a.png")
+    assert way_of(picture, options(method="toy")) == ["picture"]
+
+
+@pytest.mark.parametrize("method", ["fse", "toy"])
+def test_a_clip_without_segments_is_joined_at_once(monkeypatch, method):
+    entry = MethodEntry("toy", "for tests", "tests.inversion.toy:ToyInverter")
+    monkeypatch.setitem(METHODS, "toy", entry)
     clip = clip_of()
     record(clip, ANALYSE, None, Completed(AnalyseResult(30, ()), 1.0))
-    assert next_stage(clip, options()) is JOIN
+    assert next_stage(clip, options(method=method)) is JOIN
+
+
+def test_a_new_fit_makes_what_was_rendered_with_the_old_one_void():
+    clip = clip_of()
+    for stage, part in ((ANALYSE, None), (FIT, None), (RENDER, 0), (FIT, None)):
+        record(clip, stage, part, Completed(RESULTS[stage], 1.0))
+    assert RENDER.missing(clip) == [0, 1]
+    assert FIT.missing(clip) == []
 
 
 def test_a_new_analysis_makes_what_was_rendered_of_the_old_one_void():

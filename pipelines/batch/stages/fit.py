@@ -1,0 +1,73 @@
+"""``fit``: what the method learns of each track of a clip, once, before its segments come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.context import StageContext
+from pipelines.batch.stages.tasks import StageResult, StageTask
+from pipelines.clip.plan import load_plan
+from vidinv.inversion.state import TrackState, state_path
+from vidinv.latents import PLAN_FILE
+from vidinv.types import Frame
+
+
+@dataclass(frozen=True)
+class FitTask(StageTask):
+    """A clip that was analysed."""
+
+
+@dataclass(frozen=True)
+class FitResult(StageResult):
+    """Ids of the tracks, and the digest of the state of each; its file is in the clip's folder."""
+
+    tracks: tuple[int, ...]
+    digests: tuple[str, ...]
+
+    def is_kept(self, clip: Clip) -> bool:
+        return all(state_path(clip.folder, digest).is_file() for digest in self.digests)
+
+
+def fit(context: StageContext, task: FitTask) -> FitResult:
+    """Write the states into the clip's folder; those of an earlier run serve."""
+    job, plan = task.local_job, load_plan(task.folder / PLAN_FILE)
+    session = context.session(job, plan.key)
+    states = session.recall_states()
+    if states is None:
+        if session.saved is not None:
+            session.saved.join(plan)
+        with context.open(job) as reader:
+            states = session.fit(
+                plan.analysis.tracks,
+                _shown(reader, context),
+                progress=lambda share: context.beat(),
+            )
+    for state in states.values():
+        state.save(task.folder)
+    context.notes += session.notes
+    return FitResult(tuple(states), tuple(state.digest for state in states.values()))
+
+
+def _shown(frames: Iterable[Frame], context: StageContext) -> Iterator[Frame]:
+    """Frames that are gone through: the worker is alive."""
+    for frame in frames:
+        context.beat()
+        yield frame
+
+
+def digests_of(clip: Clip) -> Mapping[int, str]:
+    """Digest of the state of each track, by id; empty where the method fits nothing."""
+    result = clip.result_of(FitResult)
+    return {} if result is None else dict(zip(result.tracks, result.digests, strict=True))
+
+
+def load_states(folder: Path, digests: Mapping[int, str]) -> dict[int, TrackState]:
+    """States of a clip, by track.
+
+    Raises:
+        FileNotFoundError, DecodeError: a file is gone or damaged.
+    """
+    return {number: TrackState.load(folder, digest) for number, digest in digests.items()}

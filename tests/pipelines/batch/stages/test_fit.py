@@ -1,0 +1,112 @@
+"""``fit``: once a clip, before its segments; states are found again, or fitted anew."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pytest
+
+import vidinv
+from pipelines.batch.request.jobs import Job, Settings, pack_digest
+from pipelines.batch.stages.fit import FitResult
+from pipelines.batch.stages.runner import StageRunner
+from pipelines.batch.stages.table import FIT, RENDER, next_stage
+from pipelines.batch.stages.tasks import ReportOptions, RunOptions
+from pipelines.batch.status.journal import Journal
+from pipelines.batch.status.resume import resume_clips
+from tests.inversion.toy import ToyInverter
+from tests.pipelines.batch.in_process import InProcessWorkers, run_jobs
+from tests.video.clips import images_of
+from vidinv.inversion import METHODS
+from vidinv.inversion.registry import MethodEntry
+from vidinv.packs import load_pack
+from vidinv.video import EncodeOptions
+
+AGE = {"age": ((0.0, 1.0),)}
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch):
+    entry = MethodEntry("toy", "for tests", "tests.inversion.toy:ToyInverter")
+    monkeypatch.setitem(METHODS, "toy", entry)
+    ToyInverter.fits.clear()
+
+
+def runner(folder, latents=None) -> StageRunner:
+    encode = EncodeOptions(encoder="ffv1", threads=1)
+    return StageRunner(
+        Settings(
+            str(folder),
+            pack_digest(load_pack(folder).meta),
+            method="toy",
+            encode=encode,
+            segment_frames=8,
+            latents=latents and str(latents),
+        )
+    )
+
+
+def run(clip, output, stages, stop=None, **how):
+    """Stage names in their order; ``stop`` says after which task the driver is lost."""
+    workers = InProcessWorkers(stages, lambda task: stop and stop(task))
+    output.mkdir(exist_ok=True)
+    rows = run_jobs([Job(str(clip), "a.mkv", AGE)], output, workers, method="toy", **how)
+    return [name for _, name in workers.done], rows["a.mkv"]
+
+
+def test_a_clip_is_fitted_once_and_is_that_of_edit(face_clip, tiny_pack, tmp_path):
+    way, row = run(face_clip, tmp_path / "out", runner(tiny_pack), reports=ReportOptions())
+    assert row["status"] == "done", row
+    assert way == ["analyse", "fit", "render", "render", "join", "report"]
+    assert ToyInverter.fits == [3]  # the report takes the states of the edit
+    assert row["report"]["status"] == "done"
+    vidinv.edit(
+        face_clip,
+        tmp_path / "edit.mkv",
+        attributes={"age": 1.0},
+        method="toy",
+        pack=tiny_pack,
+        encode=EncodeOptions(encoder="ffv1"),
+    )
+    a, b = images_of(tmp_path / "out" / "a.mkv"), images_of(tmp_path / "edit.mkv")
+    assert len(a) == len(b)
+    assert all(map(np.array_equal, a, b))
+
+
+def test_latents_keep_the_states(face_clip, tiny_pack, tmp_path):
+    for number in range(2):
+        stages = runner(tiny_pack, tmp_path / "kept")
+        assert run(face_clip, tmp_path / f"{number}", stages)[1]["status"] == "done"
+    assert ToyInverter.fits == [3]
+
+
+def test_a_resumed_run_finds_its_states_or_fits_and_renders_anew(face_clip, tiny_pack, tmp_path):
+    output = tmp_path / "out"
+
+    def lost(task):
+        if task.stage is RENDER and task.segment == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(face_clip, output, runner(tiny_pack), stop=lost)
+
+    def resumed():
+        with contextlib.closing(Journal(output)) as journal:
+            jobs = [Job(str(face_clip), "a.mkv", AGE)]
+            (clip,) = resume_clips(jobs, output=output, journal=journal, with_reports=False)
+        return clip
+
+    options = RunOptions(output, "toy")
+    clip = resumed()
+    assert next_stage(clip, options) is RENDER
+    assert RENDER.missing(clip) == [1]
+    (state,) = clip.folder.glob("*.state.safetensors")
+    assert clip.result_of(FitResult) == FitResult((0,), (state.name.split(".")[0],))
+    state.unlink()
+    clip = resumed()
+    assert next_stage(clip, options) is FIT
+    way, row = run(face_clip, output, runner(tiny_pack))
+    assert row["status"] == "done"
+    assert way == ["fit", "render", "render", "join"]
+    assert ToyInverter.fits == [3, 3]
