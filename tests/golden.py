@@ -20,12 +20,18 @@ RULES: dict[str, Any] = {
     "unit": lambda x: x,
     "tenth": lambda x: np.float32(0.1) * x,
     "one_plus_tenth": lambda x: np.float32(1) + np.float32(0.1) * x,
+    "var": lambda x: np.float32(0.5) + np.abs(x),
+    "prelu": lambda x: np.float32(0.25) + np.float32(0.05) * x,
     "mapping_weight": lambda x: np.float32(100) * x,
     "mapping_bias": lambda x: np.float32(10) * x,
 }
 
 
 def _fill(item: dict[str, Any], x: np.ndarray) -> np.ndarray:
+    if item["rule"] == "zero":
+        return np.zeros(item["shape"], np.int64)
+    if item["rule"] == "fan_in":
+        return x / np.float32(np.sqrt(item["fan_in"]))
     if item["rule"] == "fan_in_he":
         return x / np.float32(np.sqrt(item["fan_in"] / 2))
     return RULES[item["rule"]](x)

@@ -10,6 +10,7 @@ import torch
 
 from vidinv.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 from vidinv.inversion.fse_encoder import FeatureStyleConfig, FeatureStyleEncoder
+from vidinv.inversion.hyper_networks import HyperConfig, HyperInverterNetworks, Hypernetwork
 from vidinv.packs import write_pack
 
 GENERATOR = StyleGAN2Config(
@@ -18,19 +19,35 @@ GENERATOR = StyleGAN2Config(
 ENCODER = FeatureStyleConfig(
     input_resolution=32, widths=(4, 4, 8, 8), blocks=(1, 1, 1, 1), feature_width=4
 )
+HYPER = HyperConfig(
+    input_resolution=64,
+    widths=(4, 4, 8, 8),
+    blocks=(1, 1, 1, 1),
+    transformer_width=8,
+    hidden_width=8,
+)
 
 
 def write_tiny_pack(
-    folder: Path, *, name: str = "tiny", resolution: int = GENERATOR.resolution, **changes: Any
+    folder: Path,
+    *,
+    name: str = "tiny",
+    resolution: int = GENERATOR.resolution,
+    hyper: HyperConfig | None = None,
+    **changes: Any,
 ) -> Path:
-    """Write the pack and return its folder; ``changes`` replace fields of pack.json."""
+    """Write the pack and return its folder; ``changes`` replace fields of pack.json.
+
+    Args:
+        hyper: adds networks of ``hyper`` with these sizes.
+    """
     torch.manual_seed(0)
     config = dataclasses.replace(GENERATOR, resolution=resolution)
     generator, encoder = StyleGAN2Generator(config), FeatureStyleEncoder(ENCODER, config)
     assert encoder.feature_head is not None
     torch.nn.init.normal_(encoder.feature_head.expand.weight, std=0.3)  # it starts at 0
     vectors = {"smile": torch.randn(8), "age": torch.randn(config.num_ws, 8)}
-    meta = {
+    meta: dict[str, Any] = {
         "name": name,
         "version": "1",
         "licence": "CC0-1.0",
@@ -54,5 +71,22 @@ def write_tiny_pack(
         "fse.safetensors": encoder.state_dict(),
         "directions.safetensors": vectors,
     }
+    if hyper is not None:
+        config_of_hyper = dataclasses.asdict(hyper)
+        meta["methods"]["hyper"] = {"file": "hyper.safetensors", "config": config_of_hyper}
+        tensors["hyper.safetensors"] = make_hyper(hyper, generator).state_dict()
     write_pack(folder, {**meta, **changes}, tensors)
     return folder
+
+
+def make_hyper(config: HyperConfig, generator: StyleGAN2Generator) -> HyperInverterNetworks:
+    """Networks of ``hyper`` whose residuals are a few tenths of the weights."""
+    weights = generator.synthesis.layer_weights()
+    networks = HyperInverterNetworks(config, generator.config, weights)
+    for network in networks.hypernet.weight_regressors.values():
+        assert isinstance(network, Hypernetwork)
+        *_, last, _ = network.feature_extractor
+        torch.nn.init.constant_(last.bias, 0.5)  # so that none of D numbers is 0 for every face
+        for matrix in (network.w1, network.b1, network.w2):
+            torch.nn.init.normal_(matrix, std=0.25)
+    return networks.eval().requires_grad_(False)

@@ -42,6 +42,11 @@ _ENTRIES = (
         "Feature-Style encoder: latents and a feature code (Yao et al. 2022)",
         "vidinv.inversion.fse:FeatureStyleInverter",
     ),
+    MethodEntry(
+        "hyper",
+        "HyperInverter: w and residuals of the generator's weights (Dinh et al. 2022)",
+        "vidinv.inversion.hyper:HyperInverter",
+    ),
 )
 METHODS = {entry.name: entry for entry in _ENTRIES}
 

@@ -1,0 +1,288 @@
+"""The networks of HyperInverter (Dinh et al. 2022, figures 2 and 3), scaled by configuration.
+
+E1 (``w_encoder``) gives w, E2 (``w_bar_encoder``) a feature of a picture for every row of w+, and
+one small network a layer (``hypernet``) the residual of that layer's weight from the features of x
+and of G(w). Parameter names are the official code's, and the defaults are the paper's sizes
+(docs/REFERENCES.md, "HyperInverter details").
+
+Shapes: x ``[N, 3, S, S]`` in [-1, 1] with S = ``input_resolution``; features ``[N, C, S/32, S/32]``
+with C the last of ``widths``; residuals ``[N, O, I, k, k]``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vidinv.generators.base import GeneratorConfig
+from vidinv.generators.layers import Linear
+
+SQUEEZE = 16  # channels to hidden channels of squeeze and excitation
+FIRST_MIDDLE_ROW, FIRST_FINE_ROW = 3, 7  # rows of w+ that E2 reads from its larger maps, as in pSp
+
+
+@dataclass(frozen=True)
+class HyperConfig:
+    """Sizes of the networks; the defaults are the paper's for 1024 px faces.
+
+    Attributes:
+        input_resolution: S, the side that pictures are resized to: a power of two from 64.
+        widths: channels of the four stages of E1 and E2; stage i works at S / 2^(i + 1).
+        blocks: residual blocks of each stage (3, 4, 14, 3 is IR-SE50).
+        transformer_width: channels of the feature transformers (figure 3).
+        hidden_width: D of the linear mappers (table 3: 256; the official readme advises 128).
+    """
+
+    input_resolution: int = 256
+    widths: tuple[int, int, int, int] = (64, 128, 256, 512)
+    blocks: tuple[int, int, int, int] = (3, 4, 14, 3)
+    transformer_width: int = 64
+    hidden_width: int = 256
+
+    def __post_init__(self) -> None:
+        side = self.input_resolution
+        if side < 64 or side & (side - 1):
+            raise ValueError(f"input_resolution must be a power of two from 64, got {side}")
+        if min(self.blocks) < 1:
+            raise ValueError(f"every stage needs a block, got {self.blocks}")
+
+
+class SqueezeExcitation(nn.Module):
+    """Channels scaled by what their means say (Hu et al. 2018)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = max(1, channels // SQUEEZE)
+        self.fc1 = nn.Conv2d(channels, hidden, 1, bias=False)
+        self.fc2 = nn.Conv2d(hidden, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        means = x.mean(dim=(2, 3), keepdim=True)
+        return x * torch.sigmoid(self.fc2(F.relu(self.fc1(means))))
+
+
+class Bottleneck(nn.Module):
+    """The block of IR-SE50: BN, conv, PReLU, strided conv, BN, squeeze and excitation; shortcut."""
+
+    def __init__(self, in_channels: int, channels: int, *, stride: int) -> None:
+        super().__init__()
+        self.shortcut_layer: nn.Module = nn.MaxPool2d(1, stride)
+        if in_channels != channels:
+            self.shortcut_layer = nn.Sequential(
+                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
+        self.res_layer = nn.Sequential(
+            nn.BatchNorm2d(in_channels),
+            nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
+            nn.PReLU(channels),
+            nn.Conv2d(channels, channels, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            SqueezeExcitation(channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.res_layer(x) + self.shortcut_layer(x)
+
+
+class IRSETrunk(nn.Module):
+    """IR-SE: stem and four stages, each of which halves the side; returns their outputs."""
+
+    def __init__(self, config: HyperConfig) -> None:
+        super().__init__()
+        channels = config.widths[0]
+        self.input_layer = nn.Sequential(
+            nn.Conv2d(3, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.PReLU(channels),
+        )
+        self.body = nn.Sequential()  # flat, as in the official code
+        for width, depth in zip(config.widths, config.blocks, strict=True):
+            for number in range(depth):
+                self.body.append(Bottleneck(channels, width, stride=1 if number else 2))
+                channels = width
+        self._stage_ends = set(accumulate(config.blocks))
+
+    def stages(self, x_N3SS: Tensor) -> list[Tensor]:
+        x, outputs = self.input_layer(x_N3SS), []
+        for number, block in enumerate(self.body, start=1):
+            x = block(x)
+            if number in self._stage_ends:
+                outputs.append(x)
+        return outputs
+
+
+class LatentEncoder(IRSETrunk):
+    """E1: x -> w less its mean, ``[N, D]`` (eq. 1)."""
+
+    def __init__(self, config: HyperConfig, w_dim: int) -> None:
+        super().__init__(config)
+        self.linear = Linear(config.widths[-1], w_dim)
+
+    def forward(self, x_N3SS: Tensor) -> Tensor:
+        w_ND: Tensor = self.linear(self.stages(x_N3SS)[-1].mean(dim=(2, 3)))
+        return w_ND
+
+
+class DownsamplingHead(nn.Module):
+    """Strided convolutions from a map of the pyramid to S/32, one for each halving."""
+
+    def __init__(self, channels: int, halvings: int) -> None:
+        super().__init__()
+        self.convs = nn.Sequential()
+        for _ in range(halvings):
+            self.convs.append(nn.Conv2d(channels, channels, 3, 2, padding=1))
+            self.convs.append(nn.LeakyReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.convs(x)
+
+
+class LayerEncoder(IRSETrunk):
+    """E2: a picture -> a feature for every row of w+ (eq. 3), from a pyramid of three maps.
+
+    The first rows read the map of S/16, the middle ones S/8, the others S/4.
+    """
+
+    def __init__(self, config: HyperConfig, num_ws: int) -> None:
+        super().__init__(config)
+        _, fine, middle, coarse = config.widths
+        self.halvings = [
+            1 + (row >= FIRST_MIDDLE_ROW) + (row >= FIRST_FINE_ROW) for row in range(num_ws)
+        ]
+        self.styles = nn.ModuleList(DownsamplingHead(coarse, count) for count in self.halvings)
+        self.latlayer1 = nn.Conv2d(middle, coarse, 1)
+        self.latlayer2 = nn.Conv2d(fine, coarse, 1)
+
+    def forward(self, x_N3SS: Tensor) -> list[Tensor]:
+        """Features ``[N, C, S/32, S/32]``, one for every row."""
+        _, fine, middle, coarse = self.stages(x_N3SS)
+        middle = _enlarge_and_add(coarse, self.latlayer1(middle))
+        fine = _enlarge_and_add(middle, self.latlayer2(fine))
+        maps = {1: coarse, 2: middle, 3: fine}
+        heads = zip(self.styles, self.halvings, strict=True)
+        return [head(maps[halvings]) for head, halvings in heads]
+
+
+def _enlarge_and_add(smaller: Tensor, larger: Tensor) -> Tensor:
+    return F.interpolate(smaller, larger.shape[-2:], mode="bilinear", align_corners=True) + larger
+
+
+class Hypernetwork(nn.Module):
+    """H_j: features of G(w) and x -> residual of one layer's weight (eq. 4, figure 3).
+
+    The feature transformer halves the side down to one vector of D numbers. The linear mapper has
+    two small matrices instead of a large one (Ha et al. 2017, section 3.1).
+
+    Args:
+        shape: (O, I, k, k) of the weight.
+    """
+
+    def __init__(self, config: HyperConfig, shape: Sequence[int]) -> None:
+        super().__init__()
+        channels, width, hidden = config.widths[-1], config.transformer_width, config.hidden_width
+        self.shape, self.hidden = shape, hidden
+        self.fusion = nn.Sequential(
+            nn.Conv2d(2 * channels, channels, 1), nn.InstanceNorm2d(channels), nn.ReLU()
+        )
+        self.feature_extractor = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.ReLU())
+        halvings = int(math.log2(config.input_resolution)) - 5
+        for number in range(1, halvings + 1):
+            outputs = hidden if number == halvings else width
+            self.feature_extractor.append(nn.Conv2d(width, outputs, 4, 2, padding=1))
+            self.feature_extractor.append(nn.ReLU())
+        out_channels, in_channels, side, _ = shape
+        self.w1 = nn.Parameter(torch.empty(hidden, in_channels * hidden))
+        self.b1 = nn.Parameter(torch.zeros(in_channels * hidden))
+        self.w2 = nn.Parameter(torch.empty(hidden, out_channels * side**2))
+        self.b2 = nn.Parameter(torch.zeros(out_channels * side**2))
+        nn.init.kaiming_normal_(self.w1)
+        nn.init.kaiming_normal_(self.w2)
+
+    def forward(self, generated_NCHW: Tensor, source_NCHW: Tensor) -> Tensor:
+        fused = self.fusion(torch.cat([generated_NCHW, source_NCHW], dim=1))
+        hidden_ND = self.feature_extractor(fused).flatten(1)
+        rows = (hidden_ND @ self.w1 + self.b1).unflatten(1, (-1, self.hidden))
+        mapped = rows @ self.w2 + self.b2  # [N, I, O k k]
+        # Numbers are taken in their order, not transposed: so official weights want it.
+        return mapped.reshape(-1, *self.shape)
+
+
+class Hypernetworks(nn.Module):
+    """All H_j; keyed by the layer's name with ``_`` for ``.``, as in the official code.
+
+    Args:
+        shapes: (O, I, k, k) of the weight of every layer, in the order in which they run.
+    """
+
+    def __init__(
+        self, config: HyperConfig, shapes: Mapping[str, Sequence[int]], num_ws: int
+    ) -> None:
+        super().__init__()
+        self.rows = feature_rows(shapes, num_ws)
+        self.weight_regressors = nn.ModuleDict(
+            {_module_name(layer): Hypernetwork(config, shapes[layer]) for layer in shapes}
+        )
+
+    def forward(self, generated: list[Tensor], source: list[Tensor]) -> dict[str, Tensor]:
+        """Residuals ``[N, O, I, k, k]`` by layer, from E2 of G(w) and of x."""
+        return {
+            layer: self.weight_regressors[_module_name(layer)](generated[row], source[row])
+            for layer, row in self.rows.items()
+        }
+
+
+def _module_name(layer: str) -> str:
+    return f"{layer}.weight".replace(".", "_")
+
+
+def feature_rows(shapes: Mapping[str, Sequence[int]], num_ws: int) -> dict[str, int]:
+    """Which of E2's features each layer reads: the official table.
+
+    It is not the generator's table of rows of w+. Every convolution has the next feature; a ToRGB
+    shares that of the convolution before it, but the first has one of its own.
+    """
+    rows: dict[str, int] = {}
+    row = -1
+    for layer, (out_channels, *_) in shapes.items():
+        is_rgb = out_channels == 3
+        row += not is_rgb or row == 0
+        rows[layer] = min(row, num_ws - 1)
+    return rows
+
+
+class HyperInverterNetworks(nn.Module):
+    """E1, E2 and the hypernetworks for one generator.
+
+    Args:
+        weights: of every modulated layer (``Synthesis.layer_weights``).
+    """
+
+    def __init__(
+        self, config: HyperConfig, generator: GeneratorConfig, weights: Mapping[str, Tensor]
+    ) -> None:
+        super().__init__()
+        self.config = config
+        shapes = {layer: tuple(weight.shape) for layer, weight in weights.items()}
+        self.w_encoder = LatentEncoder(config, generator.w_dim)
+        self.w_bar_encoder = LayerEncoder(config, generator.num_ws)
+        self.hypernet = Hypernetworks(config, shapes, generator.num_ws)
+
+    def resize(self, x_N3RR: Tensor) -> Tensor:
+        """To S, bilinearly and without a low-pass filter: so official weights were trained."""
+        side = self.config.input_resolution
+        if x_N3RR.shape[-1] == side:
+            return x_N3RR
+        return F.interpolate(x_N3RR, (side, side), mode="bilinear", align_corners=False)
+
+    def residuals(self, x_N3SS: Tensor, generated_N3SS: Tensor) -> dict[str, Tensor]:
+        """Residuals by layer, from the source and the picture of phase I (eqs. 3 and 4)."""
+        both = self.w_bar_encoder(torch.cat([generated_N3SS, x_N3SS]))
+        generated, source = zip(*(feature.chunk(2) for feature in both), strict=True)
+        residuals: dict[str, Tensor] = self.hypernet(list(generated), list(source))
+        return residuals
