@@ -184,6 +184,7 @@ def test_a_chain_is_handed_on_within_its_run_alone(pack):
     editor = FaceEditor(
         Watched(config.num_ws, config.w_dim),
         resolution=pack.resolution,
+        alignment=pack.alignment,
         directions=pack.directions(),
         spec=EditSpec(AGE, method="toy", mode=RenderMode.PASTE),
         tracks=[track(0, 39)],
