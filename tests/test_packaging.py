@@ -150,6 +150,14 @@ def test_every_heading_of_docs_that_a_text_cites_exists():
         assert re.search(rf"^#+ {re.escape(heading)}$", text, re.MULTILINE), (file, heading)
 
 
+def test_every_file_that_architecture_names_exists():
+    text = (REPOSITORY / "docs" / "ARCHITECTURE.md").read_text()
+    tracked = ["/" + name for name in tracked_texts("vidinv", "pipelines", "training", "tests")]
+    named = set(re.findall(r"`([\w/]+\.py)`", text))
+    assert "pipelines/clip/session.py" in named
+    assert not {name for name in named if not any(t.endswith("/" + name) for t in tracked)}
+
+
 def joined(text: str) -> str:
     """Text and comments without their line breaks."""
     return re.sub(r"\s*\n\s*(?:#\s*)?", " ", text)
