@@ -113,7 +113,7 @@ def batch(
         inputs: files, folders, globs, manifests, or URLs of them (docs/CLUSTER.md).
         attributes, face: as for ``edit``; for clips whose manifest row gives none.
         pack, latents: as for ``edit``.
-        options: further fields of ``pipelines.batch.driver.BatchRequest``, for instance
+        options: further fields of ``BatchRequest`` (``pipelines.batch.request``), as
             ``address``, ``resume``, ``num_workers``, ``report``, ``quiet`` (True here).
 
     Returns:
@@ -121,10 +121,11 @@ def batch(
         or joined before is used, and left running.
 
     Raises:
-        UsageError: inputs or options that cannot be meant, an earlier run in the way.
+        UsageError: invalid inputs or options, an earlier run in the way.
         VidinvError: a run that cannot go on; ``resume=True`` continues it.
     """
-    from pipelines.batch.driver import BatchRequest, run
+    from pipelines.batch.driver import run
+    from pipelines.batch.request.batch_request import BatchRequest
 
     names = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
     request = BatchRequest(
@@ -165,7 +166,7 @@ def write_report(
         overwrite: replace an existing page.
 
     Raises:
-        UsageError: clips of different length or size, or a page that cannot be meant.
+        UsageError: clips of different length or size, or an invalid page.
         MediaError: a clip that cannot be read.
     """
     from pipelines.report.compare import run

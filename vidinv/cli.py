@@ -24,7 +24,7 @@ from vidinv.inversion import METHODS
 from vidinv.version import __version__
 
 if TYPE_CHECKING:
-    from pipelines.batch.driver import BatchRequest
+    from pipelines.batch.request.batch_request import BatchRequest
     from pipelines.batch.request.estimate import Estimate
     from vidinv.types import ClipResult
 
@@ -467,7 +467,7 @@ def _print_estimate(options: argparse.Namespace, estimate: Estimate) -> None:
 
 
 def _batch_request(options: argparse.Namespace) -> BatchRequest:
-    from pipelines.batch.driver import BatchRequest
+    from pipelines.batch.request.batch_request import BatchRequest
     from vidinv.editing.schedules import parse_attributes
     from vidinv.packs import DEFAULT_PACK
     from vidinv.video import EncodeOptions

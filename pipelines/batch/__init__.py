@@ -1,1 +1,1 @@
-"""Data sets on Ray: ``vidinv batch``. Only ``workers`` imports ray, when a run starts."""
+"""Data sets on Ray: ``vidinv batch``. Ray is imported in ``workers`` alone, when a run starts."""

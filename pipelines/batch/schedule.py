@@ -19,7 +19,7 @@ from pipelines.batch.stages.fetch import FetchResult
 from pipelines.batch.stages.table import STAGES, next_stage, record
 from pipelines.batch.stages.tasks import Completed, Failure, ReportOptions, Row, RunOptions
 from pipelines.batch.status.journal import INDEX_FILE, STALE_FOLDER, Journal
-from pipelines.batch.status.progress import Watcher
+from pipelines.batch.status.progress import RunMonitor
 from pipelines.batch.status.reports import failed_report, page_name
 from pipelines.batch.status.resume import outdated, resume_clips
 from pipelines.batch.status.stage_lines import stage_line
@@ -49,12 +49,12 @@ class Schedule:
         output: Path,
         journal: Journal,
         workers: Workers,
-        watcher: Watcher,
+        monitor: RunMonitor,
         method: str = "fse",
         reports: ReportOptions | None = None,
     ) -> None:
         self.options, self.journal = RunOptions(output, method, reports), journal
-        self.workers, self.watcher = workers, watcher
+        self.workers, self.monitor = workers, monitor
         self.clips = resume_clips(
             jobs, output=output, journal=journal, with_reports=reports is not None
         )
@@ -70,7 +70,7 @@ class Schedule:
         """Do what is missing; the manifest rows of all clips, in the order of the jobs."""
         for clip in self.clips:
             self._queue(clip)
-        self.watcher.start_clock()
+        self.monitor.start_clock()
         unfinished = deque(self.clips)
         while unfinished:
             if unfinished[0].row is not None:
@@ -79,10 +79,10 @@ class Schedule:
             self._start_tasks()
             running = self.workers.running
             outcomes = self.workers.wait(timeout_seconds=_POLL_SECONDS)
-            self.watcher.worked(running)
+            self.monitor.add_time(running)
             for outcome in outcomes:
                 self._take(outcome)
-            self._watch()
+            self._show_progress()
         return [clip.row for clip in self.clips if clip.row is not None]
 
     @property
@@ -90,11 +90,11 @@ class Schedule:
         """Frames of the clips that are done, as long as ``run`` has not done more."""
         return sum((clip.row or clip.made or {}).get("frames", 0) for clip in self.clips)
 
-    def _watch(self) -> None:
+    def _show_progress(self) -> None:
         running = self.workers.running
         for one in running:
             one.task.clip.num_expected = one.num_expected or one.task.clip.num_expected
-        self.watcher.update(self.clips, running)
+        self.monitor.update(self.clips, running)
 
     def _queue(self, clip: Clip) -> None:
         """The tasks of a clip that can start now."""
@@ -143,7 +143,7 @@ class Schedule:
             raise EncodeError(f"{result.cause}; make room, then run again with --resume")
         again = self._may_run_again(task, result)
         end = "is tried again" if again else self._end(task)
-        self.watcher.note(
+        self.monitor.message(
             f"{task.clip.job.shown}: {task.where} failed, {end}: {result.cause}", result.details
         )
         if again:
@@ -174,7 +174,7 @@ class Schedule:
     def _done(self, task: ScheduledTask, done: Completed) -> None:
         clip, stage = task.clip, task.stage
         for text in done.notes:
-            self.watcher.note(f"{clip.job.shown}: {text}")
+            self.monitor.message(f"{clip.job.shown}: {text}")
         record(clip, stage, task.segment, done)
         if fields := done.result.row_fields():
             made = clip.made or {"status": "done", "stage": None, "cause": None}
@@ -186,7 +186,7 @@ class Schedule:
             self._save_made(clip)
         if following is not stage:
             self._queue(clip)
-        self.watcher.task_done(task)
+        self.monitor.task_done(task)
 
     def _save_made(self, clip: Clip) -> None:
         """The output is there, while its report is not."""
@@ -218,7 +218,7 @@ class Schedule:
             "seconds": {stage: round(value, 3) for stage, value in clip.seconds.items()},
         }
         event = "finished" if row["status"] == "done" else "quarantined"
-        self._put_aside(job, row)
+        self._move_stale_outputs(job, row)
         self.journal.append({"event": event, "clip": clip.id, "row": clip.row})
         self._copies.discard(clip.id)
         # Where the join failed, a segment may be damaged: the next attempt renders them anew.
@@ -227,8 +227,8 @@ class Schedule:
         elif job.is_remote:  # plan and segments help the next attempt; copies may fill the disk
             remove_copy(job.fetched(clip.folder))
 
-    def _put_aside(self, job: Job, row: Row) -> None:
-        """What an earlier run made of another wish or file is no output or report of this one."""
+    def _move_stale_outputs(self, job: Job, row: Row) -> None:
+        """What was made of another request or file is no output or report of this one."""
         if row["status"] != "done":
             self._move_to_stale(self.options.output / job.output)
         page = page_name(job.output)
@@ -243,4 +243,4 @@ class Schedule:
             stale = self.journal.folder / STALE_FOLDER / path.relative_to(self.options.output)
             stale.parent.mkdir(parents=True, exist_ok=True)
             path.replace(stale)
-            self.watcher.note(f"{path} is of an earlier run: moved to {stale}")
+            self.monitor.message(f"{path} is of an earlier run: moved to {stale}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 from pipelines.batch.inputs.remote import open_url, reason
 from pipelines.batch.inputs.sources import shown
 from vidinv.errors import MediaError
+from vidinv.files import atomic_file
 
 
 def fetch(url: str, target: Path, *, size: int | None, on_chunk: Callable[[], None]) -> int:
@@ -28,8 +27,7 @@ def fetch(url: str, target: Path, *, size: int | None, on_chunk: Callable[[], No
         MediaError: it cannot be had, or is not what was found; another attempt may help.
     """
     remove_copy(target)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
+    with atomic_file(target) as temporary:
         fs, path = open_url(url)
         try:
             fs.get_file(path, str(temporary), callback=_callback(on_chunk))
@@ -40,9 +38,6 @@ def fetch(url: str, target: Path, *, size: int | None, on_chunk: Callable[[], No
             raise MediaError(
                 f"{shown(url)}: {received} bytes came, and it had {size} when it was found"
             )
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
     return received
 
 

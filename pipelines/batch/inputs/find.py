@@ -19,7 +19,7 @@ from pipelines.batch.inputs import remote
 from pipelines.batch.inputs.local_files import files_below, fixed_part, matching
 from pipelines.batch.inputs.manifests import (
     Attributes,
-    Default,
+    RowDefaults,
     check_face,
     is_manifest,
     read_manifest,
@@ -62,7 +62,7 @@ def find_jobs(
         MissingDependencyError: a URL whose protocol needs a package that is absent.
         MediaError: a remote folder or manifest that cannot be read.
     """
-    default = Default(attributes, check_face(face, Path()), attribute_names)
+    default = RowDefaults(attributes, check_face(face, Path()), attribute_names)
     default.check_names(attributes)
     jobs = [job for text in inputs for job in _jobs_of(text, output, default)]
     if not jobs:
@@ -78,7 +78,7 @@ def find_jobs(
     return tuple(sorted(jobs, key=lambda job: job.output))
 
 
-def _jobs_of(text: str, output: Path, default: Default) -> Iterator[Job]:
+def _jobs_of(text: str, output: Path, default: RowDefaults) -> Iterator[Job]:
     path = local_path(text)
     if is_manifest(text) and (is_url(text) or path.is_file()):
         yield from _manifest_jobs(text, default)
@@ -95,7 +95,7 @@ def _jobs_of(text: str, output: Path, default: Default) -> Iterator[Job]:
         raise UsageError(f"{text}: no such file or folder")
 
 
-def _tree(root: Path, found: Iterable[Path], output: Path, default: Default) -> Iterator[Job]:
+def _tree(root: Path, found: Iterable[Path], output: Path, default: RowDefaults) -> Iterator[Job]:
     """The files among ``found``, less earlier outputs; not so where all inputs lie among these."""
     outputs = output.resolve()
     skip = None if root.resolve().is_relative_to(outputs) else outputs
@@ -127,7 +127,7 @@ def output_name(name: str) -> str:
     return str(path if kept else path.with_suffix(".mp4"))
 
 
-def _manifest_jobs(text: str, default: Default) -> Iterator[Job]:
+def _manifest_jobs(text: str, default: RowDefaults) -> Iterator[Job]:
     entries = list(read_manifest(text, default))
     urls = list(dict.fromkeys(entry.input for entry in entries if is_url(entry.input)))
     stamps = dict(zip(urls, remote.stamps(urls), strict=True)) if urls else {}
@@ -136,11 +136,11 @@ def _manifest_jobs(text: str, default: Default) -> Iterator[Job]:
         yield Job(entry.input, output_name(entry.output), entry.attributes, entry.face, stamp)
 
 
-def _local_job(path: Path, name: str, default: Default) -> Job:
+def _local_job(path: Path, name: str, default: RowDefaults) -> Job:
     return _job(str(absolute(path)), output_name(name), default, file_stamp(path))
 
 
-def _job(source: str, output: str, default: Default, stamp: remote.Stamp) -> Job:
+def _job(source: str, output: str, default: RowDefaults, stamp: remote.Stamp) -> Job:
     return Job(source, output, default.attributes, default.face, stamp)
 
 
@@ -155,7 +155,7 @@ def _below(job: Job, folder: Path) -> Job:
 
 
 def _with_face(job: Job) -> Job:
-    """Another picture under the name of the reference is another wish."""
+    """Another picture under the name of the reference is another request."""
     stamp = file_stamp(Path(job.face))
     return replace(job, stamp={**job.stamp, "face": stamp}) if stamp else job
 

@@ -1,9 +1,9 @@
 """Folders and globs of this machine.
 
-A search looks into every folder once, however many links lead to it. Links to folders are followed
+A search lists every folder once, however many links lead to it. Links to folders are followed
 when all that lies below the root without them is done, in order of depth and name, so that a folder
 below the root keeps its own name, and another one gets that of the first link to it. A link back to
-a folder on the way to a glob's matches is not followed. Hidden folders are not looked into.
+a folder on the way to a glob's matches is not followed. Hidden folders are not listed.
 """
 
 from __future__ import annotations

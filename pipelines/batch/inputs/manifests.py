@@ -33,7 +33,7 @@ _WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]|.*\\", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Default:
+class RowDefaults:
     """What is asked of a clip whose row does not say otherwise.
 
     Attributes:
@@ -53,8 +53,8 @@ class Default:
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A row: absolute path or URL, the output's name as given or mirrored, and the wish."""
+class ManifestRow:
+    """A row: absolute path or URL, the output's name as given or mirrored, and its edit."""
 
     input: str
     output: str
@@ -67,14 +67,14 @@ def is_manifest(text: str) -> bool:
     return PurePosixPath(input_name(text)).suffix.lower() in MANIFEST_SUFFIXES
 
 
-def read_manifest(text: str, default: Default) -> Iterator[Entry]:
+def read_manifest(text: str, default: RowDefaults) -> Iterator[ManifestRow]:
     """The rows of a manifest.
 
     Args:
         text: path or URL; inputs, and pictures of faces, count from its folder.
 
     Raises:
-        UsageError, MissingDependencyError: a row that cannot be meant.
+        UsageError, MissingDependencyError: an invalid row.
         MediaError: a URL that cannot be read.
     """
     reader = _Reader(text, default)
@@ -120,12 +120,12 @@ def check_face(value: Any, folder: Path | None) -> str:
 class _Reader:
     """Turns fields into entries; errors are without file and line."""
 
-    def __init__(self, text: str, default: Default) -> None:
+    def __init__(self, text: str, default: RowDefaults) -> None:
         self.url = text if is_url(text) else None
         self.folder = None if self.url else local_path(text).absolute().parent
         self.default = default
 
-    def entry(self, fields: Mapping[Any, Any]) -> Entry:
+    def entry(self, fields: Mapping[Any, Any]) -> ManifestRow:
         unknown = [name for name in fields if name not in FIELDS]
         if None in unknown:
             raise UsageError("more values than the first line has names")
@@ -139,7 +139,7 @@ class _Reader:
         self.default.check_names(wanted)
         if not wanted:
             raise UsageError("nothing to change: give attributes, or --attr for all rows")
-        return Entry(source, name, wanted, face)
+        return ManifestRow(source, name, wanted, face)
 
     def _source(self, given: str) -> tuple[str, str]:
         """Where an input lies, and the name that its output mirrors."""

@@ -29,26 +29,26 @@ from vidinv.errors import MediaError, MissingDependencyError, UsageError
 Stamp = dict[str, Any]
 Info = Mapping[str, Any]  # fsspec's, of one file
 
-# What the file systems call what changes with a file. Others change by being looked at.
+# What the file systems call what changes with a file. Others change when they are read.
 _STAMP_FIELDS = (
     *("size", "mtime", "modified", "last_modified", "lastmodified", "last-modified", "updated"),
     *("created", "etag", "content-md5", "md5hash", "crc", "crc32c", "generation", "versionid"),
     *("sha", "date_time"),
 )
 _WILDCARDS = "*?["
-_LOOKS_AT_ONCE = 16
+_REQUESTS_AT_ONCE = 16
 # aiohttp's own limit is 5 minutes for a whole file.
 _CONNECT_SECONDS, _SILENCE_SECONDS = 30.0, 60.0
 
 
 @dataclass(frozen=True)
-class Found:
+class RemoteFile:
     """A remote file.
 
     Attributes:
         name: below the folder or the fixed part of the pattern that was asked for, with ``/``.
         stamp: what tells one state of the file from another, with its ``"size"``; empty when it
-            could not be looked at.
+            could not be asked for.
     """
 
     url: str
@@ -56,7 +56,7 @@ class Found:
     stamp: Stamp
 
 
-def find(url: str, wanted: Callable[[str], bool]) -> tuple[Found, ...]:
+def find(url: str, wanted: Callable[[str], bool]) -> tuple[RemoteFile, ...]:
     """The files that a URL of a file, a folder or a pattern stands for.
 
     Args:
@@ -73,13 +73,13 @@ def find(url: str, wanted: Callable[[str], bool]) -> tuple[Found, ...]:
     is_folder = own == "" or own.endswith("/")
     info = None if is_folder else _info(fs, path)
     if info is not None and info["type"] != "directory":
-        return (Found(url, input_name(url), _stamp(info)),)
+        return (RemoteFile(url, input_name(url), _stamp(info)),)
     if info is None and any(sign in own for sign in _WILDCARDS):
         root = _before_wildcard(path)
         found = _matching(path, _tree(fs, url, root, depth=_depth(path.removeprefix(root))))
         return _below(fs, _before_wildcard(url), root, found, wanted)
     if info is None and not is_folder and wanted(input_name(url)):
-        return (Found(url, input_name(url), {}),)  # its fetching says what is wrong
+        return (RemoteFile(url, input_name(url), {}),)  # its fetching says what is wrong
     if is_web(url) and "?" in url:
         raise UsageError(f"{shown(url)}: a folder with a query; name its files in a manifest")
     found = _tree(fs, url, path)
@@ -100,12 +100,12 @@ def check(url: str) -> None:
 
 
 def stamps(urls: Sequence[str]) -> list[Stamp]:
-    """Looks at many files at a time; the stamp of one that does not answer is empty.
+    """Asks for many files at a time; the stamp of one that does not answer is empty.
 
     Raises:
         MissingDependencyError, UsageError: as ``check``.
     """
-    with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
         return list(pool.map(_stamp_of, urls))
 
 
@@ -181,7 +181,7 @@ def _tree(fs: Any, url: str, root: str, *, depth: int | None = None) -> dict[str
     """The files below a folder, by path; fsspec's own ``find`` leaves out what it cannot list.
 
     Args:
-        depth: of folders to look into; None looks into all.
+        depth: of folders to list; None lists all.
     """
     found: dict[str, Info] = {}
     folders = [(root, 1)]
@@ -218,7 +218,7 @@ def _depth(pattern: str) -> int | None:
 
 def _below(
     fs: Any, base: str, root: str, found: Mapping[str, Info], wanted: Callable[[str], bool]
-) -> tuple[Found, ...]:
+) -> tuple[RemoteFile, ...]:
     """The wanted files of a listing, with URLs below ``base`` for paths below ``root``."""
     before, own, after = split_url(base)
     chosen = []
@@ -227,10 +227,10 @@ def _below(
         name = decoded(base, below)
         if info["type"] == "file" and wanted(name):
             chosen.append((path, info, f"{before}{own}{below}{after}", name))
-    with ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
         infos = pool.map(lambda one: _complete(fs, one[0], one[1]), chosen)
         return tuple(
-            Found(url, name, _stamp(info))
+            RemoteFile(url, name, _stamp(info))
             for (_, _, url, name), info in zip(chosen, infos, strict=True)
         )
 

@@ -84,7 +84,7 @@ def decoded(url: str, path: str) -> str:
 
 
 def file_stamp(path: Path) -> dict[str, Any]:
-    """What tells one state of a file from another; empty for one that cannot be looked at."""
+    """What tells one state of a file from another; empty for one that cannot be asked."""
     try:
         status = path.stat()
     except OSError:

@@ -136,12 +136,12 @@ class Estimate:
         remote = sum(one.is_remote for one in self.estimates)
         if remote:
             megabytes = self.fetch_bytes / 1e6
-            text += f"; and {remote} remote files of {megabytes:.1f} MB, not looked into"
+            text += f"; and {remote} remote files of {megabytes:.1f} MB, not opened"
         return f"{text}; {self.num_done} done already" if self.num_done else text
 
 
 def estimate_clips(clips: Sequence[Clip], *, report: bool) -> Iterator[ClipEstimate]:
-    """Of each in turn, as soon as it is known; several are looked at ahead."""
+    """Of each in turn, as soon as it is known; several are opened ahead."""
     with ThreadPoolExecutor(max(_LEAST_PROBES, os.cpu_count() or 1)) as threads:
         try:
             # Pillow's warnings are caught for the whole process: pictures are read in one thread.

@@ -1,6 +1,6 @@
 """What a batch run is asked to do: the clips, and the settings that all of them share.
 
-Both are plain data that travels to workers and into the journal as JSON.
+Both are plain data: they travel to workers as they are, and into the journal as JSON.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Job:
 
     @property
     def id(self) -> str:
-        """Name of the clip's work: another one as soon as the file or the wish is another."""
-        return _digest([self.wish(), dict(self.stamp)])[:16]
+        """Name of the clip's work: another one as soon as the file or the request is another."""
+        return _digest([self.as_requested(), dict(self.stamp)])[:16]
 
     @property
     def shown(self) -> str:
@@ -76,7 +76,7 @@ class Job:
             return self
         return replace(self, input=str(self.fetched(folder).absolute()))
 
-    def wish(self) -> dict[str, Any]:
+    def as_requested(self) -> dict[str, Any]:
         """What is asked for, as the journal keeps it: whatever state the file is in."""
         data = {**self.to_json(), "input": self.shown}
         del data["stamp"]
@@ -103,7 +103,7 @@ class Settings:
         pack: folder of the pack; ``pack_digest`` identifies what is in it.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``, for rendering.
         encode: one encoder thread a segment, so that the bits do not depend on the machine.
-        segment_frames: wished length of a segment.
+        segment_frames: length of a segment to aim at.
         latents: folder where analysis and inversions are kept, and taken from; None keeps none.
     """
 
@@ -136,8 +136,8 @@ class Settings:
 
     def deciding(self) -> dict[str, Any]:
         """The settings that decide the outputs: all but where pack and latents lie."""
-        places = ("pack", "latents")
-        return {name: value for name, value in self.to_json().items() if name not in places}
+        locations = ("pack", "latents")
+        return {name: value for name, value in self.to_json().items() if name not in locations}
 
     def digest(self) -> str:
         """Hash of the configuration."""

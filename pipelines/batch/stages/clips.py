@@ -47,7 +47,7 @@ class Clip:
         """The result of a stage that has one a clip."""
         return self.results_of(kind).get(None)
 
-    def note_made(self, row: Row) -> None:
+    def mark_made(self, row: Row) -> None:
         """Its output is there; ``row`` says what it is, and what it took."""
         self.seconds.update(row["seconds"])
         self.num_frames, self.made = row.get("frames"), row

@@ -22,7 +22,7 @@ from pipelines.batch.request.jobs import Job, Settings, differences
 from vidinv.errors import UsageError
 
 WORK_FOLDER = ".vidinv-batch"
-STALE_FOLDER = "stale"  # outputs of other wishes or files, whose clips have failed since
+STALE_FOLDER = "stale"  # outputs of other requests or files, whose clips have failed since
 JOURNAL_FILE = "journal.jsonl"
 MANIFEST_FILE = "manifest.jsonl"  # of the outputs, beside them
 INDEX_FILE = "report.html"  # over all their reports
@@ -33,7 +33,7 @@ Line = dict[str, Any]
 
 
 class JournalHistory:
-    """What earlier runs have left in their journal; opened for a look, and nothing is written.
+    """What earlier runs have left in their journal; opened for reading; nothing is written.
 
     Args:
         output: folder of the outputs; the journal lies in a hidden folder below it.
@@ -166,7 +166,7 @@ def check(
             f"{journal.folder.parent} holds an earlier run: --resume does what is missing, "
             "--restart does all of it again"
         )
-    _check_same(journal.lines[0]["settings"], settings.deciding(), _wishes(journal), jobs)
+    _check_same(journal.lines[0]["settings"], settings.deciding(), _requested(journal), jobs)
 
 
 def start(
@@ -179,13 +179,13 @@ def start(
     """
     if restart or not journal.lines:
         journal.forget({"settings": settings.deciding(), "digest": settings.digest()})
-    known = _wishes(journal)
+    known = _requested(journal)
     new = (job for job in jobs if known.get(job.output) != _as_read(job))
-    wishes = [{"job": job.wish()} for job in new]
-    journal.append(*wishes, *([{"reports": True}] if reports and not journal.has_reports else []))
+    requests = [{"job": job.as_requested()} for job in new]
+    journal.append(*requests, *([{"reports": True}] if reports and not journal.has_reports else []))
 
 
-def _wishes(journal: JournalHistory) -> dict[str, Line]:
+def _requested(journal: JournalHistory) -> dict[str, Line]:
     """What was asked for, by output."""
     return {line["job"]["output"]: line["job"] for line in journal.lines if "job" in line}
 
@@ -233,7 +233,7 @@ def _check_same(old: Line, new: Line, known: Mapping[str, Line], jobs: Sequence[
 
 
 def _as_read(job: Job) -> Line:
-    return _plain(job.wish())
+    return _plain(job.as_requested())
 
 
 def _plain(data: Any) -> Any:

@@ -21,7 +21,7 @@ _TERMINAL_SECONDS, _FILE_SECONDS = 0.5, 30.0
 _CLEAR = "\r\x1b[K"
 
 
-class Watcher:
+class RunMonitor:
     """Follows a run; silent on the terminal when ``quiet``, but for the log file.
 
     Args:
@@ -37,7 +37,7 @@ class Watcher:
         self._stream = stream or sys.stderr
         self._quiet = quiet
         self.throughput = Throughput(num_workers=num_workers)
-        self._looked = self._shown = self._logged = time.monotonic()
+        self._counted = self._shown = self._logged = time.monotonic()
 
     def close(self) -> None:
         """End the line on the terminal, and the log."""
@@ -45,7 +45,7 @@ class Watcher:
         with contextlib.suppress(OSError):  # as in ``log``
             self._log.close()
 
-    def note(self, text: str, details: str = "") -> None:
+    def message(self, text: str, details: str = "") -> None:
         """Something that a person should know; the details go to the log only."""
         self.log(text, details)
         line = f"vidinv: {one_line(text)}\n"
@@ -53,17 +53,17 @@ class Watcher:
 
     def start_clock(self) -> None:
         """What follows is the run; what was before is its start-up."""
-        self._looked = self._shown = self._logged = time.monotonic()
+        self._counted = self._shown = self._logged = time.monotonic()
 
     def task_done(self, task: ScheduledTask) -> None:
         """A task ended well."""
         self.throughput.task_done(task)
 
-    def worked(self, running: Sequence[RunningTask]) -> None:
+    def add_time(self, running: Sequence[RunningTask]) -> None:
         """Take the time: these tasks ran since the last call, to its end or to their own."""
         now = time.monotonic()
-        self.throughput.tick(running, seconds=now - self._looked)
-        self._looked = now
+        self.throughput.tick(running, seconds=now - self._counted)
+        self._counted = now
 
     def update(self, clips: Sequence[Clip], running: Sequence[RunningTask]) -> None:
         """Show the state of the run if it is time to."""

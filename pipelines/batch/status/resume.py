@@ -30,7 +30,7 @@ def resume_clips(
     }
     by_id = {}
     for clip in clips:
-        if not _is_seen(clip.job):  # what was made of it stays
+        if not _has_stamp(clip.job):  # what was made of it stays
             clip.id = owners.get(clip.job.output, clip.id)
         by_id[clip.id] = clip
     for line in journal.lines:
@@ -42,14 +42,14 @@ def resume_clips(
     return clips
 
 
-def _is_seen(job: Job) -> bool:
+def _has_stamp(job: Job) -> bool:
     """Its file is there now; one that is gone, or remote and silent, has no stamp."""
     return bool({*job.stamp} - {"face"})
 
 
 def outdated(clips: Sequence[Clip], journal: JournalHistory) -> set[Path]:
-    """Folders of work for files or wishes that have become others; nobody comes back to them."""
-    ids = {clip.job.output: clip.id for clip in clips if _is_seen(clip.job)}
+    """Folders of work for files or requests that have become others; nobody comes back to them."""
+    ids = {clip.job.output: clip.id for clip in clips if _has_stamp(clip.job)}
     begun = [line for line in journal.lines if "output" in line and stage_of_line(line)]
     old = {line["clip"] for line in begun if ids.get(line["output"], line["clip"]) != line["clip"]}
     return {_work_folder(journal, name) for name in old}
@@ -77,7 +77,7 @@ def _resume_output(clip: Clip, line: Line, *, output: Path, with_reports: bool) 
         return
     row: Row = line["row"]
     if line["event"] == "made" or (with_reports and not has_report(output, row)):
-        clip.note_made(row)
+        clip.mark_made(row)
         clip.row = None
     else:
         clip.num_frames, clip.row = row.get("frames"), row

@@ -18,7 +18,8 @@ from typing import Any
 
 import av
 
-from pipelines.batch.driver import BatchRequest, run
+from pipelines.batch.driver import run
+from pipelines.batch.request.batch_request import BatchRequest
 from pipelines.batch.request.jobs import Job
 from pipelines.batch.request.result import BatchResult
 from pipelines.batch.stages.render import RenderTask

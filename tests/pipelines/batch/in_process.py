@@ -6,7 +6,7 @@ import io
 
 from pipelines.batch.schedule import Schedule
 from pipelines.batch.status.journal import Journal
-from pipelines.batch.status.progress import Watcher
+from pipelines.batch.status.progress import RunMonitor
 from pipelines.batch.workers.protocol import Outcome
 
 
@@ -38,12 +38,12 @@ def run_jobs(jobs, output, workers, **how):
     """The rows of a run, by output."""
     journal = Journal(output)
     log = io.StringIO()
-    watcher = Watcher(output / "log", num_workers=2, stream=log)
+    monitor = RunMonitor(output / "log", num_workers=2, stream=log)
     try:
         schedule = Schedule(
-            jobs, output=output, journal=journal, workers=workers, watcher=watcher, **how
+            jobs, output=output, journal=journal, workers=workers, monitor=monitor, **how
         )
         return {row["output"]: row for row in schedule.run()}
     finally:
         journal.close()
-        watcher.close()
+        monitor.close()

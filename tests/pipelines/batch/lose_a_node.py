@@ -14,7 +14,8 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 
-from pipelines.batch.driver import BatchRequest, run
+from pipelines.batch.driver import run
+from pipelines.batch.request.batch_request import BatchRequest
 
 SMILE = {"smile": ((0.0, 0.0), (0.6, 1.5))}
 

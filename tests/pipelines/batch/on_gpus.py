@@ -16,7 +16,8 @@ os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
 import ray
 from ray.cluster_utils import Cluster
 
-from pipelines.batch.driver import BatchRequest, run
+from pipelines.batch.driver import run
+from pipelines.batch.request.batch_request import BatchRequest
 from vidinv.errors import UsageError
 from vidinv.video import EncodeOptions
 

@@ -267,9 +267,7 @@ def test_a_run_whose_workers_could_not_start_need_not_be_resumed(
         (["--gpu-workers", "1", "--device", "cpu"], 2, "exclude each other"),
     ],
 )
-def test_resources_that_cannot_be_meant_are_refused(
-    clips, tiny_pack, tmp_path, capsys, options, code, message
-):
+def test_invalid_resources_are_refused(clips, tiny_pack, tmp_path, capsys, options, code, message):
     output = tmp_path / "out"
     assert batch(clips, output, "--attr", "smile", "--pack", tiny_pack, *options) == code
     assert message in capsys.readouterr().err

@@ -14,6 +14,7 @@ import pytest
 
 from pipelines.batch import driver as batch_run
 from pipelines.batch.request import estimate
+from pipelines.batch.request.batch_request import BatchRequest, check_request
 from pipelines.batch.status.journal import Journal, start
 from tests.video.clips import make_clip
 from vidinv.cli import main
@@ -42,14 +43,12 @@ def command(clips, tiny_pack, tmp_path):
 
 @pytest.fixture
 def request_(clips, tiny_pack, tmp_path):
-    return batch_run.BatchRequest(
-        [str(clips)], tmp_path / "out", {"smile": ((0.0, 1.0),)}, pack=tiny_pack
-    )
+    return BatchRequest([str(clips)], tmp_path / "out", {"smile": ((0.0, 1.0),)}, pack=tiny_pack)
 
 
 def run_before(request, *done, report=None):
     """An earlier run in the output folder, which has finished some outputs."""
-    jobs, settings = batch_run._checked(request)
+    jobs, settings = check_request(request)
     journal = Journal(request.output.absolute())
     start(journal, settings, jobs, restart=False, reports=False)
     for job in jobs:

@@ -9,8 +9,9 @@ import shutil
 import pytest
 
 import vidinv
-from pipelines.batch.driver import BatchRequest, run
-from tests.pipelines.batch.web import serving
+from pipelines.batch.driver import run
+from pipelines.batch.request.batch_request import BatchRequest
+from tests.pipelines.batch.inputs.web import serving
 from tests.video.clips import images_of
 from vidinv.files import printable
 from vidinv.video import write_image

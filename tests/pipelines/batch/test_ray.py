@@ -14,7 +14,8 @@ import psutil
 import pytest
 
 import vidinv
-from pipelines.batch.driver import BatchRequest, run
+from pipelines.batch.driver import run
+from pipelines.batch.request.batch_request import BatchRequest
 from tests.pipelines.batch.conftest import FRAMES
 from tests.video.clips import images_of, packets_of, plain_times, write_clip
 from vidinv.errors import UsageError

@@ -18,7 +18,7 @@ from pipelines.batch.stages.render import RenderResult
 from pipelines.batch.stages.report_clip import ReportResult
 from pipelines.batch.stages.tasks import Completed, Failure, ReportOptions
 from pipelines.batch.status.journal import Journal
-from pipelines.batch.status.progress import Watcher
+from pipelines.batch.status.progress import RunMonitor
 from pipelines.batch.workers.protocol import Outcome, RunningTask
 from vidinv.errors import EncodeError
 from vidinv.report import report_files
@@ -98,16 +98,16 @@ def jobs(tmp_path):
     return [Job(str(tmp_path / f"{n}.mp4"), f"{n}.mp4", WISH, stamp=stamp) for n in ("a", "b")]
 
 
-def run(jobs, tmp_path, workers, *, reports=None, watcher=None):
+def run(jobs, tmp_path, workers, *, reports=None, monitor=None):
     output = tmp_path / "out"
     journal = Journal(output)
-    watcher = watcher or Watcher(tmp_path / "log", num_workers=2, stream=io.StringIO())
-    how = {"journal": journal, "workers": workers, "watcher": watcher, "reports": reports}
+    monitor = monitor or RunMonitor(tmp_path / "log", num_workers=2, stream=io.StringIO())
+    how = {"journal": journal, "workers": workers, "monitor": monitor, "reports": reports}
     try:
         return Schedule(jobs, output=output, **how).run()
     finally:
         journal.close()
-        watcher.close()
+        monitor.close()
 
 
 def test_every_clip_goes_through_every_stage(jobs, tmp_path):
@@ -208,10 +208,10 @@ def test_what_an_encoder_says_of_segments_is_said_of_the_clip(jobs, tmp_path):
 def test_every_second_of_a_task_counts_up_to_its_end(jobs, tmp_path, monkeypatch):
     clock = itertools.count()  # one second at each look
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
-    watcher = Watcher(tmp_path / "log", num_workers=1, stream=io.StringIO())
+    monitor = RunMonitor(tmp_path / "log", num_workers=1, stream=io.StringIO())
     monkeypatch.setattr(FakeWorkers, "count", 1)
-    run(jobs, tmp_path, FakeWorkers(), watcher=watcher)
-    throughput = watcher.throughput
+    run(jobs, tmp_path, FakeWorkers(), monitor=monitor)
+    throughput = monitor.throughput
     assert {"analyse", "render", "join"} == {*throughput.busy}
     assert sum(throughput.busy.values()) == throughput.seconds > 0
 

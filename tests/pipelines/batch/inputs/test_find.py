@@ -93,7 +93,7 @@ def manifest(tree, *rows) -> Path:
     return path
 
 
-def test_a_jsonl_manifest_gives_each_clip_its_own_wish(tree):
+def test_a_jsonl_manifest_gives_each_clip_its_own_edit(tree):
     path = manifest(
         tree,
         {"input": "a.mp4", "attributes": {"age": 1, "yaw": [[0, 0], [2, 1]]}, "face": 1},
@@ -247,7 +247,7 @@ def test_a_file_that_vanished_is_known_as_it_was_before(tree, tmp_path):
     (before,) = jobs_of(path)
     (tree / "a.mp4").unlink()
     (after,) = jobs_of(path)
-    assert before.wish() == after.wish()
+    assert before.as_requested() == after.as_requested()
 
 
 def test_an_absolute_output_counts_from_the_output_folder(tree, tmp_path):
@@ -284,7 +284,7 @@ def test_a_link_below_the_output_folder_leads_nowhere_else(tree, tmp_path):
         jobs_of(tree, output=output)
 
 
-def test_a_clip_without_a_wish_is_refused(tree):
+def test_a_clip_without_an_edit_is_refused(tree):
     with pytest.raises(UsageError, match="nothing to change"):
         jobs_of(tree, attributes={})
 
@@ -312,7 +312,7 @@ def test_what_is_no_file_is_taken_and_not_left_out(tmp_path):
     assert set(outputs_of(manifest(root, *({"input": name} for name in names)))) == names
 
 
-def test_what_is_no_file_is_named_when_it_is_looked_at(tmp_path):
+def test_what_is_no_file_is_named_when_it_is_opened(tmp_path):
     odd_files(tmp_path)
     for name, message in {
         "fifo.mp4": "a FIFO, not a file",
@@ -355,7 +355,7 @@ def test_a_finished_clip_whose_source_is_gone_stays_done(tree, tmp_path):
     assert workers.done == []
 
 
-def test_a_file_without_permission_is_named_when_it_is_looked_at(tree, monkeypatch):
+def test_a_file_without_permission_is_named_when_it_is_opened(tree, monkeypatch):
     def refuse(*args):
         raise PermissionError(errno.EACCES, "Permission denied")
 
@@ -506,5 +506,5 @@ def test_another_file_of_the_same_name_is_other_work(tree):
     (before,) = jobs_of(tree / "a.mp4")
     (tree / "a.mp4").write_bytes(b"other clip")
     (after,) = jobs_of(tree / "a.mp4")
-    assert before.wish() == after.wish()
+    assert before.as_requested() == after.as_requested()
     assert before.id != after.id

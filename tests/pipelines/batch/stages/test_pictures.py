@@ -16,7 +16,7 @@ from pipelines.batch.stages.picture import PictureTask
 from pipelines.batch.stages.runner import StageRunner
 from pipelines.clip.networks import Networks
 from tests.pipelines.batch.in_process import InProcessWorkers, run_jobs
-from tests.pipelines.batch.test_segments import check_leftovers
+from tests.pipelines.batch.stages.test_segments import check_leftovers
 from tests.video.clips import images_of
 from vidinv.cli import main
 from vidinv.packs import load_pack

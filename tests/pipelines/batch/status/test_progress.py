@@ -13,7 +13,7 @@ from pipelines.batch.stages.clips import Clip
 from pipelines.batch.stages.render import RenderResult
 from pipelines.batch.stages.table import ANALYSE, PICTURE, RENDER
 from pipelines.batch.status import progress
-from pipelines.batch.status.progress import Watcher, clock, fitting
+from pipelines.batch.status.progress import RunMonitor, clock, fitting
 from pipelines.batch.status.throughput import RENDER_TO_ANALYSE, Throughput, expected_frames
 from pipelines.batch.workers.actor import WorkerFacts
 from pipelines.batch.workers.protocol import RunningTask, ScheduledTask
@@ -39,22 +39,22 @@ def clips():
 
 
 @pytest.fixture
-def watcher(tmp_path):
-    watcher = Watcher(tmp_path / "log", num_workers=2, stream=io.StringIO())
-    yield watcher
-    watcher.close()
+def monitor(tmp_path):
+    monitor = RunMonitor(tmp_path / "log", num_workers=2, stream=io.StringIO())
+    yield monitor
+    monitor.close()
 
 
-def test_the_progress_line_counts_the_tasks_that_run(clips, watcher):
+def test_the_progress_line_counts_the_tasks_that_run(clips, monitor):
     running = [
         RunningTask(ScheduledTask(RENDER, clips[1], 1), 5),
         RunningTask(ScheduledTask(ANALYSE, clips[2]), 20),
     ]
-    watcher.throughput.tick(running, seconds=10.0)
-    watcher.throughput.running = running
+    monitor.throughput.tick(running, seconds=10.0)
+    monitor.throughput.running = running
     # 0.5 s to analyse a frame, 2 s to render one; the last clip counts as long as the mean, 40.
     left = (40 + 40) * 0.5 + (15 + 60 + 40) * 2.0
-    assert watcher.describe(clips, running) == [
+    assert monitor.describe(clips, running) == [
         "clips 1/4",
         "frames 45/~160",
         f"{2 / 2.5:.1f} fps",
@@ -66,15 +66,15 @@ def test_the_progress_line_counts_the_tasks_that_run(clips, watcher):
     ]
 
 
-def test_there_is_an_estimate_before_the_first_clip_is_analysed(watcher):
+def test_there_is_an_estimate_before_the_first_clip_is_analysed(monitor):
     clips = [clip_of("a.mp4"), clip_of("b.mp4")]
-    assert watcher.describe(clips, [])[1:] == ["0 quarantined", "0/2 workers busy"]
+    assert monitor.describe(clips, [])[1:] == ["0 quarantined", "0/2 workers busy"]
     clips[0].num_expected = 100
     running = [RunningTask(ScheduledTask(ANALYSE, clips[0]), 50)]
-    watcher.throughput.tick(running, seconds=5.0)
-    watcher.throughput.running = running
+    monitor.throughput.tick(running, seconds=5.0)
+    monitor.throughput.running = running
     left = 150 * 0.1 + 200 * 0.1 * RENDER_TO_ANALYSE
-    assert f"{clock(left)} left" in watcher.describe(clips, running)
+    assert f"{clock(left)} left" in monitor.describe(clips, running)
 
 
 def test_idle_workers_make_the_rest_take_longer():
@@ -112,12 +112,12 @@ def test_finished_clips_need_no_more_time():
 
 def test_a_terminal_gets_one_line_that_fits(clips, tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "_TERMINAL_SECONDS", 0.0)
-    monkeypatch.setattr(Watcher, "_columns", lambda self: 30)
+    monkeypatch.setattr(RunMonitor, "_columns", lambda self: 30)
     stream = Terminal()
-    watcher = Watcher(tmp_path / "log", num_workers=2, stream=stream)
-    watcher.update(clips, [])
-    watcher.note("b.mp4: analyse failed, quarantined: damaged")
-    watcher.close()
+    monitor = RunMonitor(tmp_path / "log", num_workers=2, stream=stream)
+    monitor.update(clips, [])
+    monitor.message("b.mp4: analyse failed, quarantined: damaged")
+    monitor.close()
     line, note, end = stream.getvalue().split("\r\x1b[K")[1:]
     assert line == "clips 1/4  frames 40/~160"
     assert note == "vidinv: b.mp4: analyse failed, quarantined: damaged\n"
@@ -133,10 +133,10 @@ def test_a_line_is_cut_where_its_first_part_is_too_long():
 def test_quiet_is_silent_but_for_the_log(clips, tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "_FILE_SECONDS", 0.0)
     stream = io.StringIO()
-    watcher = Watcher(tmp_path / "log", num_workers=2, quiet=True, stream=stream)
-    watcher.note("a.mp4: failed", "Traceback: deep inside")
-    watcher.update(clips, [])
-    watcher.close()
+    monitor = RunMonitor(tmp_path / "log", num_workers=2, quiet=True, stream=stream)
+    monitor.message("a.mp4: failed", "Traceback: deep inside")
+    monitor.update(clips, [])
+    monitor.close()
     assert stream.getvalue() == ""
     log = (tmp_path / "log").read_text()
     assert "a.mp4: failed\nTraceback: deep inside" in log
@@ -163,10 +163,10 @@ def test_a_stream_that_nobody_reads_ends_no_run(clips, tmp_path, monkeypatch, st
     if stream == "closed":
         stream = io.StringIO()
         stream.close()
-    watcher = Watcher(tmp_path / "log", num_workers=2, stream=stream)
-    watcher.update(clips, [])
-    watcher.note("a.mp4: failed")
-    watcher.close()
+    monitor = RunMonitor(tmp_path / "log", num_workers=2, stream=stream)
+    monitor.update(clips, [])
+    monitor.message("a.mp4: failed")
+    monitor.close()
     log = (tmp_path / "log").read_text()
     assert "clips 1/4" in log
     assert "a.mp4: failed" in log
@@ -174,12 +174,12 @@ def test_a_stream_that_nobody_reads_ends_no_run(clips, tmp_path, monkeypatch, st
 
 def test_a_file_gets_whole_lines_now_and_then(clips, tmp_path, monkeypatch):
     stream = io.StringIO()
-    watcher = Watcher(tmp_path / "log", num_workers=2, stream=stream)
-    watcher.update(clips, [])
+    monitor = RunMonitor(tmp_path / "log", num_workers=2, stream=stream)
+    monitor.update(clips, [])
     assert stream.getvalue() == ""
     monkeypatch.setattr(progress, "_FILE_SECONDS", 0.0)
-    watcher.update(clips, [])
-    watcher.close()
+    monitor.update(clips, [])
+    monitor.close()
     assert stream.getvalue().startswith("clips 1/4  frames 40/~160  ")
     assert "0/2 workers busy" in stream.getvalue()
 
@@ -220,10 +220,10 @@ def test_the_summary_says_what_was_done_and_what_is_missing():
 
 def test_names_cannot_steer_the_terminal_or_forge_lines(tmp_path):
     stream = Terminal()
-    watcher = Watcher(tmp_path / "log", num_workers=2, stream=stream)
-    watcher.note("/in/a\nb\x1b[2J.mp4: failed", 'File "x\x1b[2J.py"\nValueError')
-    watcher.log("the run ended: \x1b[2J")
-    watcher.close()
+    monitor = RunMonitor(tmp_path / "log", num_workers=2, stream=stream)
+    monitor.message("/in/a\nb\x1b[2J.mp4: failed", 'File "x\x1b[2J.py"\nValueError')
+    monitor.log("the run ended: \x1b[2J")
+    monitor.close()
     assert "vidinv: /in/a\\nb\\x1b[2J.mp4: failed\n" in stream.getvalue()
     log = (tmp_path / "log").read_text()
     assert '/in/a\\nb\\x1b[2J.mp4: failed\nFile "x\\x1b[2J.py"\nValueError\n' in log

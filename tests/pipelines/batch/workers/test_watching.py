@@ -14,7 +14,7 @@ from pipelines.batch.workers import ray_workers
 from pipelines.batch.workers.pools import PoolRequest
 from pipelines.batch.workers.protocol import ScheduledTask
 from pipelines.batch.workers.ray_workers import RayWorkers
-from tests.pipelines.batch.fake_ray import DIED, DIED_AT_START, FakeRay
+from tests.pipelines.batch.workers.fake_ray import DIED, DIED_AT_START, FakeRay
 from vidinv.errors import VidinvError
 
 STALL_SECONDS = 60.0

@@ -20,7 +20,7 @@ from pipelines.batch.workers.pools import PoolRequest
 from pipelines.batch.workers.protocol import ScheduledTask
 from pipelines.batch.workers.ray_workers import RayWorkers
 from pipelines.batch.workers.worker import diagnose
-from tests.pipelines.batch.light import LightSettings, LightTask
+from tests.pipelines.batch.workers.light import LightSettings, LightTask
 from vidinv.errors import VidinvError
 
 STALL_SECONDS = 2.0
@@ -31,7 +31,7 @@ def workers_of(num_workers=1, **settings):
         LightSettings(**settings),
         pools=PoolRequest(num_workers=num_workers),
         stall_seconds=STALL_SECONDS,
-        runner_class="tests.pipelines.batch.light:LightRunner",
+        runner_class="tests.pipelines.batch.workers.light:LightRunner",
     )
 
 

@@ -20,7 +20,7 @@ from pipelines.batch.stages.runner import StageRunner
 from pipelines.batch.stages.table import REPORT
 from pipelines.batch.stages.tasks import Failure, ReportOptions
 from pipelines.batch.status.journal import Journal
-from pipelines.batch.status.progress import Watcher
+from pipelines.batch.status.progress import RunMonitor
 from pipelines.batch.status.reports import (
     check_pages,
     figures,
@@ -30,8 +30,8 @@ from pipelines.batch.status.reports import (
 )
 from tests.pipelines.batch.conftest import FRAMES
 from tests.pipelines.batch.in_process import InProcessWorkers
+from tests.pipelines.batch.stages.test_segments import make_stages, result_of, run_stages
 from tests.pipelines.batch.test_schedule import SEGMENTS, WISH, FakeWorkers, failed
-from tests.pipelines.batch.test_segments import make_stages, result_of, run_stages
 from tests.report.made_up import make_report
 from tests.report.test_page import parse
 from tests.video.clips import images_of, write_clip
@@ -68,16 +68,16 @@ def run(jobs, tmp_path, workers, *, reports=True):
     output = tmp_path / "out"
     (output / "deep").mkdir(parents=True, exist_ok=True)
     journal = Journal(output)
-    watcher = Watcher(tmp_path / "log", num_workers=2, stream=io.StringIO())
+    monitor = RunMonitor(tmp_path / "log", num_workers=2, stream=io.StringIO())
     options = ReportOptions() if reports else None
     try:
         schedule = Schedule(
-            jobs, output=output, journal=journal, workers=workers, watcher=watcher, reports=options
+            jobs, output=output, journal=journal, workers=workers, monitor=monitor, reports=options
         )
         return schedule.run()
     finally:
         journal.close()
-        watcher.close()
+        monitor.close()
 
 
 def test_every_clip_gets_its_report_before_the_next_is_finished(jobs, tmp_path):

@@ -132,7 +132,7 @@ def test_a_pack_that_moved_is_the_same_pack(output, job):
     begin(output, [job], resume=True, settings=dataclasses.replace(SETTINGS, pack="/other"))
 
 
-def test_resume_with_another_wish_for_a_clip_is_refused(output, job):
+def test_resume_with_another_edit_of_a_clip_is_refused(output, job):
     begin(output, [job])
     other = dataclasses.replace(job, face="all")
     with pytest.raises(UsageError, match=r'a\.mp4: face: "largest" -> "all"'):
@@ -191,7 +191,7 @@ def test_restart_may_replace_what_an_earlier_run_made(output, job):
     begin(output, [job], restart=True)
 
 
-def test_a_restart_begins_with_its_own_wishes_and_still_knows_its_outputs(output, job):
+def test_a_restart_begins_with_its_own_edits_and_still_knows_its_outputs(output, job):
     begin(output, [job])
     (output / "a.mp4").write_bytes(b"ours")
     other = dataclasses.replace(job, face="all")
@@ -222,4 +222,4 @@ def test_what_is_refused_leaves_the_earlier_run_as_it_was(output, job):
 def test_another_file_is_other_work(job):
     other = dataclasses.replace(job, stamp={"size": 10})
     assert job.id != other.id
-    assert job.wish() == other.wish()
+    assert job.as_requested() == other.as_requested()

@@ -26,8 +26,8 @@ from pipelines.batch.workers.ray_workers import RayWorkers
 from pipelines.batch.workers.worker import RayWorker
 from tests.pipelines.batch.conftest import FRAMES
 from tests.pipelines.batch.in_process import InProcessWorkers, run_jobs
+from tests.pipelines.batch.inputs.web import serving
 from tests.pipelines.batch.test_schedule import FakeWorkers
-from tests.pipelines.batch.web import serving
 from vidinv.cli import main
 from vidinv.errors import MediaError, MissingDependencyError, UsageError
 from vidinv.packs import load_pack
@@ -269,7 +269,7 @@ def test_a_job_is_another_one_when_the_remote_file_is(web, archive, memory, tmp_
     after = [jobs_of(url)[0] for url in urls]
     for old, new in zip(before, after, strict=True):
         assert old.id != new.id
-        assert old.wish() == new.wish()
+        assert old.as_requested() == new.as_requested()
         assert Job.from_json(json.loads(json.dumps(new.to_json()))) == new
 
 
@@ -294,7 +294,7 @@ def test_secrets_are_not_shown(url, said):
     assert without_secrets(url) == said
     assert without_secrets(f"404 of '{url}', sorry") == f"404 of '{said}', sorry"
     job = Job(url, "a.mp4", SMILE)
-    assert job.shown == job.wish()["input"] == said
+    assert job.shown == job.as_requested()["input"] == said
 
 
 def test_a_url_that_is_signed_again_is_the_same_clip(tmp_path):
@@ -503,6 +503,6 @@ def test_a_dry_run_lists_remote_clips_with_their_size_and_reads_none(
     assert main([*command, "--pack", str(tiny_pack), "--dry-run"]) == 0
     big, *_, total = capsys.readouterr().out.splitlines()
     assert big == f"big.mp4\t2.5 MB to fetch\t{web.url}s/big.mp4"
-    assert "; and 3 remote files of 2.5 MB, not looked into" in total
+    assert "; and 3 remote files of 2.5 MB, not opened" in total
     assert not [path for path in web.gets if path.endswith((".mp4", ".webm"))]
     assert not (tmp_path / "out").exists()

@@ -1,0 +1,125 @@
+"""What a batch run is asked for, checked before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.batch.inputs.find import find_jobs
+from pipelines.batch.request.jobs import Job, Keyframes, Settings, pack_digest
+from pipelines.batch.status.journal import MANIFEST_FILE, WORK_FOLDER
+from pipelines.batch.workers.pools import WORKER_CPUS, PoolRequest
+from pipelines.batch.workers.ray_workers import RUNNER_CLASS, STALL_SECONDS
+from pipelines.clip.plan import SEGMENT_FRAMES
+from pipelines.clip.saved import check_folder
+from vidinv.errors import UsageError
+from vidinv.packs import DEFAULT_PACK, Pack, load_pack
+from vidinv.video import EncodeOptions, choose_encoder
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """Everything that a batch run needs to know.
+
+    Attributes:
+        inputs: files, folders, globs and manifests, as typed; also URLs of them.
+        output: folder of the outputs.
+        attributes, face: for clips whose manifest row gives none.
+        address: of a Ray cluster; None starts Ray on this machine.
+        resume, restart: what to do about an earlier run in the same folder.
+        num_workers, num_gpu_workers: None takes one a CPU, and one a GPU that renders.
+        worker_cpus: CPUs that each worker reserves in Ray's books.
+        dashboard: start Ray's too; a cluster at ``address`` has its own.
+        latents: folder where analysis and inversions are kept, and taken from.
+        stall_seconds: a task that moves no frame for so long is killed.
+        report: compare every clip with its source, and write a page over all of them.
+        inversion: in the reports, also measure what the inversion alone loses.
+        runner_class: ``module:class`` that runs the tasks.
+    """
+
+    inputs: Sequence[str]
+    output: Path
+    attributes: Mapping[str, Keyframes] = field(default_factory=dict)
+    face: str = "largest"
+    method: str = "fse"
+    pack: str | Path = DEFAULT_PACK
+    detail: bool = True
+    seed: int = 0
+    device: str = "auto"
+    encode: EncodeOptions = field(default_factory=EncodeOptions)
+    address: str | None = None
+    resume: bool = False
+    restart: bool = False
+    num_workers: int | None = None
+    num_gpu_workers: int | None = None
+    worker_cpus: float = WORKER_CPUS
+    dashboard: bool = False
+    segment_frames: int = SEGMENT_FRAMES
+    latents: Path | None = None
+    stall_seconds: float = STALL_SECONDS
+    report: bool = False
+    inversion: bool = True
+    quiet: bool = True
+    runner_class: str = RUNNER_CLASS
+
+    @property
+    def pools(self) -> PoolRequest:
+        """What it wants of the cluster; UsageError for values that go with none."""
+        return PoolRequest(self.num_workers, self.num_gpu_workers, self.worker_cpus, self.device)
+
+
+def check_request(request: BatchRequest) -> tuple[tuple[Job, ...], Settings]:
+    """Jobs and settings, after everything that can be wrong about them is checked."""
+    _check_options(request)
+    pack = load_pack(request.pack)
+    pack.inverter(request.method)  # UnknownNameError before any worker starts
+    jobs = find_jobs(
+        request.inputs,
+        output=request.output,
+        attributes=request.attributes,
+        face=request.face,
+        attribute_names=pack.directions().names(),
+    )
+    settings = _settings(request, pack)
+    for job in jobs:
+        if not job.is_picture:
+            choose_encoder(Path(job.output), settings.encode)
+    return jobs, settings
+
+
+def _check_options(request: BatchRequest) -> None:
+    """UsageError for options that exclude each other, or files in the way of the run's own."""
+    if request.resume and request.restart:
+        raise UsageError("--resume and --restart exclude each other")
+    if request.dashboard and request.address is not None:
+        raise UsageError("--dashboard starts one with a Ray on this machine; a cluster has its own")
+    if request.output.exists() and not request.output.is_dir():
+        raise UsageError(f"{request.output}: not a folder")
+    if request.latents is not None:
+        check_folder(request.latents, cleared=request.output / WORK_FOLDER)
+    request.pools  # noqa: B018 - values that go with no cluster
+    manifest = request.output / MANIFEST_FILE
+    if any(Path(text).absolute() == manifest.absolute() for text in request.inputs):
+        raise UsageError(
+            f"{manifest}: the run writes its own manifest there; move the list elsewhere"
+        )
+    if request.segment_frames < 1:
+        raise UsageError(f"--segment-frames {request.segment_frames}: give at least 1")
+    if not request.stall_seconds > 0:  # nor is NaN
+        raise UsageError(f"--stall-seconds {request.stall_seconds:g}: give a time above 0")
+
+
+def _settings(request: BatchRequest, pack: Pack) -> Settings:
+    encode = request.encode
+    return Settings(
+        pack=str(pack.folder.absolute()),
+        pack_digest=pack_digest(pack.meta),
+        method=request.method,
+        detail=request.detail,
+        seed=request.seed,
+        device=request.device,
+        encode=EncodeOptions(encode.encoder, encode.preset, encode.crf, encode.threads or 1),
+        segment_frames=request.segment_frames,
+        latents=None if request.latents is None else str(request.latents.absolute()),
+    )
