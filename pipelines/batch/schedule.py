@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipelines.batch.inputs.fetching import remove_copy
 from pipelines.batch.request.jobs import Job
-from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.fetch import FetchResult
 from pipelines.batch.stages.table import STAGES, next_stage, record
 from pipelines.batch.stages.tasks import Completed, Failure, ReportOptions, Row, RunOptions

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.batch.inputs.sources import check_file
-from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.fetch import FetchResult
 from vidinv.errors import DecodeError
 from vidinv.files import one_line

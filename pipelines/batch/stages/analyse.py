@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipelines.batch.inputs.sources import check_file
 from pipelines.batch.request.jobs import Job
-from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.context import StageContext
 from pipelines.batch.stages.tasks import StageResult, StageTask
 from pipelines.clip.plan import ClipPlan, save_plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
-from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.tasks import Row, StageResult
 from pipelines.clip.session import ClipSummary
 from vidinv.types import IdentitySummary

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipelines.batch.inputs.fetching import fetch
-from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.context import StageContext
 from pipelines.batch.stages.tasks import StageResult, StageTask
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from pipelines.batch.inputs.sources import check_file
-from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.context import StageContext
 from pipelines.batch.stages.edit_result import EditResult
 from pipelines.batch.stages.tasks import RunOptions, StageTask

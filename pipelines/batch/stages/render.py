@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.context import StageContext
 from pipelines.batch.stages.fit import digests_of, load_states
 from pipelines.batch.stages.tasks import RunOptions, StageResult, StageTask

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from pipelines.batch.stages.analyse import analyse
-from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.context import StageContext
 from pipelines.batch.stages.fit import digests_of, load_states
 from pipelines.batch.stages.tasks import ReportOptions, Row, RunOptions, StageResult, StageTask

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.batch.stages.analyse import AnalyseResult, AnalyseTask, analyse
-from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.context import StageContext
 from pipelines.batch.stages.edit_result import EditResult
 from pipelines.batch.stages.fetch import FetchResult, FetchTask, fetch_clip

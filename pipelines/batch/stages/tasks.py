@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pipelines.batch.request.jobs import Job
 
 if TYPE_CHECKING:
-    from pipelines.batch.stages.clips import Clip
+    from pipelines.batch.stages.clip_state import Clip
 
 Row = dict[str, Any]
 

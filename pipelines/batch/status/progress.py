@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.status.throughput import Throughput, expected_frames, finished_frames
 from pipelines.batch.workers.protocol import RunningTask, ScheduledTask
 from vidinv.files import one_line

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.batch.request.jobs import Job
-from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.table import forget_part, record
 from pipelines.batch.stages.tasks import Row
 from pipelines.batch.status.journal import JournalHistory, Line

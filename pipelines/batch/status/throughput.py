@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
-from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.render import RenderResult
 from pipelines.batch.stages.table import FramePass
 from pipelines.batch.workers.protocol import RunningTask, ScheduledTask

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.table import Stage
 from pipelines.batch.stages.tasks import Completed, Failure, StageTask
 

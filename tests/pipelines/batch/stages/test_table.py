@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.batch.request.jobs import Job
 from pipelines.batch.stages.analyse import AnalyseResult
-from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.edit_result import EditResult
 from pipelines.batch.stages.fetch import FetchResult
 from pipelines.batch.stages.fit import FitResult

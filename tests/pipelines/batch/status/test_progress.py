@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.batch.request.jobs import Job
 from pipelines.batch.request.result import BatchResult
-from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.render import RenderResult
 from pipelines.batch.stages.table import ANALYSE, PICTURE, RENDER
 from pipelines.batch.status import progress

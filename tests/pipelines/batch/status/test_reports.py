@@ -247,7 +247,10 @@ def test_the_manifest_says_the_same_as_the_report(reported):
         assert getattr(found, name) == data["summary"][name], name
     assert found.outlier_score == max(row["outlier_score"] for row in data["rows"])
     assert found.standing_out == len({item["frame"] for item in data["standing_out"]})
-    assert found.like_strangers == data["summary"]["like_strangers"] == 0
+    strangers = data["recognition"]["baseline"]["strangers_p5"]
+    distances = [row["distance"] for row in data["rows"] if not row["additional"]]
+    beyond = sum(distance is not None and distance >= strangers for distance in distances)
+    assert found.like_strangers == data["summary"]["like_strangers"] == beyond
 
 
 def test_manifests_of_earlier_versions_are_read():

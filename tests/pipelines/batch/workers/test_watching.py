@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.batch.request.jobs import Job, Settings
-from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.table import ANALYSE
 from pipelines.batch.workers import ray_workers
 from pipelines.batch.workers.pools import PoolRequest

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from pipelines.batch.request.jobs import Job
-from pipelines.batch.stages.clips import Clip
+from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.table import ANALYSE
 from pipelines.batch.stages.tasks import Failure
 from pipelines.batch.workers import ray_workers
