@@ -18,8 +18,8 @@ def test_without_a_gpu_a_worker_a_cpu_does_everything():
 
 def test_gpus_are_taken_whole_and_render():
     gpu, cpu = choose_pools([GPU_NODE], PoolRequest(num_workers=6))
-    assert gpu == Pool(frozenset({"render", "picture"}), 2, num_gpus=1)
-    assert cpu == Pool(ALL_STAGES - {"render", "picture"}, 6)
+    assert gpu == Pool(frozenset({"render", "picture", "fit"}), 2, num_gpus=1)
+    assert cpu == Pool(ALL_STAGES - {"render", "picture", "fit"}, 6)
     gpu, _ = choose_pools([GPU_NODE], PoolRequest(num_gpu_workers=1, worker_cpus=0.25))
     assert (gpu.num_workers, gpu.num_cpus) == (1, 0.25)
 
