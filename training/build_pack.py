@@ -23,10 +23,10 @@ from training.config import load_yaml
 from training.data import ATTRIBUTES, FaceArrays, load
 from training.feature_style import EncoderConfig
 from training.fit_directions import attribute_directions, encode_all, ridge_weights
-from training.job import Job
 from training.loop import make_batch
 from training.mapping import set_gaussian_mapping
 from training.measure import MEASURE_PX, AlignedFaces
+from training.request import TrainingRequest
 from vidinv.compose import Composer
 from vidinv.faces import face_mask
 from vidinv.generators.registry import build_generator
@@ -240,11 +240,11 @@ def reconstruction(
     return {name: round(float(torch.cat(values).mean()), 3) for name, values in rows.items()}
 
 
-def build(job: Job) -> dict[str, Any]:
-    """Write the pack into ``job.out``; returns its metrics."""
-    settings = load_yaml(PackConfig, job.config)
+def build(request: TrainingRequest) -> dict[str, Any]:
+    """Write the pack into ``request.out``; returns its metrics."""
+    settings = load_yaml(PackConfig, request.config)
     config = load_yaml(EncoderConfig, Path(settings.stage))
-    data = load(job.data, config.train_resolution)
+    data = load(request.data, config.train_resolution)
     models = RunModels(Path(settings.run), config, data)
     train = data.train_indices[:: settings.every]
     w = encode_all(models.encoder, data, train)
@@ -252,7 +252,7 @@ def build(job: Job) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     chosen = rng.choice(data.val_indices, settings.calibration_faces, replace=False)
     directions = attribute_directions(w, data, train)
-    faces = ComposedFaces(models, load(job.data, 128), chosen)
+    faces = ComposedFaces(models, load(request.data, 128), chosen)
     scaled, effects = calibrate(faces, directions, meter)
     embeddings = meter.faces.embeddings(
         np.asarray(data.images_M3RR[i]).transpose(1, 2, 0).astype(np.float32)
@@ -272,7 +272,7 @@ def build(job: Job) -> dict[str, Any]:
             **smile_tensors(meter.smile, data.landmarks_M[train]),
         },
     }
-    write_pack(job.out, describe(settings.name, config, models.images_seen, metrics), tensors)
+    write_pack(request.out, describe(settings.name, config, models.images_seen, metrics), tensors)
     return metrics
 
 

@@ -1,6 +1,6 @@
 """Aligned training faces as memory-mapped arrays, and their attribute targets.
 
-    python -m training.data ../shared/faces data/faces      # once, about 20 s
+    python -m training.data FACES data/faces      # once, about 20 s
 
 writes, in the order of labels.csv: ``faces128.npy`` and ``faces64.npy`` (uint8 ``[M, 3, R, R]``),
 ``weights.npy`` (uint8 ``[M, 32, 32]``: how much a pixel counts in reconstruction, in 1/64),
@@ -26,7 +26,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from vidinv.metrics.attributes import geometry
 
-# Order of the attribute targets; signs as in CLI.md.
+# Order of the attribute targets; signs as in docs/REFERENCES.md, "Directions and units".
 ATTRIBUTES = ("smile", "age", "gender", "yaw", "pitch", "mouth_open", "eyes_open")
 AGE_MIDPOINTS = {
     "20-29": 25,
@@ -106,7 +106,7 @@ def weight_map(landmarks_682: np.ndarray) -> np.ndarray:
 
 
 def prepare(source: Path, folder: Path, *, report: Callable[[str], None] = lambda _: None) -> None:
-    """Unpack ``source`` (layout of shared/faces) into ``folder``; see the file's head."""
+    """Unpack ``source`` (its layout: docs/TRAINING.md) into ``folder``; see the file's head."""
     folder.mkdir(parents=True, exist_ok=True)
     with (source / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -1,6 +1,6 @@
 """What a pack does to strangers: smile, identity, reconstruction, gain and leakage, and sheets.
 
-    python -m training.evaluate --pack faces-64 --clips ../shared/clips --faces data/faces
+    python -m training.evaluate --pack faces-64 --clips CLIPS --faces data/faces
 
 Twenty neutral faces that training never saw are edited by the stages of ``vidinv edit`` and
 measured on the composed pictures with landmarks (smile, mouth, eyes, pose: independent of the
@@ -172,7 +172,7 @@ def main() -> None:
     """Parse arguments, measure, print the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pack", default="faces-64")
-    parser.add_argument("--clips", type=Path, default=Path("../shared/clips"))
+    parser.add_argument("--clips", type=Path, required=True)
     parser.add_argument("--faces", type=Path, default=Path("data/faces"))
     parser.add_argument("--out", type=Path, default=Path("out/evaluate"))
     parser.add_argument("--quick", action="store_true", help="smile and identity alone")

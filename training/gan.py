@@ -12,6 +12,8 @@ grows resolution by resolution: ``train_resolution`` stops the synthesis at a lo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -66,6 +68,24 @@ class GanConfig:
     feature_matching_weight: float = 1.0
     r1_gamma: float = 1.0
     discriminator: GeneratorConfig | None = None
+
+    def __post_init__(self) -> None:
+        """ValueError where the sizes do not go together."""
+        for name in ("train_resolution", "init_resolution"):
+            if resolution := getattr(self, name):
+                with _naming(name):
+                    self.generator.layer_after(resolution)
+        if self.encoder.feature_width:
+            with _naming("encoder.feature_layer"):
+                self.generator.feature_shape(self.encoder.feature_layer)
+
+
+@contextmanager
+def _naming(field: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{field}: {error}") from None
 
 
 class LatentProbe(nn.Module):

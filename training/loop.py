@@ -2,8 +2,8 @@
 
 A task (training.gan, training.feature_style) holds modules and optimisers and knows one step; the
 loop feeds it batches, averages gradients over workers, keeps moving averages, writes log lines,
-checkpoints and sheets. Two single-thread workers on two busy cores do about twice the work of one
-two-thread process (MEASUREMENTS.md), hence ``workers``.
+checkpoints and sheets. Threads of OpenMP wait for each other on busy cores (docs/REFERENCES.md,
+"Figures from before the repository"), hence ``workers`` of one thread each.
 
 All randomness derives from (seed, rank, images seen), so a resumed run repeats the same steps.
 Needs torch, numpy and Pillow alone.
@@ -73,7 +73,7 @@ class Batch:
     landmarks: Tensor
 
 
-class Task(Protocol):
+class TrainingTask(Protocol):
     """What a trainer gives to the loop."""
 
     modules: dict[str, nn.Module]
@@ -131,7 +131,9 @@ def learning_rate_factor(images_seen: int, config: LoopConfig) -> float:
 class Loop:
     """Runs a task in one worker process; rank 0 writes."""
 
-    def __init__(self, task: Task, data: FaceArrays, config: LoopConfig, folder: Path) -> None:
+    def __init__(
+        self, task: TrainingTask, data: FaceArrays, config: LoopConfig, folder: Path
+    ) -> None:
         self.task, self.data, self.config, self.folder = task, data, config, folder
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.images_seen = 0

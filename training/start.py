@@ -19,8 +19,8 @@ from training.config import load_yaml
 from training.data import load
 from training.feature_style import EncoderConfig, FeatureStyleTask
 from training.gan import GanConfig, GanTask
-from training.job import Job
 from training.loop import Loop
+from training.request import TrainingRequest
 from vidinv.errors import UsageError
 
 KINDS: dict[str, tuple[type[GanConfig], type[GanTask]]] = {
@@ -42,45 +42,46 @@ def build(kind: str, path: Path) -> tuple[GanConfig, GanTask]:
     return config, task
 
 
-def worker(rank: int, job: Job) -> None:
+def worker(rank: int, request: TrainingRequest) -> None:
     """Body of one worker process."""
     torch.set_num_threads(1)
-    config, task = build(job.kind, job.config)
+    config, task = build(request.kind, request.config)
     workers = config.loop.workers
     if workers > 1:
-        store = f"file://{job.out.resolve()}/rendezvous"
+        store = f"file://{request.out.resolve()}/rendezvous"
         dist.init_process_group("gloo", init_method=store, rank=rank, world_size=workers)
-    loop = Loop(task, load(job.data, config.train_resolution), config.loop, job.out)
-    if job.resume:
+    loop = Loop(task, load(request.data, config.train_resolution), config.loop, request.out)
+    if request.resume:
         loop.resume()
     loop.run()
 
 
-def train(job: Job) -> None:
+def train(request: TrainingRequest) -> None:
     """Start the workers and wait for the end of the run.
 
     Raises:
         UsageError: a faulty experiment file, or a folder that holds another run.
     """
-    if job.kind == "directions":
+    if request.kind == "directions":
         from training.build_pack import build as build_pack  # needs dlib, which GPU machines lack
 
-        build_pack(job)
+        build_pack(request)
         return
-    config = load_yaml(KINDS[job.kind][0], job.config)
-    if (job.out / "latest.pt").exists() and not job.resume:
-        raise UsageError(f"{job.out} holds a run already: --resume goes on with it")
-    if not job.data.is_dir():
+    config = load_yaml(KINDS[request.kind][0], request.config)
+    if (request.out / "latest.pt").exists() and not request.resume:
+        raise UsageError(f"{request.out} holds a run already: --resume goes on with it")
+    data = request.data
+    if not data.is_dir():
         raise UsageError(
-            f"{job.data} does not exist; make it with: python -m training.data FACES {job.data}"
+            f"{data} does not exist; make it with: python -m training.data FACES {data}"
         )
-    job.out.mkdir(parents=True, exist_ok=True)
-    (job.out / "rendezvous").unlink(missing_ok=True)
+    request.out.mkdir(parents=True, exist_ok=True)
+    (request.out / "rendezvous").unlink(missing_ok=True)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if config.loop.workers == 1:
-        worker(0, job)
+        worker(0, request)
     else:
-        mp.spawn(worker, args=(job,), nprocs=config.loop.workers)
+        mp.spawn(worker, args=(request,), nprocs=config.loop.workers)
 
 
 def main() -> None:
@@ -91,4 +92,4 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path("data/faces"))
     parser.add_argument("--resume", action="store_true")
-    train(Job(**vars(parser.parse_args())))
+    train(TrainingRequest(**vars(parser.parse_args())))

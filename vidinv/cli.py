@@ -601,10 +601,13 @@ def _pack(options: argparse.Namespace):  # type: ignore[no-untyped-def]
 
 def train(options: argparse.Namespace) -> None:
     """``vidinv train``."""
-    from training.job import Job
+    from training.request import TrainingRequest
     from training.start import train as run_training
 
-    run_training(Job(options.kind, options.config, options.out, options.data, options.resume))
+    request = TrainingRequest(
+        options.kind, options.config, options.out, options.data, options.resume
+    )
+    run_training(request)
 
 
 def bench_speed(options: argparse.Namespace) -> None:

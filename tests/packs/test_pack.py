@@ -14,9 +14,9 @@ from tests.packs.tiny import ENCODER, GENERATOR, write_tiny_pack
 from vidinv.errors import PackError, UnknownNameError
 from vidinv.packs import DEFAULT_PACK, available_packs, load_pack, write_pack
 
-# CLI.md: "Attributes of the default pack: at least ..."
+# The default pack has at least these.
 ATTRIBUTES = ["age", "eyes_open", "gender", "mouth_open", "pitch", "smile", "yaw"]
-MAX_DEFAULT_BYTES = 15_000_000  # ARCHITECTURE.md: "stays under 15 MB in fp16"
+MAX_DEFAULT_BYTES = 15_000_000  # it ships inside the package
 
 
 @pytest.fixture

@@ -148,3 +148,28 @@ def test_missing_values_are_named():
 def test_the_experiments_of_this_repository_are_read(path):
     kind = PackConfig if path.stem.endswith("pack") else EncoderConfig
     assert load_yaml(GanConfig if path.stem.startswith("faces_ae") else kind, path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_resolution": 48}, r"train_resolution: resolution must be one of .*, got 48"),
+        ({"train_resolution": 128}, r"train_resolution: resolution must be one of .*, got 128"),
+        ({"init_resolution": 3}, r"init_resolution: resolution must be one of .*, got 3"),
+        (
+            {"encoder": {"feature_layer": 10}},
+            r"encoder\.feature_layer: layer must be in 1\.\.9, got 10",
+        ),
+        ({"encoder": {"feature_resolution": 16}}, r"unknown key .*'feature_resolution'"),
+    ],
+)
+def test_sizes_that_do_not_go_together_are_refused(changes, message):
+    mapping = {
+        "generator": {"resolution": 64},
+        "encoder": {},
+        "loop": {"total_images": 64},
+        "train_resolution": 64,
+    }
+    assert from_mapping(EncoderConfig, mapping).train_resolution == 64
+    with pytest.raises(UsageError, match=message):
+        from_mapping(EncoderConfig, {**mapping, **changes})

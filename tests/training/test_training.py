@@ -195,6 +195,31 @@ def test_a_stage_takes_over_the_one_before_and_grows(faces, tmp_path):
     assert (grown - enlarged).abs().mean() < 0.1 * low.std()
 
 
+def test_a_run_goes_on_from_weights_under_their_older_names(faces, tmp_path):
+    """``look`` and ``compare`` are what checkpoints called the parts of the feature head."""
+    loop = make_loop(faces, tmp_path / "older", 64)
+    loop.save()
+    path = tmp_path / "older" / "latest.pt"
+    state = torch.load(path, weights_only=True)
+    for group in ("modules", "ema"):
+        state[group]["encoder"] = {
+            key.replace(".project.", ".look.").replace(".fuse.", ".compare."): value
+            for key, value in state[group]["encoder"].items()
+        }
+        assert any(".look." in key for key in state[group]["encoder"])
+    torch.save(state, path)
+    resumed = make_loop(faces, tmp_path / "older", 64)
+    with torch.no_grad():
+        for parameter in resumed.task.encoder.parameters():
+            parameter.zero_()
+    assert resumed.resume()
+    assert torch.equal(parameters(resumed), parameters(loop))
+    task = FeatureStyleTask(CONFIG)
+    task.initialise(path)
+    for key, value in loop.ema["encoder"].state_dict().items():
+        assert torch.equal(task.encoder.state_dict()[key], value)
+
+
 def test_a_stage_of_other_sizes_is_refused(faces, tmp_path):
     loop = make_loop(faces, tmp_path / "other", 64)
     loop.save()

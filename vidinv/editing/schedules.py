@@ -19,7 +19,7 @@ from vidinv.errors import UsageError
 
 Keyframes = tuple[tuple[float, float], ...]
 
-DEFAULT_STRENGTH = 1.0  # CLI.md: "NAME alone means 1"
+DEFAULT_STRENGTH = 1.0  # docs/REFERENCES.md, "Directions and units"
 _EXAMPLE = "write NAME, NAME=STRENGTH or keyframes such as smile=0:0,2.5:1.5,4:0"
 
 

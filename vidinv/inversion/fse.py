@@ -68,11 +68,11 @@ class FeatureStyleInverter(Inverter):
         previous: Inversion | None = None,
     ) -> Inversion:
         faces = faces_N3RR.to(self.device, memory_format=torch.channels_last)
-        latents, seen = self.encoder(faces)
+        latents, stage = self.encoder(faces)
         if FEATURES not in self.codes_for(mode):
             return Inversion(latents)
         lower = self.synthesis.run(latents, stop=self.encoder.config.feature_layer)
-        residual = self.encoder.feature_residual(seen, lower.features_NCHW)
+        residual = self.encoder.feature_residual(stage, lower.features_NCHW)
         assert residual is not None
         return Inversion(latents, {FEATURES: residual})
 

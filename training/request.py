@@ -1,4 +1,4 @@
-"""A training run as started from the command line."""
+"""What a training run is asked for, on the command line or from Python."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingRequest:
     """A run as started: kind of task, experiment file, folder of the run, prepared faces."""
 
     kind: str
