@@ -19,7 +19,7 @@ from vidinv.video import open_reader
 RATE = 25
 
 
-def pattern(number: int, *, width: int = 96, height: int = 64, deep: bool = False) -> Image:
+def pattern(number: int, *, width: int = 96, height: int = 64, dtype: str = "uint8") -> Image:
     """``[H, W, 3]`` picture ``number`` of a smooth moving pattern with every colour in it."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float64)
     phase = 0.15 * number
@@ -31,7 +31,7 @@ def pattern(number: int, *, width: int = 96, height: int = 64, deep: bool = Fals
     picture = np.stack(channels, axis=2)
     return (
         np.round(picture * 65535).astype(np.uint16)
-        if deep
+        if dtype == "uint16"
         else np.round(picture * 255).astype(np.uint8)
     )
 
@@ -89,11 +89,11 @@ def make_clip(
     num_frames: int = 12,
     width: int = 96,
     height: int = 64,
-    deep: bool = False,
+    dtype: str = "uint8",
     **how: Any,
 ) -> Path:
     """``write_clip`` of the moving pattern."""
-    images = (pattern(n, width=width, height=height, deep=deep) for n in range(num_frames))
+    images = (pattern(n, width=width, height=height, dtype=dtype) for n in range(num_frames))
     return write_clip(path, images, **how)
 
 

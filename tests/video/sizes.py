@@ -65,7 +65,7 @@ def convert(pix_fmt: str, dtype: str, padding_bytes: str = str(PADDING_BYTES)) -
         FromRgb(
             width=width,
             height=2,
-            deep=dtype == "uint16",
+            dtype=dtype,
             encoder="libx264",
             pix_fmt=pix_fmt,
             color_matrix=1,
@@ -106,7 +106,6 @@ def _encode(width: int, height: int, encoder: str, output: Path) -> None:
         "encoder": encoder,
         "options": FASTEST.get(encoder, {}),
         "threads": 1,
-        "dtype": "uint8",
     }
     ring, channel = FrameRing(), _Channel()
     _Encoding(channel, ring, request).run()  # type: ignore[arg-type]

@@ -37,7 +37,7 @@ def test_other_modes_become_rgb(tmp_path, mode):
     assert read_image(tmp_path / name).shape == (64, 96, 3)
 
 
-def test_deep_grey_is_scaled_not_clipped(tmp_path):
+def test_16_bit_grey_is_scaled_not_clipped(tmp_path):
     grey = np.arange(0, 1 << 16, 64, np.uint16).reshape(32, 32)
     PillowImage.fromarray(grey).save(tmp_path / "a.png")
     assert np.array_equal(read_image(tmp_path / "a.png")[..., 1], grey >> 8)
@@ -123,7 +123,7 @@ def test_too_large_picture_fails(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "image"), [("a.bmp", pattern(0)), ("a.png", pattern(0, deep=True))]
+    ("name", "image"), [("a.bmp", pattern(0)), ("a.png", pattern(0, dtype="uint16"))]
 )
 def test_unsupported_output_fails(tmp_path, name, image):
     with pytest.raises(UsageError):

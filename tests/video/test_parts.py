@@ -207,7 +207,7 @@ def test_segments_are_opened_one_at_a_time(clip, one_segment, tmp_path):
         "times": [[40 * number, 40] for number in range(120)],
         "output": str(tmp_path / "o.mp4"),
     }
-    join(request, beat=lambda: open_files.append(process.num_fds() - num_before))
+    join(request, heartbeat=lambda: open_files.append(process.num_fds() - num_before))
     assert len(video_packets(tmp_path / "o.mp4")) == 120
     assert len(open_files) >= 60 + 120  # a sign of life for each segment, then each packet
     assert max(open_files) <= 4  # output, source, a segment, and one to spare

@@ -95,12 +95,12 @@ def test_color_tags_are_honoured(tmp_path, tags):
 
 
 def test_ten_bits_become_full_range_uint16(tmp_path):
-    path = make_clip(tmp_path / "a.mp4", num_frames=2, deep=True, pix_fmt="yuv444p10le", crf=2)
+    path = make_clip(tmp_path / "a.mp4", num_frames=2, dtype="uint16", pix_fmt="yuv444p10le", crf=2)
     with open_reader(path) as reader:
         assert reader.info.bit_depth == 10
         frame = next(reader)
     assert frame.image.dtype == np.uint16
-    assert psnr(frame.image, pattern(0, deep=True)) > 45
+    assert psnr(frame.image, pattern(0, dtype="uint16")) > 45
 
 
 @pytest.mark.parametrize(("degrees", "turns"), [(90, -1), (180, 2), (270, 1)])
@@ -255,7 +255,7 @@ def test_child_ends_when_the_parent_is_killed(tmp_path):
     program = (
         "import sys, time; from vidinv.video import open_reader\n"
         f"r = open_reader({str(path)!r}).__enter__(); next(r)\n"
-        "print(r._worker.pid, flush=True); time.sleep(60)"
+        "print(r._child.pid, flush=True); time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     assert parent.stdout is not None

@@ -56,6 +56,6 @@ def test_noise_in_the_dark_is_no_cut():
     assert starts(rng.integers(0, 6, (10, 90, 160, 3), np.uint8)) == [0]
 
 
-def test_deep_images_give_the_same_cuts(shared_dir):
+def test_16_bit_images_give_the_same_cuts(shared_dir):
     clips = [images_of(shared_dir / "clips" / n, limit=6) for n in TALKING[:2]]
     assert starts([i.astype(np.uint16) * 257 for c in clips for i in c]) == [0, 6]

@@ -170,7 +170,7 @@ def test_odd_size_of_420_source_is_said(tmp_path):
 
 
 def test_ten_bits_stay_ten_bits(tmp_path):
-    source = make_clip(tmp_path / "a.mp4", num_frames=4, deep=True, pix_fmt="yuv420p10le")
+    source = make_clip(tmp_path / "a.mp4", num_frames=4, dtype="uint16", pix_fmt="yuv420p10le")
     assert trip(source, tmp_path / "b.mp4") == ()
     assert probe(tmp_path / "b.mp4").pix_fmt == "yuv420p10le"
     x, y = read(source)[2].image, read(tmp_path / "b.mp4")[2].image
@@ -318,7 +318,7 @@ def test_frame_that_does_not_fit_fails(tmp_path, wrong):
     good = Frame(0, 0, info.time_base, pattern(0))
     change = {
         "size": {"image": pattern(0, width=90)},
-        "depth": {"image": pattern(0, deep=True)},
+        "depth": {"image": pattern(0, dtype="uint16")},
         "time": {},
     }[wrong]
     with pytest.raises(UsageError):

@@ -1,8 +1,8 @@
 """Conversion between stored YUV and the RGB that the rest of vidinv works in.
 
-The default swscale conversion darkens by 1.16 levels per trip and reaches 45.8 dB; with the flags
-below, and chroma sited as the decoder has it, RGB -> 4:2:0 -> RGB of a 512 px frame shifts by
-0.001 levels at 67.8 dB, for 1.9 ms one way and 1.0 ms the other.
+The default swscale conversion darkens by 1.16 levels per round trip and reaches 45.8 dB; with the
+flags below, and chroma sited as the decoder has it, RGB -> 4:2:0 -> RGB of a 512 px frame shifts
+by 0.001 levels at 67.8 dB, for 1.9 ms one way and 1.0 ms the other.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ ACCURATE = (
     | Interpolation.FULL_CHR_H_INP
 )
 ACCURATE_FILTER_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
+RGB_FORMATS = {"uint8": "rgb24", "uint16": "rgb48le"}  # FFmpeg's names by NumPy's
 BT601 = 6  # SMPTE 170M; 5 (BT.470 BG) has the same coefficients
 # Matrices that swscale knows: BT.709, FCC, BT.601 twice, SMPTE 240M, BT.2020. RGB (0) needs none.
 KNOWN_MATRICES = (0, 1, 4, 5, 6, 7, 9)
@@ -45,18 +46,17 @@ def effective_matrix(color_matrix: int) -> int:
     return color_matrix if color_matrix in KNOWN_MATRICES else BT601
 
 
-def matrix_is_exotic(color_matrix: int) -> bool:
+def matrix_is_unsupported(color_matrix: int) -> bool:
     """A named matrix that cannot be honoured; it is read, and written back, as BT.601."""
     return color_matrix not in (*KNOWN_MATRICES, UNSPECIFIED)
 
 
 class ToRgb:
-    """Stored frames to RGB ``[H, W, 3]`` of one size: uint8, or uint16 for deeper sources."""
+    """Stored frames to RGB ``[H, W, 3]`` of one size: ``dtype`` uint8 or uint16."""
 
-    def __init__(self, *, width: int, height: int, deep: bool) -> None:
+    def __init__(self, *, width: int, height: int, dtype: str) -> None:
         self._size = {"width": width, "height": height}
-        self._format = "rgb48le" if deep else "rgb24"
-        self._dtype = np.dtype("<u2" if deep else "u1")
+        self._format, self._dtype = RGB_FORMATS[dtype], np.dtype(dtype)
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> npt.NDArray[Any]:
@@ -76,10 +76,10 @@ class ToRgb:
 
 
 class FromRgb:
-    """RGB ``[H, W, 3]`` to frames of ``pix_fmt`` (planar YUV) with the given matrix and range.
+    """RGB ``[H, W, 3]`` (uint8 or uint16) to frames of ``pix_fmt`` (planar YUV).
 
-    Chroma is sited where the encoder's own decoder will look for it: a trip through 4:2:0 H.264
-    keeps 67.8 dB of a 512 px clip, against 56.3 dB (and colours half a pixel aside) otherwise.
+    Chroma is sited where the encoder's own decoder will look for it: a round trip through 4:2:0
+    H.264 keeps 67.8 dB of a 512 px clip, against 56.3 dB (and colours half a pixel aside) else.
     PyAV has no access to the siting of a frame but through a filter graph.
     """
 
@@ -88,16 +88,16 @@ class FromRgb:
         *,
         width: int,
         height: int,
-        deep: bool,
+        dtype: str,
         encoder: str,
         pix_fmt: str,
         color_matrix: int,
         color_range: int,
     ) -> None:
-        self._format = "rgb48le" if deep else "rgb24"
+        self._format = RGB_FORMATS[dtype]
         self._tag, self._range = color_matrix, color_range or LIMITED_RANGE
         # swscale truncates chroma when it writes full range: half a level, -0.31 levels of RGB
-        # per trip. By way of 12 bits in the same layout it is -0.04.
+        # per round trip. By way of 12 bits in the same layout it is -0.04.
         through = [f"{pix_fmt[:6]}p12le"] if self._range == FULL_RANGE else []
         scale = (
             f"out_color_matrix={FILTER_MATRICES[effective_matrix(color_matrix)]}"

@@ -2,7 +2,7 @@
 
 It answers ``{"info": ...}`` after the first decoded picture, then ``{"pts", "duration"}`` for each
 frame put into the ring, then ``{"end": true, "exact_times"}``; or ``{"error": reason}`` at any
-point. While it passes over the frames before a part it sends signs of life.
+point. While it passes over the frames before a part it sends heartbeats.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from av.video.stream import VideoStream
 from vidinv.video.color import ToRgb
 from vidinv.video.info import StreamInfo, VideoInfo
 from vidinv.video.integrity import Damage, check_complete
-from vidinv.video.isolation import Channel, FrameRing, Pulse
+from vidinv.video.isolation import Channel, FrameRing, Heartbeat
 
 # Per 512 px H.264 frame, two frame threads took 0.5 ms wall and 0.87 ms of CPU, two slice threads
 # (of which this clip can use one) 0.70 and 0.70.
@@ -66,7 +66,7 @@ def _decode(channel: Channel, ring: FrameRing, request: dict[str, Any]) -> None:
         clock = _Clock(info)
         timed = clock.times(chain([first], frames))
         if (part := request.get("part")) is not None:
-            timed = _part(timed, clock, path, Pulse(channel), **part)
+            timed = _part(timed, clock, path, Heartbeat(channel), **part)
         _send_frames(channel, ring, timed, info, orientation)
         channel.send({"end": True, "exact_times": clock.exact})
         os._exit(0)  # see main: a part leaves decoding early
@@ -86,22 +86,22 @@ def _part(
     timed: Iterator[TimedFrame],
     clock: _Clock,
     path: str,
-    pulse: Pulse,
+    heartbeat: Heartbeat,
     *,
     first: int,
     count: int,
     pts: int | None,
 ) -> Iterator[TimedFrame]:
     """``count`` frames from number ``first`` on, whose time is ``pts`` (None: counted)."""
-    sought = None if pts is None or first == 0 else _sought(path, pts, pulse)
-    if sought is not None:
-        return islice(clock.times(sought), count)
+    frames = None if pts is None or first == 0 else _frames_from(path, pts, heartbeat)
+    if frames is not None:
+        return islice(clock.times(frames), count)
     for _ in islice(timed, first):
-        pulse.beat()
+        heartbeat.beat()
     return islice(timed, count)
 
 
-def _sought(path: str, pts: int, pulse: Pulse) -> Iterator[av.VideoFrame] | None:
+def _frames_from(path: str, pts: int, heartbeat: Heartbeat) -> Iterator[av.VideoFrame] | None:
     """Frames from the one at ``pts`` on, exactly as a decode from the start gives them, or None.
 
     Frames displayed after a keyframe need nothing before it; those displayed before it may.
@@ -123,7 +123,7 @@ def _sought(path: str, pts: int, pulse: Pulse) -> Iterator[av.VideoFrame] | None
             return chain([frame], frames)
         if frame.pts is None or frame.pts > pts:
             return None
-        pulse.beat()
+        heartbeat.beat()
     return None
 
 
@@ -160,9 +160,8 @@ def _send_frames(
     orientation: Orientation,
 ) -> None:
     """Convert, turn upright and put into the ring as the parent frees slots."""
-    deep = info.bit_depth > 8
-    to_rgb = ToRgb(width=info.coded_width, height=info.coded_height, deep=deep)
-    ring.map(height=info.height, width=info.width, dtype="<u2" if deep else "u1")
+    to_rgb = ToRgb(width=info.coded_width, height=info.coded_height, dtype=info.frame_dtype)
+    ring.map(height=info.height, width=info.width, dtype=info.frame_dtype)
     for number, (frame, pts) in enumerate(frames):
         if number >= ring.num_slots:
             channel.receive()  # the parent copied a slot

@@ -3,7 +3,7 @@
 It opens the source again for the packets that are copied, so that an untrusted file is never
 demultiplexed in the parent. It answers ``{"ready": true}``, ``{"free": n}`` for each frame taken,
 and ``{"done": true, "warnings": [...]}``; or ``{"error": reason}`` at any point. While it
-copies or joins it sends signs of life.
+copies or joins it sends heartbeats.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 import av
 from av.error import FFmpegError
 
-from vidinv.video.color import FromRgb, matrix_is_exotic
+from vidinv.video.color import FromRgb, matrix_is_unsupported
 from vidinv.video.info import VideoInfo
-from vidinv.video.isolation import Channel, FrameRing, Pulse
+from vidinv.video.isolation import Channel, FrameRing, Heartbeat
 from vidinv.video.joining import join
 from vidinv.video.packets import PacketCopier, Refused, copy_all, muxer_options
 
@@ -37,10 +37,10 @@ def main() -> None:
     try:
         if request["task"] == "copy":
             warnings = copy_all(
-                request["source"], request["output"], request["format"], Pulse(channel).beat
+                request["source"], request["output"], request["format"], Heartbeat(channel).beat
             )
         elif request["task"] == "join":
-            warnings = join(request, Pulse(channel).beat)
+            warnings = join(request, Heartbeat(channel).beat)
         else:
             warnings = _Encoding(channel, ring, request).run()
         channel.send({"done": True, "warnings": warnings})
@@ -76,13 +76,13 @@ class _Encoding:
         self._from_rgb = FromRgb(
             width=self._info.width,
             height=self._info.height,
-            deep=self._info.bit_depth > 8,
+            dtype=self._info.frame_dtype,
             encoder=request["encoder"],
             pix_fmt=self._pix_fmt,
             color_matrix=matrix,
             color_range=self._info.color_range,
         )
-        if matrix_is_exotic(matrix):
+        if matrix_is_unsupported(matrix):
             self._warnings.append(f"colour matrix {matrix} is not supported: treated as BT.601")
 
     def run(self) -> list[str]:
@@ -127,7 +127,7 @@ class _Encoding:
 
     def _packets(self, stream: Any) -> Iterator[Any]:
         height, width = self._info.height, self._info.width
-        self._ring.map(height=height, width=width, dtype=self._request["dtype"])
+        self._ring.map(height=height, width=width, dtype=self._info.frame_dtype)
         number = 0
         while "pts" in (message := self._channel.receive()):
             frame = self._from_rgb(self._ring.slot(number))
@@ -152,29 +152,29 @@ class _Encoding:
         odd = bool(self._info.width % 2 or self._info.height % 2) and not encoder.startswith(
             "libvpx"
         )
-        deep = self._info.bit_depth > 8
+        high_bit_depth = self._info.bit_depth > 8
         source = self._info.pix_fmt
         chroma = next((c for c in ("444", "422") if c in source), "420")
         if odd or source.startswith(("rgb", "bgr", "gbr")):
             chroma = "444"
         wanted = [chroma, "444"] if odd else [chroma, "420", "422", "444"]
-        depths = ("p10le", "p12le", "p") if deep else ("p", "p10le")
+        depths = ("p10le", "p12le", "p") if high_bit_depth else ("p", "p10le")
         for suffix in depths:
             for layout in wanted:
                 name = f"yuv{layout}{suffix}"
                 if name in formats:
-                    self._say_choice(name, odd, deep)
+                    self._say_choice(name, odd, high_bit_depth)
                     return name
         size = f"{self._info.width}x{self._info.height}"
         raise Refused(f"encoder {encoder} has no pixel format for a {size} video; try libx264")
 
-    def _say_choice(self, name: str, odd: bool, deep: bool) -> None:
+    def _say_choice(self, name: str, odd: bool, high_bit_depth: bool) -> None:
         if odd and "444" not in self._info.pix_fmt:
             self._warnings.append(
                 f"{self._info.width}x{self._info.height} is an odd size: written as 4:4:4, "
                 "which some hardware players do not show"
             )
-        if deep and "le" not in name:
+        if high_bit_depth and "le" not in name:
             self._warnings.append(
                 f"encoder {self._request['encoder']} writes 8 bits: the source's "
                 f"{self._info.bit_depth} bits were reduced"

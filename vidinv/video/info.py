@@ -10,7 +10,6 @@ from typing import Any
 UNSPECIFIED = 2
 FULL_RANGE = 2
 LIMITED_RANGE = 1
-HDR_TRANSFERS = (16, 18)  # PQ (SMPTE ST 2084) and HLG (ARIB STD-B67)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +87,9 @@ class VideoInfo:
         )
 
     @property
-    def is_hdr(self) -> bool:
-        """The transfer is PQ or HLG: values are not display-referred as in ordinary video."""
-        return self.color_transfer in HDR_TRANSFERS
+    def frame_dtype(self) -> str:
+        """NumPy's name for the samples of RGB frames: uint8, or uint16 above 8 bits."""
+        return "uint16" if self.bit_depth > 8 else "uint8"
 
     def to_json(self) -> dict[str, Any]:
         """Plain types only; fractions as [numerator, denominator]."""

@@ -33,16 +33,15 @@ MAX_SLOTS, MIN_SLOTS, RING_BYTES = 8, 2, 64 << 20
 # (AV_INPUT_BUFFER_PADDING_SIZE of libavcodec/defs.h).
 PADDING_BYTES = 64
 
-
 # A child that works without a result to tell sends this, at most so often.
-ALIVE, BEAT_SECONDS = {"alive": True}, 0.2
+HEARTBEAT, HEARTBEAT_SECONDS = {"alive": True}, 0.2
 
 
-class WorkerStalled(Exception):
+class ChildStalled(Exception):
     """The child said nothing for the time allowed."""
 
 
-class WorkerDied(Exception):
+class ChildDied(Exception):
     """The child ended without a word; the message tells how (exit status or signal)."""
 
 
@@ -93,13 +92,13 @@ def _anonymous_file() -> int:
         return os.dup(file.fileno())
 
 
-class Worker:
+class ChildProcess:
     """One child process running ``module.main()``; ends with ``close``, collection or the parent.
 
     Args:
         module: importable name of the child's program.
         request: first message to the child; a ``ring_fd`` is added to it.
-        on_alive: called at its signs of life.
+        on_alive: called at its heartbeats.
     """
 
     def __init__(
@@ -134,13 +133,13 @@ class Worker:
             self._process.stdin.flush()
 
     def receive(self, *, timeout_seconds: float) -> dict[str, Any]:
-        """The child's next message; its signs of life only start the wait anew.
+        """The child's next message; its heartbeats only start the wait anew.
 
         Raises:
-            WorkerStalled: nothing came for ``timeout_seconds``.
-            WorkerDied: the child ended.
+            ChildStalled: nothing came for ``timeout_seconds``.
+            ChildDied: the child ended.
         """
-        while (message := self._receive(timeout_seconds)) == ALIVE:
+        while (message := self._receive(timeout_seconds)) == HEARTBEAT:
             self._on_alive()
         return message
 
@@ -149,10 +148,10 @@ class Worker:
         fd = self._process.stdout.fileno()
         while b"\n" not in self._buffer:
             if not _readable(fd, timeout_seconds):
-                raise WorkerStalled
+                raise ChildStalled
             data = os.read(fd, 1 << 16)
             if not data:
-                raise WorkerDied(self._how_it_ended())
+                raise ChildDied(self._how_it_ended())
             self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         return json.loads(line)
@@ -204,7 +203,7 @@ def _readable(fd: int, timeout_seconds: float) -> bool:
     return bool(poll.poll(timeout_seconds * 1000))
 
 
-class Pulse:
+class Heartbeat:
     """Signs of life of a child in a stretch without messages; not where ``has_message`` is asked.
 
     Args:
@@ -218,8 +217,8 @@ class Pulse:
     def beat(self) -> None:
         """Call at each step of the work."""
         now = time.monotonic()
-        if now - self._last >= BEAT_SECONDS:
-            self._channel.send(ALIVE)
+        if now - self._last >= HEARTBEAT_SECONDS:
+            self._channel.send(HEARTBEAT)
             self._last = now
 
 

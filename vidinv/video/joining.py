@@ -20,16 +20,16 @@ from vidinv.video.packets import PacketCopier, Refused, muxer_options
 Times = Sequence[Sequence[int]]
 
 
-def join(request: dict[str, Any], beat: Callable[[], None]) -> list[str]:
+def join(request: dict[str, Any], heartbeat: Callable[[], None]) -> list[str]:
     """Write ``output`` from ``segments`` and the other streams of ``source``; the warnings.
 
     Segments are read twice, one at a time: files open and memory used do not grow with the clip.
 
     Args:
-        beat: called after each segment that is looked at and each packet that is written.
+        heartbeat: called after each segment that is checked and each packet that is written.
     """
     info, paths, times = VideoInfo.from_json(request["info"]), request["segments"], request["times"]
-    delay = _check(paths, len(times), beat)
+    delay = _check(paths, len(times), heartbeat)
     with ExitStack() as stack:
         options = muxer_options(request["format"], info, request["source"])
         output: Any = stack.enter_context(
@@ -39,13 +39,13 @@ def join(request: dict[str, Any], beat: Callable[[], None]) -> list[str]:
             stream = output.add_stream_from_template(first.streams.video[0], opaque=True)
         stream.time_base = info.time_base
         _tag(stream.codec_context, info)
-        copier = PacketCopier.open(request["source"], output, stack, beat)
+        copier = PacketCopier.open(request["source"], output, stack, heartbeat)
         output.start_encoding()
         for packet in _timed(paths, times, delay):
             packet.stream, packet.time_base = stream, info.time_base
             copier.copy_until(packet.dts * info.time_base)
             output.mux(packet)
-            beat()
+            heartbeat()
         copier.copy_until(None)
     return copier.warnings
 
@@ -63,7 +63,7 @@ def _packets(segment: Any) -> list[Any]:
     return [packet for packet in segment.demux(segment.streams.video[0]) if packet.size]
 
 
-def _check(paths: Sequence[str], num_times: int, beat: Callable[[], None]) -> int:
+def _check(paths: Sequence[str], num_times: int, heartbeat: Callable[[], None]) -> int:
     """The clip's reordering (see ``_reordering``); Refused where segments do not fit together."""
     headers, count, delay = set(), 0, 0
     for path in paths:
@@ -71,7 +71,7 @@ def _check(paths: Sequence[str], num_times: int, beat: Callable[[], None]) -> in
             packets = _packets(segment)
             headers.add(bytes(segment.streams.video[0].codec_context.extradata or b""))
         count, delay = count + len(packets), max(delay, _reordering(packets))
-        beat()
+        heartbeat()
     if len(headers) != 1:
         raise Refused("its segments were encoded with different parameters; render them again")
     if count != num_times:

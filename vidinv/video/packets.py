@@ -45,26 +45,27 @@ class Refused(Exception):
     """The output cannot be made as asked; the message is one line for the user."""
 
 
-def no_beat() -> None:
-    """For work that tells its progress otherwise."""
-
-
 class PacketCopier:
     """Feeds the other streams of a source into an output, in step with the new video.
 
     Args:
         skip: index of the stream that is not copied.
-        beat: called after each packet.
+        heartbeat: called after each packet.
 
     Attributes:
         warnings: streams that the container does not take, one line each.
     """
 
     def __init__(
-        self, source: Any, output: Any, *, skip: int | None, beat: Callable[[], None] = no_beat
+        self,
+        source: Any,
+        output: Any,
+        *,
+        skip: int | None,
+        heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
         self.warnings: list[str] = []
-        self._output, self._beat = output, beat
+        self._output, self._heartbeat = output, heartbeat
         self._streams = _add_streams(source, output, skip, self.warnings)
         self._packets = _packets(source, self._streams)
         self._waiting: Any = None
@@ -75,15 +76,15 @@ class PacketCopier:
         source: str | None,
         output: Any,
         stack: ExitStack,
-        beat: Callable[[], None] = no_beat,
+        heartbeat: Callable[[], None] = lambda: None,
     ) -> PacketCopier:
         """Prepare to copy everything but the main picture; before the output's header."""
         if source is None:
-            return cls(None, output, skip=None, beat=beat)
+            return cls(None, output, skip=None, heartbeat=heartbeat)
         container = stack.enter_context(av.open(source))
         picture: Any = container.streams.best("video")
         copy_tags(container, output, picture)
-        return cls(container, output, skip=picture.index, beat=beat)
+        return cls(container, output, skip=picture.index, heartbeat=heartbeat)
 
     def takes(self, index: int) -> bool:
         """The source's stream ``index`` is among those copied."""
@@ -101,7 +102,7 @@ class PacketCopier:
             self._waiting = None
             packet.stream = self._streams[packet.stream_index]
             self._output.mux(packet)
-            self._beat()
+            self._heartbeat()
 
 
 def copy_tags(source: Any, output: Any, picture: Any) -> None:
@@ -123,14 +124,14 @@ def copy_tags(source: Any, output: Any, picture: Any) -> None:
 
 
 def copy_all(
-    source_path: str, output_path: str, format_name: str, beat: Callable[[], None]
+    source_path: str, output_path: str, format_name: str, heartbeat: Callable[[], None]
 ) -> list[str]:
-    """Copy every stream into a new container, with a ``beat`` per packet; return the warnings."""
+    """Copy every stream into a new container, a ``heartbeat`` per packet; the warnings."""
     with av.open(source_path) as source:
         picture = source.streams.best("video")
         options = muxer_options(format_name, None, source_path)
         with av.open(output_path, "w", format=format_name, container_options=options) as output:
-            copier = PacketCopier(source, output, skip=None, beat=beat)
+            copier = PacketCopier(source, output, skip=None, heartbeat=heartbeat)
             if picture is None or not copier.takes(picture.index):
                 raise Refused(f"{format_name} cannot hold the video of the source; use .mkv")
             copy_tags(source, output, picture)

@@ -16,7 +16,7 @@ from typing import Any
 from vidinv.errors import DecodeError
 from vidinv.types import Frame
 from vidinv.video.info import VideoInfo
-from vidinv.video.isolation import Worker, WorkerDied, WorkerStalled
+from vidinv.video.isolation import ChildDied, ChildProcess, ChildStalled
 
 DECODE_WORKER = "vidinv.video.decode_worker"
 # Long enough for a slow disk, short enough that a hanging file is reported within 30 s.
@@ -94,7 +94,7 @@ class VideoReader:
         self._probe_only = probe_only
         self._part = part
         self.exact_times = False
-        self._worker: Worker | None = None
+        self._child: ChildProcess | None = None
         self._info: VideoInfo | None = None
         self._num_read = 0
 
@@ -113,13 +113,14 @@ class VideoReader:
             "probe_only": self._probe_only,
             "part": None if self._part is None else asdict(self._part),
         }
-        self._worker = Worker(self._module, request=request, on_alive=self._on_alive)
+        self._child = ChildProcess(self._module, request=request, on_alive=self._on_alive)
         try:
             self._info = VideoInfo.from_json(self._receive()["info"])
             if not self._probe_only:
-                deep = self._info.bit_depth > 8
-                self._worker.ring.map(
-                    height=self._info.height, width=self._info.width, dtype="<u2" if deep else "u1"
+                self._child.ring.map(
+                    height=self._info.height,
+                    width=self._info.width,
+                    dtype=self._info.frame_dtype,
                 )
         except BaseException:
             self.close()
@@ -138,7 +139,7 @@ class VideoReader:
         return self
 
     def __next__(self) -> Frame:
-        if self._worker is None:
+        if self._child is None:
             raise StopIteration
         message = self._receive()
         if "end" in message:
@@ -146,30 +147,30 @@ class VideoReader:
             self.close()
             raise StopIteration
         number = self._num_read
-        image = self._worker.ring.slot(number).copy()
-        self._worker.send({"free": number})
+        image = self._child.ring.slot(number).copy()
+        self._child.send({"free": number})
         self._num_read += 1
         index = number if self._part is None else self._part.first + number
         return Frame(index, message["pts"], self.info.time_base, image, message["duration"])
 
     def close(self) -> None:
         """End the child process; the reader then has no more frames."""
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.close()
+        child, self._child = self._child, None
+        if child is not None:
+            child.close()
 
     def _receive(self) -> dict[str, Any]:
-        assert self._worker is not None
+        assert self._child is not None
         reached = f"after {self._num_read} frames" if self._num_read else "before the first frame"
         try:
-            message = self._worker.receive(timeout_seconds=self._timeout_seconds)
-        except WorkerStalled:
+            message = self._child.receive(timeout_seconds=self._timeout_seconds)
+        except ChildStalled:
             self.close()
             reason = f"decoding hung for {self._timeout_seconds:g} s {reached}; the file is damaged"
             raise DecodeError(f"{self.path}: {reason}") from None
-        except WorkerDied as death:
+        except ChildDied as error:
             self.close()
-            raise DecodeError(f"{self.path}: the decoder crashed {reached} ({death})") from None
+            raise DecodeError(f"{self.path}: the decoder crashed {reached} ({error})") from None
         if "error" in message:
             self.close()
             raise DecodeError(f"{self.path}: {message['error']}")

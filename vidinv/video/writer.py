@@ -22,7 +22,7 @@ from vidinv.files import put_in_place, temporary_path
 from vidinv.types import Frame
 from vidinv.video.codecs import EncodeOptions, choose_encoder, container_format, encoder_options
 from vidinv.video.info import VideoInfo
-from vidinv.video.isolation import Worker, WorkerDied, WorkerStalled
+from vidinv.video.isolation import ChildDied, ChildProcess, ChildStalled
 from vidinv.video.reader import probe
 
 ENCODE_WORKER = "vidinv.video.encode_worker"
@@ -192,7 +192,7 @@ class VideoWriter:
             self._session.start(self._module, self._request())
             self._session.receive("ready")
             info = self.info
-            self._ring.map(height=info.height, width=info.width, dtype=self._dtype)
+            self._ring.map(height=info.height, width=info.width, dtype=info.frame_dtype)
         except BaseException:
             self._session.abandon()
             raise
@@ -254,10 +254,10 @@ class VideoWriter:
 
     def _check(self, frame: Frame, pts: int) -> None:
         expected = (self.info.height, self.info.width, 3)
-        if frame.image.shape != expected or frame.image.dtype != self._dtype:
+        if frame.image.shape != expected or frame.image.dtype != self.info.frame_dtype:
             raise UsageError(
                 f"{self.path}: frame {frame.index} is {frame.image.dtype} {frame.image.shape}, "
-                f"expected {self._dtype} {expected}"
+                f"expected {self.info.frame_dtype} {expected}"
             )
         if self._last_pts is not None and pts <= self._last_pts:
             raise UsageError(
@@ -265,14 +265,10 @@ class VideoWriter:
             )
 
     @property
-    def _dtype(self) -> str:
-        return "uint16" if self.info.bit_depth > 8 else "uint8"
-
-    @property
     def _ring(self) -> Any:
         assert self._session is not None
-        assert self._session.worker is not None
-        return self._session.worker.ring
+        assert self._session.child is not None
+        return self._session.child.ring
 
     def _request(self) -> dict[str, Any]:
         return {
@@ -283,7 +279,6 @@ class VideoWriter:
             "encoder": self._encoder,
             "options": encoder_options(self._encoder, self._options),
             "threads": self._options.threads,
-            "dtype": self._dtype,
         }
 
 
@@ -293,7 +288,7 @@ class _Session:
     def __init__(self, path: Path, on_alive: Callable[[], None] = lambda: None) -> None:
         self.path = path
         self._on_alive = on_alive
-        self.worker: Worker | None = None
+        self.child: ChildProcess | None = None
         self._temporary = temporary_path(path)
 
     def start(self, module: str, request: Mapping[str, Any]) -> None:
@@ -303,25 +298,25 @@ class _Session:
         if not os.access(folder, os.W_OK):
             raise EncodeError(f"{self.path}: the folder {folder} cannot be written to")
         request = {**request, "output": str(self._temporary.absolute())}
-        self.worker = Worker(module, request=request, on_alive=self._on_alive)
+        self.child = ChildProcess(module, request=request, on_alive=self._on_alive)
 
     def send(self, message: Mapping[str, Any]) -> None:
-        assert self.worker is not None
-        self.worker.send(message)
+        assert self.child is not None
+        self.child.send(message)
 
     def has_message(self) -> bool:
-        assert self.worker is not None
-        return self.worker.has_message()
+        assert self.child is not None
+        return self.child.has_message()
 
     def receive(self, *kinds: str) -> dict[str, Any]:
         """The next message, which must be of one of ``kinds``; EncodeError for anything else."""
-        assert self.worker is not None
+        assert self.child is not None
         try:
-            message = self.worker.receive(timeout_seconds=STALL_SECONDS)
-        except WorkerStalled:
+            message = self.child.receive(timeout_seconds=STALL_SECONDS)
+        except ChildStalled:
             raise EncodeError(f"{self.path}: encoding hung for {STALL_SECONDS:g} s") from None
-        except WorkerDied as death:
-            raise EncodeError(f"{self.path}: the encoder crashed ({death})") from None
+        except ChildDied as error:
+            raise EncodeError(f"{self.path}: the encoder crashed ({error})") from None
         if "error" in message:
             raise EncodeError(f"{self.path}: {message['error']}")
         assert any(kind in message for kind in kinds), message
@@ -329,8 +324,8 @@ class _Session:
 
     def abandon(self) -> None:
         """End the child and leave nothing behind."""
-        if self.worker is not None:
-            self.worker.close()
+        if self.child is not None:
+            self.child.close()
         with contextlib.suppress(OSError):
             self._temporary.unlink(missing_ok=True)
 
