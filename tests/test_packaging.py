@@ -137,6 +137,15 @@ def test_every_extra_that_a_text_names_exists():
     assert not {(p, name) for p, name in named if name not in PROJECT["optional-dependencies"]}
 
 
+def test_nothing_is_cited_that_a_clone_has_not():
+    """Design papers and data beside the repository: their facts are in docs/REFERENCES.md."""
+    elsewhere = re.compile(
+        r"CHECKPOINTS|METHODS_NOTES|PEERS\b|DETAIL_TRANSFER|MEASUREMENTS|\bCLI\.md"
+        r"|(?<!docs/)ARCHITECTURE\.md|\.\./shared|/work/shared"
+    )
+    assert not [place for place, line in tracked_lines() if elsewhere.search(line)]
+
+
 def test_every_heading_of_docs_that_a_text_cites_exists():
     cited = {
         (file, heading)
