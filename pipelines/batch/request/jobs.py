@@ -16,6 +16,7 @@ from typing import Any
 
 from pipelines.batch.inputs.sources import input_name, is_url, shown
 from pipelines.clip.plan import SEGMENT_FRAMES
+from vidinv.inversion import find_method
 from vidinv.types import EditSpec, RenderMode
 from vidinv.video import EncodeOptions, is_image_path
 
@@ -135,9 +136,14 @@ class Settings:
         return cls(**{**data, "encode": EncodeOptions(**data["encode"])})
 
     def deciding(self) -> dict[str, Any]:
-        """The settings that decide the outputs: all but where pack and latents lie."""
+        """The settings that decide the outputs: not where pack and latents lie, and the seed only
+        where the method draws random numbers.
+        """
+        data = self.to_json()
+        if not find_method(self.method).draws_random_numbers:
+            data["seed"] = 0
         locations = ("pack", "latents")
-        return {name: value for name, value in self.to_json().items() if name not in locations}
+        return {name: value for name, value in data.items() if name not in locations}
 
     def digest(self) -> str:
         """Hash of the configuration."""

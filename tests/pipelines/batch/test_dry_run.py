@@ -107,7 +107,11 @@ def no_folder(request):
     ("prepare", "options", "message"),
     [
         (run_before, [], "out holds an earlier run: --resume does what is missing"),
-        (run_before, ["--resume", "--seed", "5"], "the configuration changed: seed: 0 -> 5"),
+        (
+            run_before,
+            ["--resume", "--no-detail"],
+            "the configuration changed: detail: true -> false",
+        ),
         (foreign_output, [], "b.mp4 exists and is not from an earlier run"),
         (foreign_output, ["--restart"], "b.mp4 exists and is not from an earlier run"),
         (foreign_page, ["--report"], "b.mp4.html exists and is not from an earlier run"),

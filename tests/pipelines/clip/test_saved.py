@@ -250,6 +250,11 @@ def test_a_seed_that_decides_nothing_leaves_the_latents_of_use(clip, packs):
     assert keys[0] == keys[1]
 
 
+def test_a_seed_that_decides_nothing_is_no_other_configuration():
+    settings = [Settings("pack", "1234", seed=seed).digest() for seed in (0, 1)]
+    assert settings[0] == settings[1]
+
+
 def of_another_layout(path: Path, version: str | None) -> None:
     """As another version might have written it: whole, with other names in it."""
     arrays, facts = read_arrays(path)
