@@ -24,7 +24,7 @@ from vidinv.errors import EncodeError
 from vidinv.report import report_files
 from vidinv.types import IdentitySummary
 
-WISH = {"smile": ((0.0, 1.0),)}
+SMILE = {"smile": ((0.0, 1.0),)}
 SEGMENTS = 3
 
 
@@ -95,7 +95,7 @@ def jobs(tmp_path):
     for name in ("a", "b"):
         (tmp_path / f"{name}.mp4").write_bytes(b"clip")
     stamp = {"size": 4}
-    return [Job(str(tmp_path / f"{n}.mp4"), f"{n}.mp4", WISH, stamp=stamp) for n in ("a", "b")]
+    return [Job(str(tmp_path / f"{n}.mp4"), f"{n}.mp4", SMILE, stamp=stamp) for n in ("a", "b")]
 
 
 def run(jobs, tmp_path, workers, *, reports=None, monitor=None):
@@ -192,7 +192,7 @@ def test_an_empty_output_is_none(jobs, tmp_path):
 
 
 def test_more_dead_links_than_workers_do_not_stop_the_run(jobs, tmp_path):
-    links = [Job(f"http://host/{n}.mp4", f"{n}.mp4", WISH) for n in range(6)]
+    links = [Job(f"http://host/{n}.mp4", f"{n}.mp4", SMILE) for n in range(6)]
     fail = {(f"{n}", "fetch", None): [failed("gone"), failed("gone")] for n in range(6)}
     rows = run([*links, *jobs], tmp_path, FakeWorkers(fail))
     assert [row["status"] for row in rows] == ["quarantined"] * 6 + ["done"] * 2
@@ -225,7 +225,7 @@ def test_quarantined_clips_are_tried_again_by_the_next_run(jobs, tmp_path):
 def test_few_clips_are_half_done_at_a_time(tmp_path):
     for number in range(20):
         (tmp_path / f"{number}.mp4").write_bytes(b"clip")
-    jobs = [Job(str(tmp_path / f"{n}.mp4"), f"{n}.mp4", WISH) for n in range(20)]
+    jobs = [Job(str(tmp_path / f"{n}.mp4"), f"{n}.mp4", SMILE) for n in range(20)]
     workers = FakeWorkers()
     run(jobs, tmp_path, workers)
     begun, most = set(), 0
@@ -312,7 +312,7 @@ def test_a_page_of_somebody_else_stays_where_it_is(jobs, tmp_path):
 
 
 def test_a_remote_clip_that_is_done_stays_so_while_its_server_is_silent(tmp_path):
-    job = Job("https://host/a.mp4", "a.mp4", WISH, stamp={"size": 4})
+    job = Job("https://host/a.mp4", "a.mp4", SMILE, stamp={"size": 4})
     output = tmp_path / "out"
     (output / "a.mp4").parent.mkdir(parents=True)
     (output / "a.mp4").write_bytes(b"edit")

@@ -31,7 +31,7 @@ from pipelines.batch.status.reports import (
 from tests.pipelines.batch.conftest import FRAMES
 from tests.pipelines.batch.in_process import InProcessWorkers
 from tests.pipelines.batch.stages.test_segments import make_stages, result_of, run_stages
-from tests.pipelines.batch.test_schedule import SEGMENTS, WISH, FakeWorkers, failed
+from tests.pipelines.batch.test_schedule import SEGMENTS, SMILE, FakeWorkers, failed
 from tests.report.made_up import make_report
 from tests.report.test_page import parse
 from tests.video.clips import images_of, write_clip
@@ -61,7 +61,7 @@ class ReportingWorkers(FakeWorkers):
 def jobs(tmp_path):
     for name in ("a", "b"):
         (tmp_path / f"{name}.mp4").write_bytes(b"clip")
-    return [Job(str(tmp_path / f"{n}.mp4"), f"deep/{n}.mp4", WISH) for n in ("a", "b")]
+    return [Job(str(tmp_path / f"{n}.mp4"), f"deep/{n}.mp4", SMILE) for n in ("a", "b")]
 
 
 def run(jobs, tmp_path, workers, *, reports=True):
@@ -145,7 +145,7 @@ def test_the_next_run_makes_missing_reports_and_nothing_else(jobs, tmp_path):
     assert third.done == [("a", "report", None)]
 
 
-def past(*outputs, has_reports=False):
+def history(*outputs, has_reports=False):
     return SimpleNamespace(outputs=set(outputs), has_reports=has_reports)
 
 
@@ -154,21 +154,21 @@ def test_pages_that_no_run_has_made_are_not_replaced(jobs, tmp_path):
     page.parent.mkdir(parents=True)
     page.touch()
     with pytest.raises(UsageError, match=r"a\.mp4\.html exists and is not from an earlier run"):
-        check_pages(tmp_path, jobs, past())
+        check_pages(tmp_path, jobs, history())
     with pytest.raises(UsageError, match=r"a\.mp4\.html exists"):
-        check_pages(tmp_path, jobs, past("deep/a.mp4"))  # it made outputs, and no reports
-    check_pages(tmp_path, jobs, past("deep/a.mp4", has_reports=True))
+        check_pages(tmp_path, jobs, history("deep/a.mp4"))  # it made outputs, and no reports
+    check_pages(tmp_path, jobs, history("deep/a.mp4", has_reports=True))
     page.unlink()
     for suffix in (".json", ".csv"):
         beside = page.with_suffix(suffix)
         beside.touch()
         with pytest.raises(UsageError, match=rf"a\.mp4\{suffix} exists and is not from"):
-            check_pages(tmp_path, jobs, past())
+            check_pages(tmp_path, jobs, history())
         beside.unlink()
-    check_pages(tmp_path, jobs, past())
+    check_pages(tmp_path, jobs, history())
     (tmp_path / "report.html").touch()
     with pytest.raises(UsageError, match=r"report\.html exists"):
-        check_pages(tmp_path, jobs, past())
+        check_pages(tmp_path, jobs, history())
 
 
 def test_the_page_of_the_data_set_says_of_every_clip_what_became_of_it(tmp_path):
