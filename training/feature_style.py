@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from training.data import ATTRIBUTES
 from training.gan import GanConfig, GanTask
 from training.loop import Batch, GradientAverage
-from training.losses import gaussian_kl, pixel_structure_loss, psnr, ssim_map
+from training.losses import gaussian_kl, pixel_structure_loss, psnr
 from vidinv.inversion.fse import FeatureStyleInverter
+from vidinv.metrics.structure import ssim_map
 
 FULL_SIZE_INTERVAL = 2  # G(w) is judged at full size every other step, at half size else (cost)
 
