@@ -158,7 +158,7 @@ class _Edit:
             segment_frames=request.segment_frames,
         )
         _ = self.session.saved  # a folder that cannot serve is found out before the work
-        self.warnings = self.session.strength_warnings()
+        self.warnings = self.session.request_warnings()
         self.sampler = IdentitySampler(networks.backend)
 
     def clip(self) -> ClipSummary:

@@ -68,7 +68,7 @@ def key_of(clip: Path, *, pack: Pack, spec: EditSpec, segment_frames: int) -> Ke
     """What decides plan and inversions of a clip, in plain types.
 
     A clip is known by its size and the hash of its first and last MiB, a reference picture by the
-    hash of it, a pack by the networks of the method.
+    hash of it, a pack by the networks of the method and by what that chooses on this machine.
 
     Raises:
         DecodeError: there is no such clip.
@@ -84,6 +84,7 @@ def key_of(clip: Path, *, pack: Pack, spec: EditSpec, segment_frames: int) -> Ke
         "face": _fingerprint(face) if face.is_file() else spec.face,
         "segment_frames": segment_frames,
         "version": f"{__version__}/{LATENTS_VERSION}",
+        **pack.local_choices(spec.method),
     }
     return {**key, "seed": spec.seed} if find_method(spec.method).draws_random_numbers else key
 

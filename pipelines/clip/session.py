@@ -235,11 +235,18 @@ class ClipSession:
         codes = self.networks.inverter.codes
         return {name: getattr(torch, code.stored) for name, code in codes.items() if code.stored}
 
-    def strength_warnings(self) -> list[str]:
-        """Of strengths outside what was checked to look natural."""
+    @property
+    def method_notes(self) -> list[str]:
+        """What the method chose by what this machine has."""
+        choices = self.networks.pack.local_choices(self.spec.method)
+        return [f"{self.spec.method}: {what}: {choice}" for what, choice in choices.items()]
+
+    def request_warnings(self) -> list[str]:
+        """Of the method, and of strengths outside what was checked to look natural."""
         if self.spec.mode is RenderMode.INVERT:
-            return []
-        return self.networks.directions.warnings(self.spec.attributes)
+            return self.method_notes
+        strengths = self.networks.directions.warnings(self.spec.attributes)
+        return strengths if self.is_copied else [*self.method_notes, *strengths]
 
     def why_unchanged(self, plan: ClipPlan) -> str:
         """Why a clip without a track to edit is copied as it is."""

@@ -155,6 +155,7 @@ class _Comparison:
         spec = EditSpec(method=request.method, face="all", mode=RenderMode.INVERT)
         networks = request.networks or Networks(request.pack, request.method, device=request.device)
         session = ClipSession(request.source, spec, networks)
+        self.notes += session.method_notes
         return partial(
             inverted,
             session=session,

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from torch import Tensor
 
@@ -63,6 +63,21 @@ class Inverter(ABC):
     @abstractmethod
     def build(cls, parts: MethodParts) -> Self:
         """The method with what a pack has for it."""
+
+    @classmethod
+    def local_choices(cls, config: Mapping[str, Any], resolution: int) -> Mapping[str, str]:
+        """What it chooses by what this machine has, and that decides its inversions.
+
+        A run says it once; latents that were saved with another choice are not used.
+
+        Args:
+            config: what a pack says of the method, as it stands in pack.json.
+            resolution: R of the pack.
+
+        Returns:
+            What is chosen -> the choice, in a few words for people.
+        """
+        return {}
 
     def fit(
         self, sample_N3RR: Tensor, *, progress: Callable[[float], None] = lambda share: None

@@ -85,6 +85,11 @@ class Pack:
         text = json.dumps([self.alignment, entries, hashes], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def local_choices(self, method: str) -> Mapping[str, str]:
+        """What a method chooses by what this machine has (``Inverter.local_choices``)."""
+        config = self.meta["methods"].get(method, {}).get("config", {})
+        return find_method(method).local_choices(config, self.resolution)
+
     @cached_property
     def generator_config(self) -> GeneratorConfig:
         """Sizes of the generator; PackError for a family or sizes that there are not."""

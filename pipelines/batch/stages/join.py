@@ -45,7 +45,7 @@ def join(context: StageContext, task: JoinTask) -> EditResult:
     session = context.session(job, plan.key)
     task.output.parent.mkdir(parents=True, exist_ok=True)
     remove_parts(task.output)
-    warnings = [*session.strength_warnings(), *task.warnings]
+    warnings = [*session.request_warnings(), *task.warnings]
     if plan.segments:
         warnings += join_segments(
             [task.folder / name for name in task.files],
