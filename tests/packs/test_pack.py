@@ -29,7 +29,7 @@ def test_description(pack, tmp_path):
     assert pack.folder == tmp_path / "tiny"
     assert pack.resolution == 32
     assert pack.alignment == "tight"
-    assert pack.methods == ("fse",)
+    assert pack.methods == ("fse", "wplus")
 
 
 def test_inverter_gives_pictures_of_the_packs_resolution(pack):
@@ -40,7 +40,9 @@ def test_inverter_gives_pictures_of_the_packs_resolution(pack):
 
 
 def test_inverter_fails_for_an_unknown_method(pack):
-    with pytest.raises(UnknownNameError, match="unknown method in pack tiny 'pti'; there are: fse"):
+    with pytest.raises(
+        UnknownNameError, match="unknown method in pack tiny 'pti'; there are: wplus, fse"
+    ):
         pack.inverter("pti")
 
 

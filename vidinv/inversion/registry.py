@@ -47,6 +47,11 @@ _ENTRIES = (
         "HyperInverter: w and residuals of the generator's weights (Dinh et al. 2022)",
         "vidinv.inversion.hyper:HyperInverter",
     ),
+    MethodEntry(
+        "wplus",
+        "Projection into W+: a search for latents, without weights (Abdal et al. 2019)",
+        "vidinv.inversion.wplus:WPlusInverter",
+    ),
 )
 METHODS = {entry.name: entry for entry in _ENTRIES}
 
