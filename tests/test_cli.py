@@ -1,4 +1,4 @@
-"""The command line contract (design/CLI.md): exit codes, one-line errors, JSON, listings."""
+"""The command line contract: exit codes, one-line errors, JSON, listings."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,6 +166,14 @@ def test_every_file_that_architecture_names_exists():
     named = set(re.findall(r"`([\w/]+\.py)`", text))
     assert "pipelines/clip/session.py" in named
     assert not {name for name in named if not any(t.endswith("/" + name) for t in tracked)}
+
+
+def test_a_class_name_means_one_thing():
+    texts = tracked_texts("vidinv", "pipelines", "training")
+    sources = [text for name, text in texts.items() if name.endswith(".py")]
+    names = Counter(re.findall(r"^class (\w+)", "\n".join(sources), re.MULTILINE))
+    assert names["ClipSession"] == 1
+    assert not [name for name, count in names.items() if count > 1]
 
 
 def joined(text: str) -> str:

@@ -28,7 +28,7 @@ class WorkerAddress:
 
 
 @dataclass(frozen=True)
-class Heartbeat:
+class WorkerHeartbeat:
     """How far a task is: its frames, those that its clip should have, and the worker's memory.
 
     ``beats`` moves while a task without frames works.
@@ -55,18 +55,18 @@ class StageActor:
         node = ray.get_runtime_context().get_node_id()
         return WorkerAddress(node, os.getpid(), str(self._runner.device))
 
-    def run(self, task: StageTask) -> tuple[Completed | Failure, Heartbeat]:
+    def run(self, task: StageTask) -> tuple[Completed | Failure, WorkerHeartbeat]:
         self._first_frame = self._runner.frames_done
         result = self._runner.run(task)
         return result, self.heartbeat()
 
-    def heartbeat(self) -> Heartbeat:
+    def heartbeat(self) -> WorkerHeartbeat:
         # Looking through all processes of a machine takes milliseconds.
         if time.monotonic() - self._measured > _MEMORY_SECONDS:
             self._measured = time.monotonic()
             self._peak_mb = max(self._peak_mb, resident_mb())
         frames = self._runner.frames_done - self._first_frame
-        return Heartbeat(frames, self._runner.beats, self._runner.num_expected, self._peak_mb)
+        return WorkerHeartbeat(frames, self._runner.beats, self._runner.num_expected, self._peak_mb)
 
 
 @dataclass

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.batch.stages.tasks import Failure
-from pipelines.batch.workers.actor import Heartbeat, WorkerFacts
+from pipelines.batch.workers.actor import WorkerFacts, WorkerHeartbeat
 from pipelines.batch.workers.pools import Pool
 from pipelines.batch.workers.protocol import ScheduledTask
 
@@ -39,7 +39,7 @@ class RayWorker:
     num_expected: int | None = None
     silent_seconds: float = 0.0
 
-    def take_heartbeat(self, heartbeat: Heartbeat) -> None:
+    def take_heartbeat(self, heartbeat: WorkerHeartbeat) -> None:
         """It answered."""
         moved = (heartbeat.frames, heartbeat.beats) != (self.frames, self.beats)
         if moved or self.task is None:

@@ -20,7 +20,7 @@ from pipelines.batch.stages.fetch import FetchResult, FetchTask
 from pipelines.batch.stages.runner import StageRunner
 from pipelines.batch.stages.table import FETCH, JOIN, RENDER
 from pipelines.batch.status.journal import Journal, check, start
-from pipelines.batch.workers.actor import Heartbeat, StageActor, WorkerFacts
+from pipelines.batch.workers.actor import StageActor, WorkerFacts, WorkerHeartbeat
 from pipelines.batch.workers.pools import Pool, PoolRequest
 from pipelines.batch.workers.ray_workers import RayWorkers
 from pipelines.batch.workers.worker import RayWorker
@@ -488,9 +488,9 @@ def test_a_worker_that_downloads_is_not_stalled():
     worker = RayWorker(pool, None, None, WorkerFacts("fetch 1"), pid=1, task="fetch")
     worker.silent_seconds = 2.0
     assert workers._is_stalled(worker)
-    worker.take_heartbeat(Heartbeat(frames=0, beats=0, num_expected=None, peak_rss_mb=1.0))
+    worker.take_heartbeat(WorkerHeartbeat(frames=0, beats=0, num_expected=None, peak_rss_mb=1.0))
     assert workers._is_stalled(worker)
-    worker.take_heartbeat(Heartbeat(frames=0, beats=1, num_expected=None, peak_rss_mb=1.0))
+    worker.take_heartbeat(WorkerHeartbeat(frames=0, beats=1, num_expected=None, peak_rss_mb=1.0))
     assert not workers._is_stalled(worker)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from pipelines.batch.workers.actor import Heartbeat, WorkerAddress
+from pipelines.batch.workers.actor import WorkerAddress, WorkerHeartbeat
 
 
 class RayError(Exception):
@@ -64,8 +64,8 @@ class FakeActor:
         return WorkerAddress("node", self.pid, "cpu") if name == "address" else self.heartbeat_now
 
     @property
-    def heartbeat_now(self) -> Heartbeat:
-        return Heartbeat(self.frames, 0, None, 100.0)
+    def heartbeat_now(self) -> WorkerHeartbeat:
+        return WorkerHeartbeat(self.frames, 0, None, 100.0)
 
     def __getattr__(self, name: str) -> Any:
         if name not in ("address", "run", "heartbeat"):
