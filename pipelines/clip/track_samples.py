@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from vidinv.errors import DecodeError
 from vidinv.rendering import Float32, aligned_faces
 from vidinv.types import FaceTrack, Frame
 
@@ -19,18 +20,27 @@ def sample_tracks(
 
     Args:
         frames: all of the clip's, in order; reading ends with the last one that is wanted.
+
+    Raises:
+        DecodeError: the file has fewer frames than at its analysis.
     """
     wanted: dict[int, list[FaceTrack]] = {}
     for track in tracks:
         for index in sampled_frames(track, count):
             wanted.setdefault(index, []).append(track)
     faces: dict[int, list[Float32]] = {track.id: [] for track in tracks}
-    last = max(wanted, default=-1)
+    last, index = max(wanted, default=-1), -1
     for frame in frames:
-        for track in wanted.get(frame.index, ()):
+        index = frame.index
+        for track in wanted.get(index, ()):
             faces[track.id].append(aligned_faces(track, [frame], resolution)[0])
-        if frame.index >= last:
+        if index >= last:
             break
+    if index < last:
+        raise DecodeError(
+            f"the clip ends before frame {last}, which it had at its analysis; "
+            "the file was changed since"
+        )
     return {number: np.stack(pictures) for number, pictures in faces.items()}
 
 
