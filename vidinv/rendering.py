@@ -156,38 +156,48 @@ class FaceEditor:
         return [FaceEdit(track, *row, self.crop_scale) for row in rows]
 
     def _invert(self, track: FaceTrack, sources_NRR3: Float32, frames: list[Frame]) -> Inversion:
-        indices = range(frames[0].index, frames[-1].index + 1)
-        state, mode = self.states.get(track.id), self.spec.mode
-        needed = self.inverter.codes_for(mode)
-        if self.saved is not None:
-            stored = {name for name in needed if self.inverter.codes[name].stored}
-            inversion = self.saved.get(track.id, indices, codes=stored)
-            if inversion is not None:
-                if stored == needed:
-                    return inversion
-                faces = to_tensor(sources_NRR3)
-                return self.inverter.recompute(faces, inversion, state, mode=mode)
-        inversion = self._encode(track, to_tensor(sources_NRR3), frames[0], state)
-        if self.saved is not None:
-            kept = [name for name in inversion.codes if self.inverter.codes[name].stored]
-            self.saved.put(track.id, indices, inversion.with_codes(kept))
+        inversion = self._find_saved(track, sources_NRR3, frames)
+        if inversion is None:
+            inversion = self._encode(track, sources_NRR3, frames)
+        if self.inverter.chain_chunks > 1:
+            self._last[track.id] = self._run_of(track, frames), inversion
+            if frames[-1].index == track.last:  # nothing goes on from there
+                del self._last[track.id]
         return inversion
 
-    def _encode(
-        self, track: FaceTrack, faces: torch.Tensor, first: Frame, state: TrackState | None
-    ) -> Inversion:
+    def _find_saved(
+        self, track: FaceTrack, sources_NRR3: Float32, frames: list[Frame]
+    ) -> Inversion | None:
+        """What was kept, with the codes that were not."""
+        if self.saved is None:
+            return None
+        mode = self.spec.mode
+        needed = self.inverter.codes_for(mode)
+        stored = {name for name in needed if self.inverter.codes[name].stored}
+        inversion = self.saved.get(track.id, _indices(frames), codes=stored)
+        if inversion is None or stored == needed:
+            return inversion
+        state = self.states.get(track.id)
+        return self.inverter.recompute(to_tensor(sources_NRR3), inversion, state, mode=mode)
+
+    def _encode(self, track: FaceTrack, sources_NRR3: Float32, frames: list[Frame]) -> Inversion:
         """With the chunk before as a start, where both lie in one run of ``chain_chunks``."""
-        chain = self.inverter.chain_chunks
-        if chain == 1:
-            return self.inverter.encode(faces, state, mode=self.spec.mode)
-        offset = first.index - self.shots[track.shot][0]
-        run = offset // (chunk_length(first) * chain)
-        last_run, previous = self._last.get(track.id, (-1, None))
+        run, previous = self._last.get(track.id, (-1, None))
         inversion = self.inverter.encode(
-            faces, state, mode=self.spec.mode, previous=previous if last_run == run else None
+            to_tensor(sources_NRR3),
+            self.states.get(track.id),
+            mode=self.spec.mode,
+            previous=previous if run == self._run_of(track, frames) else None,
         )
-        self._last[track.id] = (run, inversion)
+        if self.saved is not None:
+            kept = [name for name in inversion.codes if self.inverter.codes[name].stored]
+            self.saved.put(track.id, _indices(frames), inversion.with_codes(kept))
         return inversion
+
+    def _run_of(self, track: FaceTrack, frames: list[Frame]) -> int:
+        """Number of the run of ``chain_chunks``, counted from the start of the shot."""
+        offset = frames[0].index - self.shots[track.shot][0]
+        return offset // (chunk_length(frames[0]) * self.inverter.chain_chunks)
 
     def _render(
         self, track: FaceTrack, inversion: Inversion, frames: list[Frame]
@@ -284,6 +294,11 @@ def frames_without(analysis: Analysis, tracks: Sequence[FaceTrack]) -> int:
     for track in tracks:
         covered[track.first : track.last + 1] = True
     return int((~covered).sum())
+
+
+def _indices(frames: Sequence[Frame]) -> range:
+    """Of consecutive frames."""
+    return range(frames[0].index, frames[-1].index + 1)
 
 
 def as_float_rgb(image: Image) -> Float32:

@@ -20,6 +20,7 @@ from pipelines.clip.plan import ClipPlan, Segment, build_plan, save_plan
 from vidinv.arrays import as_decode_error, read_arrays, write_arrays
 from vidinv.errors import DecodeError, UsageError
 from vidinv.inversion import TrackState, find_method
+from vidinv.inversion.state import state_path
 from vidinv.latents import (
     PLAN_FILE,
     SEGMENT_FILES,
@@ -168,11 +169,14 @@ class SavedClip:
         return self.folder / f"{segment.number:05d}.safetensors"
 
     def keep_states(self, states: Mapping[int, TrackState]) -> None:
-        """What the method fitted to each track, by id."""
+        """What the method fitted to each track, by id; states of earlier fits go."""
         digests = {str(number): state.digest for number, state in states.items()}
         for state in states.values():
             state.save(self.folder)
         write_arrays(self.folder / STATES_FILE, {}, {"key": self.key, "states": digests})
+        kept = {state_path(self.folder, digest) for digest in digests.values()}
+        for path in {*self.folder.glob(STATE_FILES)} - kept:
+            path.unlink(missing_ok=True)
 
     def states(self) -> dict[int, TrackState] | None:
         """What ``keep_states`` kept; None where it is of no use."""

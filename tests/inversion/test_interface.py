@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from pipelines.clip.session import ClipSession
 from pipelines.edit import EditRequest, run
 from tests.inversion.toy import ToyInverter
 from tests.packs.tiny import write_tiny_pack
+from tests.test_rendering import frames, track
 from tests.video.clips import images_of
 from vidinv.errors import DecodeError, UnknownNameError, UsageError
 from vidinv.inversion import METHODS, TrackState, find_method
@@ -22,6 +25,7 @@ from vidinv.types import EditSpec, RenderMode
 from vidinv.video import EncodeOptions, open_reader
 
 FRAMES = 40
+SHOTS = [(0, 39)]
 AGE = {"age": ((0.0, 1.0),)}
 
 
@@ -144,6 +148,9 @@ def test_inversions_of_another_state_are_not_used(clip, pack, tmp_path):
     result = edit(clip, tmp_path / "b.mkv", pack, latents=folder)
     assert ToyInverter.encodes == [8] * 5
     assert any("is of another run: it is computed again" in text for text in result.warnings)
+    assert [path.name for path in folder.glob("*.state.safetensors")] == [
+        f"{other.digest}.state.safetensors"
+    ]
 
 
 @pytest.mark.parametrize("target", [8, 16, 24])
@@ -169,30 +176,73 @@ def test_a_chain_gives_the_same_wherever_a_clip_is_cut(clip, pack, target):
     assert all(map(np.array_equal, parts, whole))
 
 
-def test_a_chain_is_handed_on_within_its_run_alone(pack):
-    from tests.test_rendering import frames, track
+class Watched(ToyInverter):
+    """``seen``: which encodings go on from another; ``made``: their codes, while these live."""
 
-    seen = []
+    def __init__(self, *shape):
+        super().__init__(*shape)
+        self.seen, self.made = [], []
 
-    class Watched(ToyInverter):
-        def encode(self, faces_N3RR, state=None, *, mode=RenderMode.INVERT, previous=None):
-            seen.append(previous is not None)
-            return super().encode(faces_N3RR, state, mode=mode, previous=previous)
+    def encode(self, faces_N3RR, state=None, *, mode=RenderMode.INVERT, previous=None):
+        self.seen.append(previous is not None)
+        inversion = super().encode(faces_N3RR, state, mode=mode, previous=previous)
+        self.made.append(weakref.ref(inversion.codes["difference"]))
+        return inversion
 
+
+def chain_editor(pack, tracks, *, saved=None) -> FaceEditor:
     config = pack.generator_config
-    shots = [(0, 39)]
-    editor = FaceEditor(
+    state = TrackState("toy", {"mean": torch.zeros(3, 32, 32)})
+    return FaceEditor(
         Watched(config.num_ws, config.w_dim),
         resolution=pack.resolution,
         alignment=pack.alignment,
         directions=pack.directions(),
         spec=EditSpec(AGE, method="toy", mode=RenderMode.PASTE),
-        tracks=[track(0, 39)],
-        shots=shots,
-        states={0: TrackState("toy", {"mean": torch.zeros(3, 32, 32)})},
+        tracks=tracks,
+        shots=SHOTS,
+        states={one.id: state for one in tracks},
+        saved=saved,
     )
-    list(editor.process(chunked(frames(40), shots)))
-    assert seen == [False, True, False, True, False]
+
+
+def test_a_chain_is_handed_on_within_its_run_alone(pack):
+    editor = chain_editor(pack, [track(0, 39)])
+    list(editor.process(chunked(frames(40), SHOTS)))
+    assert editor.inverter.seen == [False, True, False, True, False]
+
+
+class Kept:
+    """Inversions of some frames, by the first of each chunk."""
+
+    def __init__(self, chunks):
+        self.chunks = chunks
+
+    def get(self, track, frames, *, codes):
+        return self.chunks.get(frames.start)
+
+    def put(self, track, frames, inversion):
+        self.chunks.setdefault(frames.start, inversion)
+
+
+def test_a_chain_goes_on_from_what_was_kept(pack):
+    """As it would from what it computes itself."""
+    whole, kept = Kept({}), Kept({})
+    list(chain_editor(pack, [track(0, 39)], saved=whole).process(chunked(frames(40), SHOTS)))
+    assert sorted(whole.chunks) == [0, 8, 16, 24, 32]
+    kept.chunks = {0: whole.chunks[0], 16: whole.chunks[16]}
+    editor = chain_editor(pack, [track(0, 39)], saved=kept)
+    list(editor.process(chunked(frames(40), SHOTS)))
+    assert editor.inverter.seen == [True, True, False]
+    for first, inversion in whole.chunks.items():
+        assert torch.equal(kept.chunks[first].latents_NLD, inversion.latents_NLD)
+
+
+def test_a_chain_keeps_nothing_of_a_track_that_has_ended(pack):
+    editor = chain_editor(pack, [track(0, 20), track(0, 39, id=1)])
+    for chunk in editor.process(chunked(frames(40), SHOTS)):
+        alive = sum(code() is not None for code in editor.inverter.made)
+        assert alive == {0: 2, 8: 2, 16: 1, 24: 1, 32: 0}[chunk.frames[0].index]
 
 
 def test_segments_of_a_chain_begin_with_its_runs():
