@@ -97,14 +97,16 @@ def _networks_of(request: EditRequest) -> Networks:
     return Networks(request.pack, request.spec.method, device=request.device)
 
 
-def edit_picture(request: EditRequest, networks: Networks) -> ClipSummary:
+def edit_picture(
+    request: EditRequest, networks: Networks, *, progress: Progress | None = None
+) -> ClipSummary:
     """Edit a still picture as ``run`` does, with networks that are loaded already.
 
     Raises:
         UsageError, MediaError: as ``run``.
     """
     check_output(request)
-    return _Edit(request, Progress(quiet=True), networks).picture()
+    return _Edit(request, progress or Progress(), networks).picture()
 
 
 def check_output(request: EditRequest) -> None:

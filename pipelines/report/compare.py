@@ -171,7 +171,9 @@ class _Comparison:
         if self.request.states is not None:
             return self.request.states
         with contextlib.ExitStack() as stack:
-            frames = self.clips.source_frames(stack)
+            frames = self.progress.track(
+                self.clips.source_frames(stack), label="sample", total=analysis.num_frames
+            )
             tell = stack.enter_context(self.progress.shares(label="fit"))
             return session.fit(analysis.tracks, frames, progress=tell)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +14,7 @@ from pipelines.batch.request.jobs import Job, Settings
 from pipelines.clip.networks import Networks, choose_device
 from pipelines.clip.saved import Key, clip_folder
 from pipelines.clip.session import ClipSession
+from pipelines.meter import Progress
 from pipelines.process import set_up_process
 from vidinv.packs import load_pack
 from vidinv.video import VideoReader, open_reader
@@ -83,3 +85,20 @@ class StageContext:
     @cached_property
     def device(self) -> torch.device:
         return choose_device(self.settings.device)
+
+
+class TaskProgress(Progress):
+    """Of passes inside a task: shows nothing, but that the worker is alive."""
+
+    def __init__(self, context: StageContext) -> None:
+        super().__init__(quiet=True)
+        self._context = context
+
+    def track(self, items: Iterable[T], *, label: str, total: int | None) -> Iterator[T]:
+        """Every item of every pass is counted."""
+        return self._context.counted(items)
+
+    @contextlib.contextmanager
+    def shares(self, *, label: str) -> Iterator[Callable[[float], None]]:
+        """Every share that is told is a beat."""
+        yield lambda share: self._context.beat()

@@ -10,6 +10,7 @@ from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.context import StageContext
 from pipelines.batch.stages.tasks import StageResult, StageTask
 from pipelines.clip.plan import load_plan
+from vidinv.errors import DecodeError
 from vidinv.inversion.state import TrackState, state_path
 from vidinv.latents import PLAN_FILE
 from vidinv.types import Frame
@@ -68,6 +69,14 @@ def load_states(folder: Path, digests: Mapping[int, str]) -> dict[int, TrackStat
     """States of a clip, by track.
 
     Raises:
-        FileNotFoundError, DecodeError: a file is gone or damaged.
+        FileNotFoundError, DecodeError: a file is gone or damaged; a damaged one is removed, so that
+            the next attempt at the clip fits anew.
     """
-    return {number: TrackState.load(folder, digest) for number, digest in digests.items()}
+    states = {}
+    for number, digest in digests.items():
+        try:
+            states[number] = TrackState.load(folder, digest)
+        except DecodeError:
+            state_path(folder, digest).unlink(missing_ok=True)
+            raise
+    return states

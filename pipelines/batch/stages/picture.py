@@ -8,7 +8,7 @@ from typing import Self
 
 from pipelines.batch.inputs.sources import check_file
 from pipelines.batch.stages.clip_state import Clip
-from pipelines.batch.stages.context import StageContext
+from pipelines.batch.stages.context import StageContext, TaskProgress
 from pipelines.batch.stages.edit_result import EditResult
 from pipelines.batch.stages.tasks import RunOptions, StageTask
 from pipelines.batch.stages.work_files import remove_parts
@@ -42,6 +42,6 @@ def picture(context: StageContext, task: PictureTask) -> EditResult:
         latents=context.latents_of(job),
         segment_frames=settings.segment_frames,
     )
-    summary = edit_picture(request, context.networks)
+    summary = edit_picture(request, context.networks, progress=TaskProgress(context))
     context.frames_done += 1
     return EditResult.of(summary)

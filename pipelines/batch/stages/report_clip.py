@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from pipelines.batch.stages.analyse import analyse
 from pipelines.batch.stages.clip_state import Clip
-from pipelines.batch.stages.context import StageContext
+from pipelines.batch.stages.context import StageContext, TaskProgress
 from pipelines.batch.stages.fit import digests_of, load_states
 from pipelines.batch.stages.tasks import ReportOptions, Row, RunOptions, StageResult, StageTask
 from pipelines.batch.status.reports import figures, page_name
 from pipelines.clip.plan import load_plan
-from pipelines.meter import Progress
 from pipelines.report.compare import run
 from pipelines.report.request import ReportRequest
 from vidinv.editing.schedules import as_plain
@@ -27,8 +26,6 @@ from vidinv.types import Analysis
 # takes 600 and shows 24 ordinary frames.
 MAX_EMBEDDINGS = 36
 ORDINARY_FRAMES = 6
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ def report(context: StageContext, task: ReportTask) -> ReportResult:
         source_name=task.job.shown,
         overwrite=True,
     )
-    made = run(request, progress=_CountedProgress(context.counted))
+    made = run(request, progress=TaskProgress(context))
     return ReportResult(figures(made, task.page))
 
 
@@ -105,14 +102,3 @@ def _analysis(context: StageContext, task: ReportTask) -> Analysis:
     if not path.is_file():
         analyse(context, task)
     return load_plan(path).analysis
-
-
-class _CountedProgress(Progress):
-    """Shows nothing; every item of every pass is counted, which shows that the worker is alive."""
-
-    def __init__(self, count: Callable[[Iterable[Any]], Iterable[Any]]) -> None:
-        super().__init__(quiet=True)
-        self._count = count
-
-    def track(self, items: Iterable[T], *, label: str, total: int | None) -> Iterator[T]:
-        return iter(self._count(items))

@@ -9,10 +9,13 @@ import pytest
 
 import vidinv
 from pipelines.batch.request.jobs import Job, Settings, pack_digest
+from pipelines.batch.stages.analyse import AnalyseTask
 from pipelines.batch.stages.fit import FitResult
+from pipelines.batch.stages.picture import PictureTask
+from pipelines.batch.stages.report_clip import ReportTask
 from pipelines.batch.stages.runner import StageRunner
 from pipelines.batch.stages.table import FIT, RENDER, next_stage
-from pipelines.batch.stages.tasks import ReportOptions, RunOptions
+from pipelines.batch.stages.tasks import Completed, ReportOptions, RunOptions
 from pipelines.batch.status.journal import Journal
 from pipelines.batch.status.resume import resume_clips
 from tests.inversion.toy import ToyInverter
@@ -21,7 +24,7 @@ from tests.video.clips import images_of
 from vidinv.inversion import METHODS
 from vidinv.inversion.registry import MethodEntry
 from vidinv.packs import load_pack
-from vidinv.video import EncodeOptions
+from vidinv.video import EncodeOptions, write_image
 
 AGE = {"age": ((0.0, 1.0),)}
 
@@ -110,3 +113,54 @@ def test_a_resumed_run_finds_its_states_or_fits_and_renders_anew(face_clip, tiny
     assert row["status"] == "done"
     assert way == ["fit", "render", "render", "join"]
     assert ToyInverter.fits == [3, 3]
+
+
+def test_a_damaged_state_fails_its_clip_and_is_fitted_anew_by_the_next_run(
+    face_clip, tiny_pack, tmp_path
+):
+    output = tmp_path / "out"
+
+    def damage(task):
+        if task.stage is RENDER:
+            (state,) = task.clip.folder.glob("*.state.safetensors")
+            state.write_bytes(state.read_bytes()[:-1])
+
+    way, row = run(face_clip, output, runner(tiny_pack), stop=damage)
+    assert way == ["analyse", "fit", "render"]
+    assert (row["status"], row["stage"], row["attempts"]) == ("quarantined", "render", 1)
+    assert "state.safetensors is damaged" in row["cause"]
+    way, row = run(face_clip, output, runner(tiny_pack))
+    assert row["status"] == "done", row
+    assert way == ["fit", "render", "render", "join"]
+
+
+def test_a_state_that_is_gone_fails_its_clip_after_two_attempts(face_clip, tiny_pack, tmp_path):
+    def remove(task):
+        if task.stage is RENDER:
+            for state in task.clip.folder.glob("*.state.safetensors"):
+                state.unlink()
+
+    way, row = run(face_clip, tmp_path / "out", runner(tiny_pack), stop=remove)
+    assert way[:2] == ["analyse", "fit"]
+    assert (row["status"], row["stage"], row["attempts"]) == ("quarantined", "render", 2)
+    assert ".state.safetensors" in row["cause"]
+
+
+def test_fits_outside_their_stage_show_that_the_worker_is_alive(face_clip, tiny_pack, tmp_path):
+    """Of a picture, and of a report of a clip whose states are gone."""
+    stages = runner(tiny_pack)
+    picture = tmp_path / "face.png"
+    write_image(picture, images_of(face_clip)[0])
+    job = Job(str(picture), "face.png", AGE)
+    assert isinstance(stages.run(PictureTask(job, tmp_path / "p", tmp_path / "o.png")), Completed)
+    assert (ToyInverter.fits, stages.beats) == ([1], 1)
+    options, job = ReportOptions(), Job(str(face_clip), "a.mkv", AGE)
+    task = ReportTask(job, tmp_path / "w", face_clip, tmp_path, "a.html", options)
+    analysed = stages.run(AnalyseTask(job, tmp_path / "w"))
+    assert isinstance(analysed, Completed)
+    beats, done = stages.beats, stages.frames_done
+    assert isinstance(stages.run(task), Completed)
+    assert ToyInverter.fits == [1, 3]
+    assert stages.beats > beats
+    # The frames that are sampled are gone through once more than without a fit.
+    assert stages.frames_done - done > 2 * analysed.result.num_frames - 2
