@@ -82,15 +82,19 @@ def guard() -> None:
 
 
 class _Channel:
-    """Orders ``NUM_FRAMES`` frames and the end, and counts those taken."""
+    """Orders ``NUM_FRAMES`` black frames and the end, and counts those taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, ring: FrameRing) -> None:
+        self._ring = ring
         frames = ({"pts": n, "duration": 1} for n in range(NUM_FRAMES))
         self._orders: list[dict[str, Any]] = [*frames, {"finish": True}]
         self.num_taken = 0
 
     def receive(self) -> dict[str, Any]:
-        return self._orders.pop(0)
+        order = self._orders.pop(0)
+        if "pts" in order:
+            self._ring.write(order["pts"], np.zeros(1, np.uint8))
+        return order
 
     def send(self, message: Mapping[str, Any]) -> None:
         self.num_taken += "free" in message
@@ -107,7 +111,8 @@ def _encode(width: int, height: int, encoder: str, output: Path) -> None:
         "options": FASTEST.get(encoder, {}),
         "threads": 1,
     }
-    ring, channel = FrameRing(), _Channel()
+    ring = FrameRing()
+    channel = _Channel(ring)
     _Encoding(channel, ring, request).run()  # type: ignore[arg-type]
     ring.close()
     assert channel.num_taken == NUM_FRAMES

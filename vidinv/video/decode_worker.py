@@ -165,7 +165,7 @@ def _send_frames(
     for number, (frame, pts) in enumerate(frames):
         if number >= ring.num_slots:
             channel.receive()  # the parent copied a slot
-        np.copyto(ring.slot(number), orientation.upright(to_rgb(frame)))
+        ring.write(number, orientation.upright(to_rgb(frame)))
         channel.send({"pts": pts, "duration": frame.duration or 0})
 
 

@@ -21,7 +21,7 @@ from av.error import FFmpegError
 
 from vidinv.video.color import FromRgb, matrix_is_unsupported
 from vidinv.video.info import VideoInfo
-from vidinv.video.isolation import Channel, FrameRing, Heartbeat
+from vidinv.video.isolation import Channel, FrameMissing, FrameRing, Heartbeat
 from vidinv.video.joining import join
 from vidinv.video.packets import PacketCopier, Refused, copy_all, muxer_options
 
@@ -60,7 +60,11 @@ def _reason(error: Exception) -> str:
         return "the disk is full"
     if isinstance(error, FFmpegError):
         return f"encoding failed ({error.strerror or error})"
-    return str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
+    return (
+        str(error)
+        if isinstance(error, (Refused, FrameMissing))
+        else f"{type(error).__name__}: {error}"
+    )
 
 
 class _Encoding:
@@ -130,7 +134,7 @@ class _Encoding:
         self._ring.map(height=height, width=width, dtype=self._info.frame_dtype)
         number = 0
         while "pts" in (message := self._channel.receive()):
-            frame = self._from_rgb(self._ring.slot(number))
+            frame = self._from_rgb(self._ring.read(number))
             self._channel.send({"free": number})
             number += 1
             frame.pts, frame.duration = message["pts"], message["duration"]

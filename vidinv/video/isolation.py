@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
 import numpy as np
@@ -28,10 +28,12 @@ import numpy.typing as npt
 # A few frames let the two sides overlap; more would only use memory. 64 MiB holds 8 slots up to
 # 2.7 megapixels of 8-bit RGB; a 4K 16-bit frame alone takes 50 MB, hence at least two slots.
 MAX_SLOTS, MIN_SLOTS, RING_BYTES = 8, 2, 64 << 20
+FIRST_FREE_FD = 3  # 0 to 2 are the standard streams
 # Readers with wide registers go past the last pixel: swscale's of RGB takes 48 bytes for 16 pixels,
 # so up to 45 behind a picture. FFmpeg asks for as many behind its own input
 # (AV_INPUT_BUFFER_PADDING_SIZE of libavcodec/defs.h).
 PADDING_BYTES = 64
+assert MAX_SLOTS * np.dtype(np.uint64).itemsize <= PADDING_BYTES
 
 # A child that works without a result to tell sends this, at most so often.
 HEARTBEAT, HEARTBEAT_SECONDS = {"alive": True}, 0.2
@@ -45,10 +47,16 @@ class ChildDied(Exception):
     """The child ended without a word; the message tells how (exit status or signal)."""
 
 
+class FrameMissing(Exception):
+    """A slot does not hold the frame that was announced."""
+
+
 class FrameRing:
     """Slots of one frame each in anonymous shared memory; the owner passes ``fd`` to the child.
 
-    Behind the last slot lie ``PADDING_BYTES`` that may be read and mean nothing.
+    Behind the last slot lie ``PADDING_BYTES`` that may be read. They hold a number for each slot:
+    which frame it has, counted from 1. New memory is zero: a black picture that nobody wrote is
+    no frame.
 
     Args:
         fd: an inherited descriptor in the child; None makes new memory.
@@ -57,6 +65,7 @@ class FrameRing:
     def __init__(self, fd: int | None = None) -> None:
         self.fd = _anonymous_file() if fd is None else fd
         self._slots: npt.NDArray[Any] | None = None
+        self._written: npt.NDArray[np.uint64] | None = None
 
     @property
     def num_slots(self) -> int:
@@ -66,11 +75,30 @@ class FrameRing:
         """Size and map the memory for RGB frames ``[height, width, 3]``; both sides call this."""
         frame_bytes = height * width * 3 * np.dtype(dtype).itemsize
         num_slots = max(MIN_SLOTS, min(MAX_SLOTS, RING_BYTES // frame_bytes))
-        size = frame_bytes * num_slots + PADDING_BYTES
+        end = frame_bytes * num_slots
+        size = end + PADDING_BYTES
         if os.fstat(self.fd).st_size != size:
             os.ftruncate(self.fd, size)
-        pixels = memoryview(mmap.mmap(self.fd, size))[:-PADDING_BYTES]
-        self._slots = np.frombuffer(pixels, dtype).reshape(num_slots, height, width, 3)
+        memory = memoryview(mmap.mmap(self.fd, size))
+        self._slots = np.frombuffer(memory[:end], dtype).reshape(num_slots, height, width, 3)
+        self._written = np.frombuffer(memory[end:], np.uint64, count=num_slots)
+
+    def write(self, number: int, image: npt.NDArray[Any]) -> None:
+        """Put frame ``number``, ``[H, W, 3]``, into its slot."""
+        assert self._written is not None
+        np.copyto(self.slot(number), image)
+        self._written[number % self.num_slots] = number + 1
+
+    def read(self, number: int) -> npt.NDArray[Any]:
+        """``[H, W, 3]`` view of frame ``number``.
+
+        Raises:
+            FrameMissing: the other side has not written it.
+        """
+        assert self._written is not None
+        if self._written[number % self.num_slots] != number + 1:
+            raise FrameMissing(f"frame {number} did not reach the shared memory")
+        return self.slot(number)
 
     def slot(self, number: int) -> npt.NDArray[Any]:
         """``[H, W, 3]`` view of the slot that frame ``number`` uses."""
@@ -79,7 +107,7 @@ class FrameRing:
 
     def close(self) -> None:
         """Give the memory back; views of slots that are still held keep their part alive."""
-        self._slots = None
+        self._slots = self._written = None
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -90,6 +118,24 @@ def _anonymous_file() -> int:
         return os.memfd_create("vidinv-frames")
     with tempfile.TemporaryFile() as file:  # macOS: an unlinked file does the same
         return os.dup(file.fileno())
+
+
+@contextlib.contextmanager
+def standard_descriptors_taken() -> Iterator[None]:
+    """What is opened inside gets no descriptor of a standard stream, also where one is closed.
+
+    Services start programs so. A child has standard streams of its own, which would replace what
+    it is to inherit under the same number; and what is printed here would go into a pipe.
+    """
+    held: list[int] = []
+    try:
+        while (fd := os.open(os.devnull, os.O_RDWR)) < FIRST_FREE_FD:
+            held.append(fd)
+        os.close(fd)
+        yield
+    finally:
+        for fd in held:
+            os.close(fd)
 
 
 class ChildProcess:
@@ -109,14 +155,15 @@ class ChildProcess:
         on_alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._on_alive = on_alive
-        self.ring = FrameRing()
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
-        try:
-            self._process = _spawn(module, self.ring.fd, self._log)
-        except BaseException:
-            self.ring.close()
-            self._log.close()
-            raise
+        with standard_descriptors_taken():
+            self.ring = FrameRing()
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+            try:
+                self._process = _spawn(module, self.ring.fd, self._log)
+            except BaseException:
+                self.ring.close()
+                self._log.close()
+                raise
         self._end = weakref.finalize(self, _end_process, self._process, self.ring, self._log)
         self._buffer = b""
         self.send({**request, "ring_fd": self.ring.fd})

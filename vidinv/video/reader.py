@@ -16,7 +16,7 @@ from typing import Any
 from vidinv.errors import DecodeError
 from vidinv.types import Frame
 from vidinv.video.info import VideoInfo
-from vidinv.video.isolation import ChildDied, ChildProcess, ChildStalled
+from vidinv.video.isolation import ChildDied, ChildProcess, ChildStalled, FrameMissing
 
 DECODE_WORKER = "vidinv.video.decode_worker"
 # Long enough for a slow disk, short enough that a hanging file is reported within 30 s.
@@ -147,7 +147,11 @@ class VideoReader:
             self.close()
             raise StopIteration
         number = self._num_read
-        image = self._child.ring.slot(number).copy()
+        try:
+            image = self._child.ring.read(number).copy()
+        except FrameMissing as error:
+            self.close()
+            raise DecodeError(f"{self.path}: the decoder failed ({error})") from None
         self._child.send({"free": number})
         self._num_read += 1
         index = number if self._part is None else self._part.first + number

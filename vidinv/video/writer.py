@@ -15,8 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-
 from vidinv.errors import DecodeError, EncodeError, UsageError
 from vidinv.files import put_in_place, temporary_path
 from vidinv.types import Frame
@@ -232,7 +230,7 @@ class VideoWriter:
         while self._num_free == 0 or self._session.has_message():
             self._session.receive("free")
             self._num_free += 1
-        np.copyto(self._ring.slot(self.num_written), frame.image)
+        self._ring.write(self.num_written, frame.image)
         self._session.send({"pts": pts, "duration": duration})
         self._num_free -= 1
         self.num_written += 1
