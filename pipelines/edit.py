@@ -8,8 +8,6 @@ they are kept).
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
 import shutil
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -25,8 +23,10 @@ from pipelines.meter import MemoryMeter, Progress
 from pipelines.parallel import Prefetch
 from vidinv.editing.schedules import as_plain
 from vidinv.errors import UsageError
+from vidinv.files import atomic_file
 from vidinv.inversion import TrackState
 from vidinv.packs import Pack
+from vidinv.paths import check_input, check_new_file, sole_writer
 from vidinv.types import ClipResult, EditSpec, Frame, Image, RenderMode
 from vidinv.video import (
     EncodeOptions,
@@ -84,8 +84,12 @@ def run(
             left at the output.
     """
     check_output(request)
-    loaded = (networks or _networks_of(request)).load()
-    edit = _Edit(request, progress or Progress(), loaded)
+    with sole_writer(request.output):
+        return _run(request, progress or Progress(), networks or _networks_of(request))
+
+
+def _run(request: EditRequest, progress: Progress, networks: Networks) -> ClipResult:
+    edit = _Edit(request, progress, networks.load())
     with MemoryMeter() as meter:
         started = time.monotonic()
         summary = edit.picture() if is_image_path(request.input) else edit.clip()
@@ -110,10 +114,12 @@ def edit_picture(
 
 
 def check_output(request: EditRequest) -> None:
-    """UsageError for an output that would lose something or make no sense, or that no encoder of
-    ours writes as asked.
+    """UsageError for an output that would lose something or make no sense, or that cannot be
+    written or encoded as asked, and for an input that is no file; before any work.
     """
     source, output = request.input, request.output
+    check_input(source)
+    check_new_file(output)
     if source.exists() and output.exists() and source.samefile(output):
         raise UsageError(f"{output} is the input itself: give another output")
     if output.exists() and not request.overwrite:
@@ -263,9 +269,5 @@ class _Edit:
 
 def _copy(source: Path, output: Path) -> None:
     """The same bytes; the output appears when it is complete."""
-    temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}.part")
-    try:
+    with atomic_file(output) as temporary:
         shutil.copyfile(source, temporary)
-        os.replace(temporary, output)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+# Of ext4, XFS, Btrfs, APFS (in characters there) and most others.
+MAX_NAME_BYTES = 255
+
 
 @contextlib.contextmanager
 def atomic_file(path: Path, *, sync: bool = False) -> Iterator[Path]:
     """A temporary name to write to; the file gets its own, ``path``, at the end of the ``with``.
 
-    After an error ``path`` is as it was before, and nothing is left beside it.
+    After an error ``path`` is as it was before, and nothing is left beside it. Where it is a link,
+    what it leads to is replaced, and the link stays.
 
     Args:
         sync: for names that count as done: see ``put_in_place``.
@@ -25,7 +29,7 @@ def atomic_file(path: Path, *, sync: bool = False) -> Iterator[Path]:
     temporary = temporary_path(path)
     try:
         yield temporary
-        put_in_place(temporary, path) if sync else os.replace(temporary, path)
+        put_in_place(temporary, path) if sync else os.replace(temporary, behind_link(path))
     finally:
         with contextlib.suppress(OSError):  # the error that led here says more
             temporary.unlink(missing_ok=True)
@@ -33,7 +37,23 @@ def atomic_file(path: Path, *, sync: bool = False) -> Iterator[Path]:
 
 def temporary_path(path: Path) -> Path:
     """A new hidden name beside ``path``, on the same file system: ``.NAME.1a2b3c4d.part``."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    return hidden_name(path, f".{secrets.token_hex(4)}.part")
+
+
+def hidden_name(path: Path, ending: str) -> Path:
+    """``.NAME`` and ``ending`` beside ``path``, or beside what it links to.
+
+    A long name is cut: the hidden one is as valid as ``path`` is.
+    """
+    path = behind_link(path)
+    name = os.fsencode(path.name)[: MAX_NAME_BYTES - 1 - len(os.fsencode(ending))]
+    kept = path.name if name == os.fsencode(path.name) else name.decode(errors="ignore")
+    return path.with_name(f".{kept}{ending}")
+
+
+def behind_link(path: Path) -> Path:
+    """What a link leads to, which may not be there yet; any other path as it is."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
@@ -47,7 +67,7 @@ def put_in_place(temporary: Path, path: Path) -> None:
     """
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    os.replace(temporary, behind_link(path))
 
 
 def printable(text: str) -> str:

@@ -12,6 +12,7 @@ from pipelines.report.recognition import MAX_EMBEDDINGS
 from vidinv.errors import UsageError
 from vidinv.inversion import TrackState
 from vidinv.packs import Pack
+from vidinv.paths import check_input
 from vidinv.report import MAX_REGULAR, report_files
 from vidinv.types import Analysis
 from vidinv.video import is_image_path
@@ -57,6 +58,8 @@ class ReportRequest:
 def check_request(request: ReportRequest) -> None:
     """UsageError for what cannot be compared, before anything is measured."""
     check_page(request.page, overwrite=request.overwrite)
+    for path in (request.source, request.output):
+        check_input(path)
     if is_image_path(request.source) != is_image_path(request.output):
         raise UsageError(
             f"{request.source} and {request.output}: a report compares two clips or two pictures"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -16,6 +17,7 @@ from tests.packs.tiny import write_tiny_pack
 from tests.video.clips import images_of, packets_of, plain_times, psnr, side_by_side, write_clip
 from vidinv.errors import DecodeError, UnknownNameError, UsageError
 from vidinv.packs import load_pack
+from vidinv.paths import sole_writer
 from vidinv.rendering import FrameComposer
 from vidinv.video import EncodeOptions, read_image, rgb_profile, write_image
 
@@ -206,6 +208,32 @@ def test_outputs_that_would_lose_something_are_refused(pack, face_clip, tmp_path
         vidinv.edit(clip, tmp_path / output, attributes={"smile": 1}, pack=pack)
     assert (tmp_path / "taken.mp4").read_bytes() == b"precious"
     assert clip.read_bytes() == face_clip.read_bytes()
+
+
+def test_paths_are_checked_before_any_work(pack, face_clip, tmp_path):
+    (tmp_path / "folder.mp4").mkdir()
+    for source, output, message in (
+        (tmp_path, "out.mp4", "is a folder: `vidinv batch`"),
+        ("-", "out.mp4", "is a pipe"),
+        (face_clip, "folder.mp4", "is a folder: name the file"),
+        (face_clip, "absent/out.mp4", "does not exist; make it first"),
+        (face_clip, "x" * 300 + ".mp4", "longer than 255 bytes"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            vidinv.invert(source, tmp_path / output, pack=pack)
+    assert os.listdir(tmp_path) == ["folder.mp4"]
+
+
+def test_a_long_name_behind_a_link_is_written_by_one_run_only(pack, tmp_path):
+    clip, link, target = tmp_path / "a.mp4", tmp_path / "out.mp4", tmp_path / ("x" * 246 + ".mp4")
+    write_clip(clip, [np.full((64, 96, 3), 90, np.uint8)] * 5)
+    link.symlink_to(target)
+    with sole_writer(target), pytest.raises(UsageError, match="written by another run"):
+        vidinv.invert(clip, link, pack=pack)
+    vidinv.invert(clip, link, pack=pack)
+    assert link.is_symlink()
+    assert len(images_of(target)) == 5
+    assert len(os.listdir(tmp_path)) == 3
 
 
 def test_overwrite_replaces(pack, tmp_path):

@@ -1,4 +1,4 @@
-"""What an input is: a file of this machine or a URL, what it is called, and whether it can be read.
+"""What an input is: a file of this machine or a URL, and what it is called.
 
 Nothing here reaches for the network; ``remote`` does.
 """
@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
-
-from vidinv.errors import DecodeError
 
 _LOCAL_SCHEMES = ("file://", "local://")
 _PASSWORD = re.compile(r"(?<=://)[^\s/@]*@")
@@ -20,13 +17,6 @@ _PASSWORD = re.compile(r"(?<=://)[^\s/@]*@")
 _SECRET_QUERY = re.compile(
     r"\?[^\s'\"]*?(?:sig|token|secret|passw|credential|auth|key)[^\s'\"=&]*=[^\s'\"]*",
     re.IGNORECASE,
-)
-_KINDS = (
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a FIFO"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
 )
 
 
@@ -90,23 +80,6 @@ def file_stamp(path: Path) -> dict[str, Any]:
     except OSError:
         return {}
     return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
-
-
-def check_file(path: str) -> None:
-    """DecodeError for what is not a file that can be read; never waits for a writer or a device."""
-    try:
-        mode = os.stat(path).st_mode
-        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), None)
-        if kind is None:
-            os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
-    except FileNotFoundError:
-        if os.path.islink(path):
-            raise DecodeError(f"{path}: broken link to {os.readlink(path)}") from None
-        raise DecodeError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DecodeError(f"{path}: cannot be opened ({error.strerror})") from None
-    if kind is not None:
-        raise DecodeError(f"{path}: {kind}, not a file")
 
 
 def absolute(path: Path) -> Path:

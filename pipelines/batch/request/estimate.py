@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.batch.inputs.sources import check_file
 from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.fetch import FetchResult
 from vidinv.errors import DecodeError
 from vidinv.files import one_line
+from vidinv.paths import check_file
 from vidinv.video import probe, read_image
 
 # CPU seconds of `vidinv edit` less its imports (4 s) and 24 embeddings (1.6 s), on a machine under

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.batch.inputs.sources import check_file
 from pipelines.batch.request.jobs import Job
 from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.context import StageContext
@@ -12,6 +11,7 @@ from pipelines.batch.stages.tasks import StageResult, StageTask
 from pipelines.clip.plan import ClipPlan, save_plan
 from pipelines.clip.session import ClipSession
 from vidinv.latents import PLAN_FILE
+from vidinv.paths import check_file
 
 
 @dataclass(frozen=True)

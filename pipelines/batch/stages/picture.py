@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from pipelines.batch.inputs.sources import check_file
 from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.context import StageContext, TaskProgress
 from pipelines.batch.stages.edit_result import EditResult
 from pipelines.batch.stages.tasks import RunOptions, StageTask
 from pipelines.batch.stages.work_files import remove_parts
 from pipelines.edit import EditRequest, edit_picture
+from vidinv.paths import check_file
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from pipelines.batch.inputs.find import find_jobs
-from pipelines.batch.inputs.sources import check_file
 from pipelines.batch.request.jobs import Job, Settings
 from pipelines.batch.stages.runner import StageRunner
 from tests.pipelines.batch.in_process import InProcessWorkers, run_jobs
 from tests.pipelines.batch.test_schedule import FakeWorkers, run
 from vidinv.errors import DecodeError, UsageError
 from vidinv.files import one_line
+from vidinv.paths import check_file
 
 SMILE = {"smile": ((0.0, 1.0),)}
 
