@@ -31,14 +31,17 @@ from vidinv.types import ClipResult, EditSpec, Frame, Image, RenderMode
 from vidinv.video import (
     EncodeOptions,
     VideoInfo,
+    check_kind,
     choose_encoder,
     copy_media,
     has_transparency,
     is_image_path,
+    keeps_profile,
     open_reader,
     open_writer,
     read_image,
     rgb_profile,
+    same_kind,
     write_image,
 )
 
@@ -120,6 +123,8 @@ def check_output(request: EditRequest) -> None:
     source, output = request.input, request.output
     check_input(source)
     check_new_file(output)
+    check_kind(source)
+    check_kind(output)
     if source.exists() and output.exists() and source.samefile(output):
         raise UsageError(f"{output} is the input itself: give another output")
     if output.exists() and not request.overwrite:
@@ -190,14 +195,18 @@ class _Edit:
             self._write_picture(picture)
         else:
             self.warnings.append(self.session.why_unchanged(plan))
-            if self.request.input.suffix.lower() == self.request.output.suffix.lower():
+            if same_kind(self.request.input, self.request.output):
                 _copy(self.request.input, self.request.output)
             else:
                 self._write_picture(image)
         return self._summary(plan)
 
     def _write_picture(self, image: Image) -> None:
-        write_image(self.request.output, image, profile=rgb_profile(self.request.input))
+        profile = rgb_profile(self.request.input)
+        write_image(self.request.output, image, profile=profile)
+        if profile and not keeps_profile(self.request.output):
+            suffix = self.request.output.suffix
+            self.warnings.append(f"{suffix} pictures have no colour profile: the source's is lost")
         if has_transparency(self.request.input):
             self.warnings.append("the transparency of the picture is lost: it was written opaque")
 

@@ -43,7 +43,8 @@ def run(request: BatchRequest) -> BatchResult:
         UsageError: an invalid request, an earlier run in the way, too many workers.
         VidinvError: a run that cannot go on (no worker, a full disk); ``--resume`` continues it.
     """
-    jobs, settings = check_request(request)
+    skipped: list[str] = []
+    jobs, settings = check_request(request, skipped=skipped.append)
     started = time.monotonic()
     for folder in (request.output, request.latents):
         if folder is not None:
@@ -54,6 +55,8 @@ def run(request: BatchRequest) -> BatchResult:
         with _workers(request, settings) as workers, _monitor(request, journal, workers) as monitor:
             workers.tell = monitor.message
             monitor.message(_start_line(request, jobs, workers, monitor))
+            if skipped:
+                monitor.message(_skipped_line(skipped), "\n".join(skipped))
             workers.wait_until_up()
             # Only now: a run that could not start leaves an earlier one as it was.
             _begin(request, journal, jobs, settings, monitor)
@@ -79,6 +82,7 @@ def run(request: BatchRequest) -> BatchResult:
                 stage_seconds=dict(monitor.throughput.busy),
                 num_workers=workers.count,
                 workers=tuple(workers.facts),
+                skipped=tuple(skipped),
                 page=write_data_set_page(request.output, rows) if request.report else None,
             )
             for line in result.summary():
@@ -111,6 +115,13 @@ def _others(journal: Journal, jobs: Sequence[Job]) -> str:
     return f"outputs of earlier runs that this one is not asked for: {shown}{more}" if names else ""
 
 
+def _skipped_line(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > _NAMES_SHOWN else ""
+    files = "file that is" if len(names) == 1 else "files that are"
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    return f"skipped {len(names)} {files} no clip or picture of a known kind: {shown}{more}"
+
+
 def _start_line(
     request: BatchRequest, jobs: Sequence[Job], workers: RayWorkers, monitor: RunMonitor
 ) -> str:
@@ -128,7 +139,10 @@ def estimate(request: BatchRequest, *, tell: Callable[[str], None] = lambda line
     Raises:
         UsageError, VidinvError: what ``run`` would refuse before any work.
     """
-    jobs, settings = check_request(request)
+    skipped: list[str] = []
+    jobs, settings = check_request(request, skipped=skipped.append)
+    if skipped:
+        tell(_skipped_line(skipped))
     output = request.output.absolute()
     history = JournalHistory(output)
     _check_folder(request, history, jobs, settings)

@@ -39,7 +39,7 @@ from vidinv.types import (
     RenderMode,
     TrackSummary,
 )
-from vidinv.video import VideoInfo
+from vidinv.video import StreamInfo, VideoInfo
 
 TellShare = Callable[[float], None]
 
@@ -252,7 +252,10 @@ class ClipSession:
         """Why a clip without a track to edit is copied as it is."""
         if plan.num_tracks:
             return "every strength is 0: the input was copied unchanged"
-        return f"no face found in {self.clip}: copied unchanged"
+        others = [s for s in plan.info.other_streams if s.kind == "video" and not _is_cover(s)]
+        named = ", ".join(f"#{stream.index} ({stream.codec})" for stream in others)
+        more = f"; its other video streams were not searched: {named}" if named else ""
+        return f"no face found in {self.clip}: copied unchanged{more}"
 
     def summary(
         self, plan: ClipPlan, samples: Sequence[FaceSample], warnings: Sequence[str]
@@ -276,3 +279,8 @@ class ClipSession:
 def _tell_part(tell: TellShare, done: int, total: int, share: float) -> None:
     """Progress of one of ``total`` parts as progress of the whole."""
     tell((done + share) / total)
+
+
+def _is_cover(stream: StreamInfo) -> bool:
+    """A still picture beside the clip, as of a song's album."""
+    return stream.codec in ("mjpeg", "png", "bmp", "gif", "webp")

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 
+import av
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
@@ -234,6 +235,35 @@ def test_a_long_name_behind_a_link_is_written_by_one_run_only(pack, tmp_path):
     assert link.is_symlink()
     assert len(images_of(target)) == 5
     assert len(os.listdir(tmp_path)) == 3
+
+
+def test_another_camera_is_named_when_the_first_shows_no_face(pack, tmp_path):
+    clip, both = tmp_path / "a.mp4", tmp_path / "both.mp4"
+    write_clip(clip, [np.full((64, 96, 3), 90, np.uint8)] * 5)
+    with av.open(str(clip)) as source, av.open(str(both), "w") as target:
+        kept = source.streams.video[0]
+        streams = [target.add_stream_from_template(kept) for _ in range(2)]
+        for packet in source.demux(kept):
+            data, times = bytes(packet), (packet.pts, packet.dts)
+            for stream in streams if times[1] is not None else ():
+                copy = av.Packet(data)
+                copy.pts, copy.dts = times
+                copy.time_base, copy.duration = packet.time_base, packet.duration
+                copy.is_keyframe, copy.stream = packet.is_keyframe, stream
+                target.mux(copy)
+    result = vidinv.edit(both, tmp_path / "out.mp4", attributes={"smile": 1}, pack=pack)
+    assert any("not searched: #1 (h264)" in warning for warning in result.warnings)
+    alone = vidinv.edit(clip, tmp_path / "alone.mp4", attributes={"smile": 1}, pack=pack)
+    assert not any("not searched" in warning for warning in alone.warnings)
+
+
+@pytest.mark.parametrize("name", ["a.jfif", "a.bmp", "a.tif"])
+def test_pictures_of_other_kinds_are_pictures(pack, tmp_path, name):
+    write_image(tmp_path / name, np.full((64, 96, 3), 90, np.uint8))
+    result = vidinv.edit(tmp_path / name, tmp_path / "o.png", attributes={"smile": 1}, pack=pack)
+    assert result.frames == 1
+    with pytest.raises(UsageError, match=r"\.heic pictures are not supported"):
+        vidinv.edit(tmp_path / name, tmp_path / "o.heic", attributes={"smile": 1}, pack=pack)
 
 
 def test_overwrite_replaces(pack, tmp_path):

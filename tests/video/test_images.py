@@ -7,20 +7,79 @@ import os
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
-from PIL import ImageCms
+from PIL import ImageCms, features
 
 from tests.video.clips import pattern, psnr
 from vidinv.errors import DecodeError, EncodeError, UsageError
-from vidinv.video import has_transparency, is_image_path, read_image, rgb_profile, write_image
+from vidinv.video import (
+    check_kind,
+    has_transparency,
+    is_image_path,
+    read_image,
+    rgb_profile,
+    same_kind,
+    write_image,
+)
 
 
-@pytest.mark.parametrize(("name", "least_db"), [("a.png", 100), ("a.JPG", 38), ("a.webp", 32)])
+@pytest.mark.parametrize(
+    ("name", "least_db"),
+    [("a.png", 100), ("a.JPG", 38), ("a.webp", 32), ("a.jfif", 38), ("a.bmp", 100), ("a.tif", 100)],
+)
 def test_picture_comes_back(tmp_path, name, least_db):
     write_image(tmp_path / name, pattern(0))
     image = read_image(tmp_path / name)
     assert (image.shape, image.dtype) == ((64, 96, 3), np.uint8)
     assert psnr(image, pattern(0)) > least_db
     assert os.listdir(tmp_path) == [name]
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_avif_comes_back(tmp_path):
+    write_image(tmp_path / "a.avif", pattern(0))
+    assert psnr(read_image(tmp_path / "a.avif"), pattern(0)) > 32
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.JXL", "a.dng", "a.psd"])
+def test_other_kinds_of_pictures_are_refused_by_name(name):
+    with pytest.raises(UsageError, match=rf"{name}: .* pictures are not supported; convert it to"):
+        check_kind(name)
+    assert not is_image_path(name)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jfif", "a.tiff", "a.mp4", "a.gif", "a"])
+def test_known_kinds_and_clips_are_not_refused(name):
+    check_kind(name)
+
+
+def test_kinds_are_formats_whatever_the_extension():
+    assert same_kind("a.jpg", "b.JFIF")
+    assert not same_kind("a.jpg", "b.png")
+
+
+def test_a_picture_of_108_megapixels_is_read(tmp_path):
+    PillowImage.new("1", (12000, 9000)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png").shape == (9000, 12000, 3)
+    PillowImage.new("1", (20000, 14000)).save(tmp_path / "b.png")
+    with pytest.raises(DecodeError, match=r"too many pixels \(20000x14000"):
+        read_image(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.avif"])
+def test_orientation_of_other_kinds_is_applied_once(tmp_path, name):
+    if not is_image_path(name):
+        pytest.skip("this Pillow has no AVIF")
+    exif = PillowImage.Exif()
+    exif[0x0112] = 6
+    PillowImage.fromarray(pattern(0)).save(tmp_path / name, exif=exif)
+    assert psnr(read_image(tmp_path / name), np.rot90(pattern(0), -1)) > 25
+
+
+def test_pages_are_refused(tmp_path):
+    first, second = (PillowImage.fromarray(pattern(n)) for n in range(2))
+    first.save(tmp_path / "a.tif", save_all=True, append_images=[second])
+    with pytest.raises(DecodeError, match=r"a\.tif: 2 pages"):
+        read_image(tmp_path / "a.tif")
 
 
 def test_orientation_is_applied(tmp_path):
@@ -123,7 +182,7 @@ def test_too_large_picture_fails(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "image"), [("a.bmp", pattern(0)), ("a.png", pattern(0, dtype="uint16"))]
+    ("name", "image"), [("a.heic", pattern(0)), ("a.png", pattern(0, dtype="uint16"))]
 )
 def test_unsupported_output_fails(tmp_path, name, image):
     with pytest.raises(UsageError):

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vidinv.video.codecs import EncodeOptions, choose_encoder
     from vidinv.video.images import (
+        check_kind,
         has_transparency,
         is_image_path,
+        keeps_profile,
         read_image,
         rgb_profile,
+        same_kind,
         write_image,
     )
     from vidinv.video.info import StreamInfo, VideoInfo
@@ -39,16 +42,19 @@ _HOMES = {
     "VideoInfo": "info",
     "VideoReader": "reader",
     "VideoWriter": "writer",
+    "check_kind": "images",
     "choose_encoder": "codecs",
     "copy_media": "writer",
     "has_transparency": "images",
     "is_image_path": "images",
     "join_segments": "writer",
+    "keeps_profile": "images",
     "open_reader": "reader",
     "open_writer": "writer",
     "probe": "reader",
     "read_image": "images",
     "rgb_profile": "images",
+    "same_kind": "images",
     "segment_path": "writer",
     "write_image": "images",
 }
@@ -62,16 +68,19 @@ __all__ = [
     "VideoInfo",
     "VideoReader",
     "VideoWriter",
+    "check_kind",
     "choose_encoder",
     "copy_media",
     "has_transparency",
     "is_image_path",
     "join_segments",
+    "keeps_profile",
     "open_reader",
     "open_writer",
     "probe",
     "read_image",
     "rgb_profile",
+    "same_kind",
     "segment_path",
     "write_image",
 ]

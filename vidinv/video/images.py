@@ -4,26 +4,47 @@ from __future__ import annotations
 
 import contextlib
 import os
-import warnings
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image as PillowImage
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import ImageOps, UnidentifiedImageError, features
 
 from vidinv.errors import DecodeError, EncodeError, UsageError
 from vidinv.files import atomic_file
 from vidinv.types import Image
 
+# 4:4:4: faces keep their colour edges.
+_JPEG: tuple[str, dict[str, Any]] = ("JPEG", {"quality": 95, "subsampling": 0})
+_TIFF: tuple[str, dict[str, Any]] = ("TIFF", {"compression": "tiff_adobe_deflate"})
 _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": ("PNG", {}),
-    # 4:4:4: faces keep their colour edges.
-    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
-    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jpg": _JPEG,
+    ".jpeg": _JPEG,
+    ".jfif": _JPEG,
+    ".jpe": _JPEG,
     ".webp": ("WEBP", {"quality": 95}),
+    ".bmp": ("BMP", {}),
+    ".tif": _TIFF,
+    ".tiff": _TIFF,
 }
+if features.check("avif"):
+    _FORMATS[".avif"] = ("AVIF", {"quality": 95, "subsampling": "4:4:4"})
+IMAGE_SUFFIXES = tuple(_FORMATS)
+# Known as pictures: to FFmpeg, some are clips of one frame, and a message would speak of a video.
+_OTHER_PICTURES = frozenset(
+    (
+        *(".avif", ".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".jpx", ".mpo", ".ico"),
+        *(".psd", ".xcf", ".svg", ".eps", ".tga", ".exr", ".hdr", ".dpx", ".ppm", ".pgm", ".pnm"),
+        *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pcx", ".dib", ".qoi"),
+    )
+)
+# Phones make pictures of 200 million; decoded, these take 0.8 GB.
+MAX_PIXELS = 1 << 28
+_PILLOW_PIXELS, _PILLOW_LIMIT = PillowImage.MAX_IMAGE_PIXELS, threading.Lock()
 
 
 def is_image_path(path: str | os.PathLike[str]) -> bool:
@@ -31,14 +52,35 @@ def is_image_path(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in _FORMATS
 
 
+def check_kind(path: str | os.PathLike[str]) -> None:
+    """UsageError for an extension that names a still picture that cannot be read and written."""
+    suffix = Path(path).suffix.lower()
+    if suffix in _OTHER_PICTURES - _FORMATS.keys():
+        known = ", ".join(_FORMATS)
+        raise UsageError(f"{path}: {suffix} pictures are not supported; convert it to {known}")
+
+
+def same_kind(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> bool:
+    """Two pictures' extensions name one format, as .jpg and .jfif do."""
+    kinds = [_FORMATS[Path(path).suffix.lower()][0] for path in (one, other)]
+    return kinds[0] == kinds[1]
+
+
+def keeps_profile(path: str | os.PathLike[str]) -> bool:
+    """Pictures of this extension are written with the ICC profile of their colours."""
+    return Path(path).suffix.lower() != ".bmp"
+
+
 def read_image(path: str | os.PathLike[str]) -> Image:
     """``[H, W, 3]`` uint8 RGB, EXIF orientation applied, transparency dropped.
 
     Raises:
-        DecodeError: missing, damaged, truncated, an animation, or larger than Pillow deems safe.
+        DecodeError: missing, damaged, truncated, an animation, or larger than ``MAX_PIXELS``.
     """
     with _opened(path) as picture:
         num_frames = getattr(picture, "n_frames", 1)
+        if num_frames > 1 and picture.format == "TIFF":
+            raise DecodeError(f"{path}: {num_frames} pages; save the one that is meant")
         # What lies beside a photograph in its file (MPO) is a preview, or its depth.
         if num_frames > 1 and picture.format != "MPO":
             raise DecodeError(f"{path}: an animation of {num_frames} frames; convert it to a clip")
@@ -47,6 +89,8 @@ def read_image(path: str | os.PathLike[str]) -> Image:
 
 def _eight_bits(picture: PillowImage.Image) -> PillowImage.Image:
     """Grey of 16 bits, which Pillow would clip."""
+    if picture.mode == "F":
+        raise DecodeError("floating-point pictures are not supported; convert it to 16 bits")
     if not picture.mode.startswith("I;16"):
         return picture
     return PillowImage.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
@@ -80,20 +124,35 @@ def has_transparency(path: str | os.PathLike[str]) -> bool:
 def _opened(path: str | os.PathLike[str]) -> Iterator[PillowImage.Image]:
     """A picture whose pixels are read inside; DecodeError for whatever is wrong with it."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", PillowImage.DecompressionBombWarning)
-            with PillowImage.open(path) as picture:
-                yield picture
+        with _open(path) as (picture, most_pixels):
+            if picture.width * picture.height > most_pixels:
+                size = f"{picture.width}x{picture.height}"
+                raise DecodeError(f"{path}: too many pixels ({size}, at most {most_pixels})")
+            yield picture
     except DecodeError:
         raise
     except FileNotFoundError:
         raise DecodeError(f"{path}: no such file") from None
     except UnidentifiedImageError:
-        raise DecodeError(f"{path}: not a picture that can be read (PNG, JPEG, WebP)") from None
-    except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning) as error:
-        raise DecodeError(f"{path}: too many pixels ({error})") from None
+        raise DecodeError(f"{path}: not a picture of a kind that can be read") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise DecodeError(f"{path}: the picture is damaged ({error})") from None
+
+
+@contextlib.contextmanager
+def _open(path: str | os.PathLike[str]) -> Iterator[tuple[PillowImage.Image, int]]:
+    """A picture and how many pixels it may have.
+
+    Pillow's own limit is below what phones make; one that the calling program set is kept.
+    """
+    with _PILLOW_LIMIT:
+        limit, PillowImage.MAX_IMAGE_PIXELS = PillowImage.MAX_IMAGE_PIXELS, None
+        try:
+            picture = PillowImage.open(path)
+        finally:
+            PillowImage.MAX_IMAGE_PIXELS = limit
+    with picture:
+        yield picture, MAX_PIXELS if limit in (None, _PILLOW_PIXELS) else limit
 
 
 def write_image(
@@ -101,7 +160,7 @@ def write_image(
 ) -> None:
     """Write ``[H, W, 3]`` uint8 RGB in the format of the extension; appears only when complete.
 
-    JPEG is written at quality 95 without chroma subsampling, WebP at quality 95.
+    JPEG and AVIF are written at quality 95 without chroma subsampling, WebP at quality 95.
 
     Args:
         profile: ICC profile of the colours (``rgb_profile``).

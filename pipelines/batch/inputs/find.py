@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from pipelines.batch.inputs import remote
@@ -28,14 +29,17 @@ from pipelines.batch.inputs.sources import absolute, file_stamp, is_url, local_p
 from pipelines.batch.request.jobs import Job
 from pipelines.batch.status.journal import WORK_FOLDER
 from vidinv.errors import UsageError
-from vidinv.video import is_image_path
+from vidinv.video import check_kind, is_image_path
 from vidinv.video.codecs import FORMATS
+from vidinv.video.images import IMAGE_SUFFIXES
 
 # Extensions taken from folders and globs, besides those of pictures; a file that is named by itself
 # may have any.
 CLIP_SUFFIXES = (
     *FORMATS,
     *(".mpg", ".mpeg", ".avi", ".wmv", ".flv", ".ts", ".mts", ".m2ts", ".3gp", ".ogv", ".mxf"),
+    *(".vob", ".dv", ".gif", ".mpe", ".m2v", ".m1v", ".asf", ".f4v", ".divx", ".3g2", ".ogm"),
+    *(".qt", ".mod", ".tod", ".m2t", ".ivf", ".y4m", ".nut", ".rm", ".rmvb", ".apng"),
 )
 # Most file systems allow 255; a name is longer while its file is written.
 MAX_NAME_BYTES = 230
@@ -48,6 +52,7 @@ def find_jobs(
     attributes: Attributes,
     face: str = "largest",
     attribute_names: Collection[str] | None = None,
+    skipped: Callable[[str], None] = lambda name: None,
 ) -> tuple[Job, ...]:
     """The clips and pictures of a run, in order of their outputs.
 
@@ -56,6 +61,8 @@ def find_jobs(
         output: folder of the outputs; what lies in it is no input.
         attributes, face: for clips whose manifest row gives none.
         attribute_names: those that there are, to refuse others in manifests with their line.
+        skipped: is given the name of each file of a folder or glob that is no clip or picture;
+            hidden ones and earlier outputs are not told.
 
     Raises:
         UsageError: an input that is not there, outputs that collide, or a manifest in error.
@@ -64,11 +71,11 @@ def find_jobs(
     """
     default = RowDefaults(attributes, check_face(face, Path()), attribute_names)
     default.check_names(attributes)
-    jobs = [job for text in inputs for job in _jobs_of(text, output, default)]
+    jobs = [job for text in inputs for job in _jobs_of(text, output, default, skipped)]
     if not jobs:
         raise UsageError(
             f"no clips or pictures in {', '.join(map(shown, inputs))}: expected "
-            f"{' '.join(CLIP_SUFFIXES)} .png .jpg .jpeg .webp"
+            f"{' '.join((*CLIP_SUFFIXES, *IMAGE_SUFFIXES))}"
         )
     for job in jobs:
         if not job.attributes:
@@ -78,40 +85,53 @@ def find_jobs(
     return tuple(sorted(jobs, key=lambda job: job.output))
 
 
-def _jobs_of(text: str, output: Path, default: RowDefaults) -> Iterator[Job]:
+def _jobs_of(
+    text: str, output: Path, default: RowDefaults, skipped: Callable[[str], None]
+) -> Iterator[Job]:
     path = local_path(text)
     if is_manifest(text) and (is_url(text) or path.is_file()):
         yield from _manifest_jobs(text, default)
     elif is_url(text):
-        for found in remote.find(text, _is_wanted):
+        for found in remote.find(text, partial(_is_wanted, skipped=skipped)):
             yield _job(found.url, output_name(found.name), default, found.stamp)
     elif os.path.isdir(path):
-        yield from _tree(path, files_below(path), output, default)
+        yield from _tree(path, files_below(path), output, default, skipped)
     elif os.path.lexists(path):
+        check_kind(path)
         yield _local_job(path, path.name, default)
     elif glob.has_magic(str(path)):
-        yield from _tree(fixed_part(path), matching(path), output, default)
+        yield from _tree(fixed_part(path), matching(path), output, default, skipped)
     else:
         raise UsageError(f"{text}: no such file or folder")
 
 
-def _tree(root: Path, found: Iterable[Path], output: Path, default: RowDefaults) -> Iterator[Job]:
+def _tree(
+    root: Path,
+    found: Iterable[Path],
+    output: Path,
+    default: RowDefaults,
+    skipped: Callable[[str], None],
+) -> Iterator[Job]:
     """The files among ``found``, less earlier outputs; not so where all inputs lie among these."""
     outputs = output.resolve()
     skip = None if root.resolve().is_relative_to(outputs) else outputs
     for path in sorted(found):
         name = path.relative_to(root).as_posix()
-        if not _is_wanted(name) or os.path.isdir(path):
+        if os.path.isdir(path) or (skip and absolute(path).is_relative_to(skip)):
             continue
-        if skip is None or not absolute(path).is_relative_to(skip):
+        if _is_wanted(name, skipped):
             yield _local_job(path, name, default)
 
 
-def _is_wanted(name: str) -> bool:
-    """By extension; hidden files and folders are not."""
+def _is_wanted(name: str, skipped: Callable[[str], None]) -> bool:
+    """By extension; hidden files and folders are not, and others are told."""
     path = PurePosixPath(name)
-    hidden = any(part.startswith(".") and part != ".." for part in path.parts)
-    return not hidden and (path.suffix.lower() in CLIP_SUFFIXES or is_image_path(name))
+    if any(part.startswith(".") and part != ".." for part in path.parts):
+        return False
+    wanted = path.suffix.lower() in CLIP_SUFFIXES or is_image_path(name)
+    if not wanted:
+        skipped(name)
+    return wanted
 
 
 def output_name(name: str) -> str:

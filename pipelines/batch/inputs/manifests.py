@@ -23,6 +23,7 @@ from vidinv.editing.schedules import check_keyframes, parse_attributes
 from vidinv.errors import MissingDependencyError, UnknownNameError, UsageError
 from vidinv.video import is_image_path
 from vidinv.video.codecs import FORMATS
+from vidinv.video.images import IMAGE_SUFFIXES
 
 MANIFEST_SUFFIXES = (".csv", ".jsonl")
 FIELDS = ("input", "output", "attributes", "strength", "face")
@@ -182,7 +183,7 @@ def _output(given: str, *, is_picture: bool) -> str:
     if _WINDOWS_PATH.match(given):
         raise UsageError(f"output {given!r} is a Windows path: write it with /")
     if is_picture and not is_image_path(given):
-        raise UsageError(f"output {given!r}: a picture is written as .png, .jpg, .jpeg or .webp")
+        raise UsageError(f"output {given!r}: a picture is written as {', '.join(IMAGE_SUFFIXES)}")
     if not is_picture and suffix and suffix not in FORMATS:
         raise UsageError(f"output {given!r}: a clip is written as {', '.join(FORMATS)}")
     return given

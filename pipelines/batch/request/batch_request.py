@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,8 +69,14 @@ class BatchRequest:
         return PoolRequest(self.num_workers, self.num_gpu_workers, self.worker_cpus, self.device)
 
 
-def check_request(request: BatchRequest) -> tuple[tuple[Job, ...], Settings]:
-    """Jobs and settings, after everything that can be wrong about them is checked."""
+def check_request(
+    request: BatchRequest, *, skipped: Callable[[str], None] = lambda name: None
+) -> tuple[tuple[Job, ...], Settings]:
+    """Jobs and settings, after everything that can be wrong about them is checked.
+
+    Args:
+        skipped: as for ``find_jobs``.
+    """
     _check_options(request)
     pack = load_pack(request.pack)
     pack.inverter(request.method)  # UnknownNameError before any worker starts
@@ -80,6 +86,7 @@ def check_request(request: BatchRequest) -> tuple[tuple[Job, ...], Settings]:
         attributes=request.attributes,
         face=request.face,
         attribute_names=pack.directions().names(),
+        skipped=skipped,
     )
     settings = _settings(request, pack)
     for job in jobs:

@@ -24,6 +24,7 @@ class BatchResult:
         stage_seconds: what the workers spent on each stage, failed attempts included.
         num_workers: how many there were at a time.
         workers: all that there were, with the most memory that each held.
+        skipped: names of files of folders and globs that are no clips or pictures.
         page: the data set's report, where one was asked for.
     """
 
@@ -35,6 +36,7 @@ class BatchResult:
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     num_workers: int = 0
     workers: tuple[WorkerFacts, ...] = ()
+    skipped: tuple[str, ...] = ()
     page: Path | None = None
 
     @property
@@ -67,6 +69,7 @@ class BatchResult:
         return {
             "clips": len(self.rows),
             "quarantined": len(self.quarantined),
+            "skipped": list(self.skipped),
             "frames": self.frames,
             "fps": round(self.fps, 2),
             "manifest": str(self.manifest),

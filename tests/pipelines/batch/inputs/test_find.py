@@ -508,3 +508,19 @@ def test_another_file_of_the_same_name_is_other_work(tree):
     (after,) = jobs_of(tree / "a.mp4")
     assert before.as_requested() == after.as_requested()
     assert before.id != after.id
+
+
+def test_what_is_left_out_is_told(tmp_path):
+    root, out = tmp_path / "i", tmp_path / "i" / "out"
+    out.mkdir(parents=True)
+    wanted = ["a.vob", "b.DV", "c.gif", "d.jfif", "e.bmp", "f.tiff"]
+    left_out = ["notes.txt", "photo.heic"]
+    for name in (*wanted, *left_out, ".hidden.txt", "out/log.txt"):
+        (root / name).write_bytes(b"")
+    for given in (root, root / "*"):
+        told: list[str] = []
+        jobs = jobs_of(given, output=out, skipped=told.append)
+        assert [Path(job.input).name for job in jobs] == wanted
+        assert sorted(told) == left_out
+    with pytest.raises(UsageError, match=r"photo\.heic: \.heic pictures are not supported"):
+        jobs_of(root / "photo.heic")
