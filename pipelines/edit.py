@@ -73,13 +73,8 @@ class EditRequest:
     segment_frames: int = SEGMENT_FRAMES
 
 
-def run(
-    request: EditRequest, *, progress: Progress | None = None, networks: Networks | None = None
-) -> ClipResult:
+def run(request: EditRequest, *, progress: Progress | None = None) -> ClipResult:
     """Edit or invert one clip or still picture.
-
-    Args:
-        networks: where they are loaded already.
 
     Raises:
         UsageError: an invalid request; nothing is written.
@@ -88,20 +83,17 @@ def run(
     """
     check_output(request)
     with sole_writer(request.output):
-        return _run(request, progress or Progress(), networks or _networks_of(request))
+        return _run(request, progress or Progress())
 
 
-def _run(request: EditRequest, progress: Progress, networks: Networks) -> ClipResult:
+def _run(request: EditRequest, progress: Progress) -> ClipResult:
+    networks = Networks(request.pack, request.spec.method, device=request.device)
     edit = _Edit(request, progress, networks.load())
     with MemoryMeter() as meter:
         started = time.monotonic()
         summary = edit.picture() if is_image_path(request.input) else edit.clip()
         seconds = time.monotonic() - started
     return _result(request, summary, seconds=seconds, peak_rss_mb=meter.peak_mb)
-
-
-def _networks_of(request: EditRequest) -> Networks:
-    return Networks(request.pack, request.spec.method, device=request.device)
 
 
 def edit_picture(

@@ -7,7 +7,13 @@ import os
 
 import pytest
 
-from vidinv.files import atomic_file, printable, printable_values
+from vidinv.files import (
+    atomic_file,
+    printable,
+    printable_values,
+    remove_temporaries,
+    temporary_path,
+)
 
 NAME = os.fsdecode(b"b\xff\xc3\xa9.mp4")
 SHOWN = "b\\udcff\u00e9.mp4"
@@ -76,3 +82,23 @@ def test_a_folder_that_is_a_file_fails(tmp_path):
     (tmp_path / "a").write_text("")
     with pytest.raises(NotADirectoryError), atomic_file(tmp_path / "a" / "b") as temporary:
         temporary.write_text("x")
+
+
+@pytest.mark.parametrize("name", ["a[1].mp4", "n" * 251 + ".mp4", "link.mp4"])
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path, name):
+    """Also where the hidden name was cut, or lies beside what a link leads to."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "elsewhere" / "b.mp4")
+    path = tmp_path / name
+    left = [temporary_path(path) for _ in range(2)]
+    others = [temporary_path(tmp_path / "other.mp4"), left[0].with_suffix(".mine")]
+    for file in (*left, *others):
+        file.write_bytes(b"x")
+    remove_temporaries(path)
+    assert not any(file.exists() for file in left)
+    assert all(file.exists() for file in others)
+
+
+def test_where_there_is_no_folder_nothing_is_left(tmp_path):
+    remove_temporaries(tmp_path / "absent" / "a.mp4")
+    assert not (tmp_path / "absent").exists()

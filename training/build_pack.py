@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -296,7 +296,7 @@ def describe(
         "edit_feature_scale": EDIT_FEATURE_SCALE,
         "generator": {
             "kind": config.generator.kind,
-            "config": dataclasses.asdict(config.generator),
+            "config": dataclasses.asdict(cast(Any, config.generator)),
             "file": "generator.safetensors",
         },
         "methods": {"fse": {"file": "fse.safetensors", "config": encoder}},

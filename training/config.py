@@ -95,7 +95,8 @@ def _convert(hint: Any, value: Any, place: _Place) -> Any:
     if hint is GeneratorConfig or dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise _wrong(place, "key: value lines", value)
-        return _generator(value, place) if hint is GeneratorConfig else _build(hint, value, place)
+        cls: Any = hint
+        return _generator(value, place) if hint is GeneratorConfig else _build(cls, value, place)
     if origin is tuple:
         return _tuple(args, value, place)
     if origin is typing.Literal:

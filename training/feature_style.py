@@ -24,7 +24,9 @@ from training.data import ATTRIBUTES
 from training.gan import GanConfig, GanTask
 from training.loop import Batch, GradientAverage
 from training.losses import gaussian_kl, pixel_structure_loss, psnr
+from vidinv.generators.base import GeneratorNetwork
 from vidinv.inversion.fse import FeatureStyleInverter
+from vidinv.inversion.fse_encoder import FeatureStyleEncoder
 from vidinv.metrics.structure import ssim_map
 
 FULL_SIZE_INTERVAL = 2  # G(w) is judged at full size every other step, at half size else (cost)
@@ -95,10 +97,10 @@ class FeatureStyleTask(GanTask):
         featured = lower.replace_features(lower.features_NCHW + residual)
         with_features = synthesis.run(
             latents, start=featured, stop=self.top_layer, noise_mode="none"
-        ).image_N3HW
+        ).picture_N3HW
         side = self.config.train_resolution // (1 if number % FULL_SIZE_INTERVAL == 0 else 2)
         layer = self.config.generator.layer_after(side)
-        without = synthesis.run(latents, start=lower, stop=layer, noise_mode="none").image_N3HW
+        without = synthesis.run(latents, start=lower, stop=layer, noise_mode="none").picture_N3HW
         target = nn.functional.adaptive_avg_pool2d(batch.images, side)
         metrics = {
             "reconstruction_w": pixel_structure_loss(without, target, batch.weights),
@@ -139,7 +141,7 @@ class FeatureStyleTask(GanTask):
         featured = lower.replace_features(lower.features_NCHW + residual[:part])
         changed = synthesis.run(
             edited, start=featured, stop=self.top_layer, noise_mode="none"
-        ).image_N3HW
+        ).picture_N3HW
         with torch.no_grad():
             wanted = self._half_size(edited) - self._half_size(latents[:part])
         change = nn.functional.avg_pool2d(changed - with_features[:part], 2)
@@ -151,6 +153,8 @@ class FeatureStyleTask(GanTask):
 
     def forward(self, modules: dict[str, nn.Module], batch: Batch) -> None:
         generator, encoder = modules["generator"], modules["encoder"]
+        assert isinstance(generator, GeneratorNetwork)
+        assert isinstance(encoder, FeatureStyleEncoder)
         FeatureStyleInverter(generator, encoder).encode(batch.images)
 
     @torch.no_grad()
@@ -159,6 +163,8 @@ class FeatureStyleTask(GanTask):
     ) -> tuple[dict[str, float], list[Tensor]]:
         """PSNR and SSIM of G(w) and G(w, F); sheet rows: source, G(w), G(w, F)."""
         generator, encoder = ema["generator"], ema["encoder"]
+        assert isinstance(generator, GeneratorNetwork)
+        assert isinstance(encoder, FeatureStyleEncoder)
         inverter = FeatureStyleInverter(generator, encoder)
         inversion = inverter.encode(batch.images)
         picture = generator.synthesis(inversion.latents_NLD)

@@ -32,7 +32,13 @@ from training.losses import (
     psnr,
 )
 from vidinv.errors import UsageError
-from vidinv.generators.base import Discriminator, Generator, GeneratorConfig, GrowingSynthesis
+from vidinv.generators.base import (
+    Discriminator,
+    Generator,
+    GeneratorConfig,
+    GeneratorNetwork,
+    GrowingSynthesis,
+)
 from vidinv.generators.registry import build_generator, find_family
 from vidinv.inversion.fse_encoder import FeatureStyleConfig, FeatureStyleEncoder
 
@@ -128,9 +134,10 @@ class GanTask:
 
     def _autoencoder_optimizer(self) -> torch.optim.Optimizer:
         encoder = [*self.encoder.parameters(), *self.probe.parameters()]
-        synthesis = self.generator.synthesis.parameters()
+        synthesis = self.generator.synthesis
+        assert isinstance(synthesis, nn.Module)
         groups = [
-            {"params": list(synthesis), "lr": self.config.learning_rate},
+            {"params": list(synthesis.parameters()), "lr": self.config.learning_rate},
             {"params": encoder, "lr": self.config.encoder_learning_rate},
         ]
         return torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
@@ -202,7 +209,7 @@ class GanTask:
     def synthesise(self, latents_NLD: Tensor, generator: Generator | None = None) -> Tensor:
         """Picture at the stage's resolution; noise is off while an autoencoder trains."""
         network = (generator or self.generator).synthesis
-        return network.run(latents_NLD, stop=self.top_layer, noise_mode="none").image_N3HW
+        return network.run(latents_NLD, stop=self.top_layer, noise_mode="none").picture_N3HW
 
     def _adversarial(
         self, discriminator: Discriminator, fake: Tensor, real: Tensor, metrics: dict[str, Tensor]
@@ -256,6 +263,7 @@ class GanTask:
     ) -> tuple[dict[str, float], list[Tensor]]:
         """PSNR of G(w), R^2 of the probe; sheet rows: source, G(w), samples of a Gaussian."""
         generator, encoder = ema["generator"], ema["encoder"]
+        assert isinstance(generator, GeneratorNetwork)
         latents = encoder(batch.images)[0]
         picture = self.synthesise(latents, generator)
         predicted = self.probe.head(latents[:, 0])[:, : len(ATTRIBUTES)]

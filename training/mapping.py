@@ -10,7 +10,7 @@ sliced Wasserstein distance or by regression, missed most of the variance in a m
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidinv.generators.base import Generator
 from vidinv.generators.layers import LRELU_GAIN, Linear
@@ -28,7 +28,9 @@ def set_gaussian_mapping(generator: Generator, encoder: FeatureStyleEncoder, w_M
     Raises:
         ValueError: another mapping, z and w of different width, or fewer than two layers.
     """
-    layers = [layer for layer in generator.mapping.children() if isinstance(layer, Linear)]
+    mapping = generator.mapping
+    assert isinstance(mapping, nn.Module)
+    layers = [layer for layer in mapping.children() if isinstance(layer, Linear)]
     if generator.z_dim != generator.w_dim or len(layers) < 2:
         raise ValueError("a Gaussian mapping needs z_dim = w_dim and at least two linear layers")
     mean, spread = w_MD.mean(dim=0), w_MD.std(dim=0)
@@ -43,7 +45,7 @@ def set_gaussian_mapping(generator: Generator, encoder: FeatureStyleEncoder, w_M
     for layer in layers[1:-1]:
         _set(layer, identity / LRELU_GAIN, torch.zeros_like(lift))
     _set(layers[-1], root / LRELU_GAIN**2, (mean - root @ lift) / LRELU_GAIN)
-    generator.mapping.w_avg.copy_(mean)
+    mapping.get_buffer("w_avg").copy_(mean)
 
 
 @torch.no_grad()
@@ -54,6 +56,7 @@ def shift_latent_space(generator: Generator, encoder: FeatureStyleEncoder, shift
     exactly there.
     """
     encoder.w_offset.add_(shift_D)
+    assert isinstance(generator.synthesis, nn.Module)
     for name, module in generator.synthesis.named_modules():
         if name.endswith("affine") and isinstance(module, Linear):
             module.weight.copy_(module.weight.half().float())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -38,6 +39,17 @@ def atomic_file(path: Path, *, sync: bool = False) -> Iterator[Path]:
 def temporary_path(path: Path) -> Path:
     """A new hidden name beside ``path``, on the same file system: ``.NAME.1a2b3c4d.part``."""
     return hidden_name(path, f".{secrets.token_hex(4)}.part")
+
+
+def remove_temporaries(path: Path) -> None:
+    """Remove what writers of ``path`` that were killed have left beside it."""
+    example = hidden_name(path, f".{'0' * 8}.part")
+    prefix = example.name.removesuffix(f"{'0' * 8}.part")
+    ours = re.compile(re.escape(prefix) + r"[0-9a-f]{8}\.part")
+    with contextlib.suppress(FileNotFoundError):  # no folder, nothing in it
+        for found in filter(ours.fullmatch, os.listdir(example.parent)):
+            with contextlib.suppress(OSError):  # of use to nobody, and in nobody's way
+                (example.parent / found).unlink()
 
 
 def hidden_name(path: Path, ending: str) -> Path:

@@ -11,6 +11,7 @@ synthesis; K counts those that have run, from 1. A family without W has one row 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
@@ -101,6 +102,13 @@ class SynthesisState:
     layer: int
     features_NCHW: Tensor
     image_N3HW: Tensor | None
+
+    @property
+    def picture_N3HW(self) -> Tensor:
+        """The RGB so far; ValueError in families that have none."""
+        if self.image_N3HW is None:
+            raise ValueError(f"there is no picture yet after layer {self.layer}")
+        return self.image_N3HW
 
     def replace_features(self, features_NCHW: Tensor) -> SynthesisState:
         if features_NCHW.shape != self.features_NCHW.shape:
@@ -195,14 +203,17 @@ class Generator(Protocol):
     def to(self, device: Any) -> Self: ...
 
 
-class Discriminator(Protocol):
+class Discriminator(nn.Module, ABC):
     """Image ``[N, 3, R, R]`` -> logits ``[N, 1]``, high for real; for training alone."""
 
-    def __call__(self, image_N3RR: Tensor) -> Tensor: ...
+    def forward(self, image_N3RR: Tensor) -> Tensor:
+        return self.logits(self.features(image_N3RR))
 
+    @abstractmethod
     def features(self, image_N3RR: Tensor) -> list[Tensor]:
         """Outputs of its blocks, from the highest resolution down; they serve as features."""
 
+    @abstractmethod
     def logits(self, features: list[Tensor]) -> Tensor:
         """``[N, 1]`` from what ``features`` gave."""
 

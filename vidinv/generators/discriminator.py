@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vidinv.generators.base import Discriminator
 from vidinv.generators.layers import Linear, filter_fir, fir_kernel, lrelu
 from vidinv.generators.stylegan2 import StyleGAN2Config
 
@@ -90,7 +91,7 @@ class DiscriminatorEpilogue(nn.Module):
         return self.out(self.fc(x.flatten(1)))
 
 
-class StyleGAN2Discriminator(nn.Module):
+class StyleGAN2Discriminator(Discriminator):
     """Image ``[N, 3, R, R]`` in [-1, 1] -> logits ``[N, 1]``; high for real."""
 
     def __init__(self, config: StyleGAN2Config) -> None:
@@ -99,9 +100,6 @@ class StyleGAN2Discriminator(nn.Module):
         for resolution in reversed(config.resolutions[1:]):
             self.add_module(f"b{resolution}", DiscriminatorBlock(config, resolution))
         self.b4 = DiscriminatorEpilogue(config.channels(4))
-
-    def forward(self, image_N3RR: Tensor) -> Tensor:
-        return self.logits(self.features(image_N3RR))
 
     def features(self, image_N3RR: Tensor) -> list[Tensor]:
         """Outputs of the blocks, from the highest resolution (R/2) down to 4x4."""

@@ -9,10 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from vidinv.errors import UnknownNameError
-from vidinv.generators.base import GeneratorConfig, GeneratorNetwork
+from vidinv.generators.base import Discriminator, GeneratorConfig, GeneratorNetwork
 from vidinv.generators.discriminator import StyleGAN2Discriminator
 from vidinv.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 
@@ -31,7 +29,7 @@ class GeneratorFamily:
 
     config: type[Any]
     build: Callable[[Any], GeneratorNetwork]
-    discriminator: Callable[[Any], nn.Module] | None = None
+    discriminator: Callable[[Any], Discriminator] | None = None
 
 
 FAMILIES = {

@@ -151,16 +151,14 @@ class SynthesisNetwork(nn.Module):
         style_offsets: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Image ``[N, 3, R, R]``; with ``start``, only the layers after it run."""
-        image = self.run(
+        return self.run(
             latents_NLD,
             stop=self.config.num_layers,
             start=start,
             noise_mode=noise_mode,
             weight_residuals=weight_residuals,
             style_offsets=style_offsets,
-        ).image_N3HW
-        assert image is not None
-        return image
+        ).picture_N3HW
 
     def run(
         self,

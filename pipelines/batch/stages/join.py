@@ -11,9 +11,10 @@ from pipelines.batch.stages.context import StageContext
 from pipelines.batch.stages.edit_result import EditResult
 from pipelines.batch.stages.render import RenderResult
 from pipelines.batch.stages.tasks import RunOptions, StageTask
-from pipelines.batch.stages.work_files import remove_parts, samples_path, segment_stem
+from pipelines.batch.stages.work_files import samples_path, segment_stem
 from pipelines.clip.plan import ClipPlan, load_plan
 from pipelines.clip.samples import FaceSample, load_samples
+from vidinv.files import remove_temporaries
 from vidinv.latents import PLAN_FILE
 from vidinv.video import copy_media, join_segments
 
@@ -44,7 +45,7 @@ def join(context: StageContext, task: JoinTask) -> EditResult:
     job, plan = task.local_job, load_plan(task.folder / PLAN_FILE)
     session = context.session(job, plan.key)
     task.output.parent.mkdir(parents=True, exist_ok=True)
-    remove_parts(task.output)
+    remove_temporaries(task.output)
     warnings = [*session.request_warnings(), *task.warnings]
     if plan.segments:
         warnings += join_segments(

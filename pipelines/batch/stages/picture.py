@@ -10,8 +10,8 @@ from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.context import StageContext, TaskProgress
 from pipelines.batch.stages.edit_result import EditResult
 from pipelines.batch.stages.tasks import RunOptions, StageTask
-from pipelines.batch.stages.work_files import remove_parts
 from pipelines.edit import EditRequest, edit_picture
+from vidinv.files import remove_temporaries
 from vidinv.paths import check_file
 
 
@@ -31,7 +31,7 @@ def picture(context: StageContext, task: PictureTask) -> EditResult:
     job, settings = task.local_job, context.settings
     check_file(job.input)
     task.output.parent.mkdir(parents=True, exist_ok=True)
-    remove_parts(task.output)
+    remove_temporaries(task.output)
     request = EditRequest(
         Path(job.input),
         task.output,
