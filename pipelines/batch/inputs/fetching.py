@@ -10,7 +10,7 @@ from typing import Any
 from pipelines.batch.inputs.remote import open_url, reason
 from pipelines.batch.inputs.sources import shown
 from vidinv.errors import MediaError
-from vidinv.files import atomic_file, remove_temporaries
+from vidinv.files import atomic_file
 
 
 def fetch(url: str, target: Path, *, size: int | None, on_chunk: Callable[[], None]) -> int:
@@ -43,8 +43,9 @@ def fetch(url: str, target: Path, *, size: int | None, on_chunk: Callable[[], No
 
 def remove_copy(target: Path) -> None:
     """Remove what ``fetch`` wrote, and what an attempt that was killed has left."""
-    target.unlink(missing_ok=True)
-    remove_temporaries(target)
+    # In a folder of our own: whatever is named so is ours.
+    for path in (target, *target.parent.glob(f".{target.name}.*.part")):
+        path.unlink(missing_ok=True)
 
 
 def _callback(on_chunk: Callable[[], None]) -> Any:
