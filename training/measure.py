@@ -37,12 +37,9 @@ class AlignedFaces:
         self, images_NRR3: Iterable[npt.NDArray[np.floating]]
     ) -> npt.NDArray[np.float32]:
         """``[N, 128]`` recognition embeddings."""
-        rows = []
-        for image in images_NRR3:
-            large = _enlarge(image)
-            points = self._backend.landmarks.predict(large, self._box)
-            rows.append(self._backend.embedder.embed(large, points))
-        return np.stack(rows)
+        large = map(_enlarge, images_NRR3)
+        predict = self._backend.landmarks.predict
+        return self._backend.embedder.embed_all((face, predict(face, self._box)) for face in large)
 
 
 def _enlarge(image: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:

@@ -42,8 +42,8 @@ class Networks:
 
     @cached_property
     def backend(self) -> Backend:
-        """Detector, landmarks and recognition."""
-        return dlib_backend()
+        """Detector, landmarks and recognition, the last on the method's device."""
+        return dlib_backend(device=str(choose_device(self._device)))
 
     @cached_property
     def mean_embedding(self) -> torch.Tensor | None:

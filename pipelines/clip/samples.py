@@ -85,14 +85,12 @@ class IdentitySampler:
     def samples(self) -> list[FaceSample]:
         """The embeddings of the faces that were kept, in the order of the frames; computed once."""
         if self._samples is None:
-            self._samples = [
-                FaceSample(track, self._embed(source, points), self._embed(output, points))
-                for track, source, output, points in self._chips
-            ]
+            embedder, chips = self._backend.embedder, self._chips
+            source = embedder.embed_all((before, points) for _, before, _, points in chips)
+            output = embedder.embed_all((after, points) for _, _, after, points in chips)
+            tracks = [track for track, *_ in chips]
+            self._samples = list(map(FaceSample, tracks, source, output))
         return self._samples
-
-    def _embed(self, chip: Image, points: Points) -> Embedding:
-        return self._backend.embedder.embed(chip, points)
 
 
 def summarise(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +18,12 @@ from vidinv.faces.fan_backend import FAN_FILE, SFD_FILE, fan_backend, require_we
 from vidinv.faces.weights import weight_file
 
 from .conftest import Clip
+from .dlib_reference import DlibOwnEmbedder, dlib_embedding
 
 
 def test_constructors_load_nothing() -> None:
     assert not vars(DlibLandmarks())
-    assert not vars(DlibEmbedder())
+    assert "_network" not in vars(DlibEmbedder())
 
 
 def test_weights_are_found_without_importing_their_package() -> None:
@@ -72,6 +76,75 @@ def test_embedding_tells_people_apart(clip: Clip) -> None:
     same = backend.embedder.distance(embed(talk[0]), embed(talk[19]))
     other = backend.embedder.distance(embed(talk[0]), embed(woman[0]))
     assert same < 0.4 < 0.6 < other
+
+
+def test_embeddings_of_many_faces_are_those_of_dlib(clip: Clip) -> None:
+    """More than a batch holds, from frames of several sizes, in the order given."""
+    names = ("cuts_crowd.mp4", "expression_512.mp4", "talk_hand_512.mp4")
+    faces = [
+        (image, face.landmarks)
+        for name in names
+        for image in clip(name, 8)[::2]
+        for face in find_faces(image, dlib_backend())
+    ]
+    faces = faces[:5] * 3 + faces
+    assert len(faces) > 20
+    ours, theirs = (e.embed_all(faces) for e in (DlibEmbedder(), DlibOwnEmbedder()))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    np.testing.assert_allclose(DlibEmbedder().embed(*faces[-1]), theirs[-1], atol=1e-5)
+    assert (ours.dtype, DlibEmbedder().embed_all([]).shape) == (np.float32, (0, 128))
+
+
+@pytest.mark.slow
+def test_twelve_faces_cost_a_fifth_of_what_they_cost_dlib(clip: Clip) -> None:
+    image = clip("talk_hand_512.mp4", 1)[0]
+    faces = [(image, find_faces(image, dlib_backend())[0].landmarks)] * 12
+
+    def cpu_seconds(embedder: DlibEmbedder) -> float:
+        embedder.embed_all(faces[:1])
+        started = time.process_time()
+        embedder.embed_all(faces)
+        return time.process_time() - started
+
+    ours, theirs = DlibEmbedder(), DlibOwnEmbedder()
+    assert min(cpu_seconds(ours) for _ in range(5)) < cpu_seconds(theirs) / 5
+
+
+def embed_in(connection: Connection, image: np.ndarray, landmarks: np.ndarray) -> None:
+    connection.send(dlib_backend().embedder.embed_all([(image, landmarks)] * 3))
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("kind", ["fork", "spawn"])
+def test_child_processes_embed(clip: Clip, kind: str) -> None:
+    """Also a copy of a process whose torch has threads, and has used the network in them."""
+    image = clip("talk_hand_512.mp4", 1)[0]
+    landmarks = find_faces(image, dlib_backend())[0].landmarks
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        wanted = dlib_backend().embedder.embed_all([(image, landmarks)] * 3)
+        context = multiprocessing.get_context(kind)
+        here, there = context.Pipe()
+        child = context.Process(target=embed_in, args=(there, image, landmarks))
+        child.start()
+        try:
+            assert here.poll(60), "the child hangs"
+            np.testing.assert_allclose(here.recv(), wanted, atol=1e-5)
+        finally:
+            child.kill()
+            child.join()
+    finally:
+        torch.set_num_threads(num_threads)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_embeds_as_a_cpu_does(clip: Clip) -> None:
+    image = clip("talk_hand_512.mp4", 1)[0]
+    face = (image, find_faces(image, dlib_backend())[0].landmarks)
+    found = dlib_backend(device="cuda").embedder.embed(*face)
+    np.testing.assert_allclose(found, dlib_embedding(*face), atol=1e-5)
 
 
 def test_embedding_of_16_bit_is_that_of_8_bit(clip: Clip) -> None:

@@ -62,7 +62,7 @@ def fan_backend(*, device: str = "cuda") -> Backend:
     """SFD, FAN and dlib's embedder; MissingDependencyError at once if a weight file is missing."""
     require_weights()
     models = FanModels(device=device)
-    return Backend(detector=models, landmarks=models, embedder=DlibEmbedder())
+    return Backend(detector=models, landmarks=models, embedder=DlibEmbedder(device=device))
 
 
 def require_weights() -> None:

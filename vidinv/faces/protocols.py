@@ -6,7 +6,7 @@ and tests can pass fakes. Constructors are cheap: weights load at the first call
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +20,7 @@ Picture = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 Points = npt.NDArray[np.float32]
 Embedding = npt.NDArray[np.float32]
+Embeddings = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,9 @@ class Embedder(Protocol):
 
     def embed(self, image: Image, landmarks: Points) -> Embedding:
         """``[D]`` float32 of the face with these ``[68, 2]`` landmarks in an RGB picture."""
+
+    def embed_all(self, faces: Iterable[tuple[Image, Points]]) -> Embeddings:
+        """``[N, D]`` float32: ``embed`` of many faces, which costs less than one by one."""
 
     def distance(self, a: Embedding, b: Embedding) -> float:
         """Dissimilarity of two embeddings; the smaller the likelier the same person."""

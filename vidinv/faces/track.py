@@ -11,6 +11,7 @@ where they appeared.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,6 +30,7 @@ from vidinv.faces.protocols import (
     Backend,
     Detection,
     Embedding,
+    Embeddings,
     Gray,
     Points,
     intersection_over_union,
@@ -70,7 +72,7 @@ _TRUST_IN_SEEN_SIDE = 0.3  # the detector's sizes come in steps of 20 %: average
 _SIDE_TOLERANCE = 1.4  # a wide open mouth enlarges the landmarks' crop by up to 1.25
 _DOUBLE_OVERLAP = 0.5  # two tracks this close follow the same face
 _BELIEVED_FLOW = 0.5  # under this fraction of believable points the picture has changed
-_EMBED_AT_SIGHTINGS = (1, 6)  # 64 ms each: at the start, and about a second later
+_EMBED_AT_SIGHTINGS = (1, 6)  # 12 ms each: at the start, and about a second later
 
 
 @dataclass(slots=True)
@@ -158,6 +160,7 @@ class ShotTracker:
         self._first, self._index = first, first - 1
         self._live: list[RawTrack] = []
         self._done: list[RawTrack] = []
+        self._to_embed: list[RawTrack] = []
         # What a new face may be followed back through.
         self._recent: deque[Gray] = deque(maxlen=max(options.seek_every[:2]))
 
@@ -170,6 +173,7 @@ class ShotTracker:
         self._seek(image, gray, age)
         if age % self._options.verify_every == 0:
             self._verify(image, gray)
+        self._embed_seen(image, gray)
         self._recent.append(gray)
         self._close_doubles()
         self._close_unseen()
@@ -271,9 +275,10 @@ class ShotTracker:
     def _see(self, track: RawTrack, score: float, side_px: float, image: Image, gray: Gray) -> None:
         track.see(score, side_px)
         if track.suspect_row is not None:
-            self._settle_suspicion(track, self._embed(track, image, gray))
+            (embedding,) = self._embed([track], image, gray)
+            self._settle_suspicion(track, embedding)
         elif track.sightings in _EMBED_AT_SIGHTINGS:
-            track.embeddings.append(self._embed(track, image, gray))
+            self._to_embed.append(track)
 
     def _settle_suspicion(self, track: RawTrack, embedding: Embedding) -> None:
         """After a doubtful moment: the same person goes on, another one is a new track."""
@@ -291,9 +296,18 @@ class ShotTracker:
         self._close(track, tail=self._options.verify_every)
         self._live = [live for live in self._live if live is not track] + [other]
 
-    def _embed(self, track: RawTrack, image: Image, gray: Gray) -> Embedding:
+    def _embed_seen(self, image: Image, gray: Gray) -> None:
+        """Embed together the faces of this frame whose time it is."""
+        if self._to_embed:
+            found = self._embed(self._to_embed, image, gray)
+            for track, embedding in zip(self._to_embed, found, strict=True):
+                track.embeddings.append(embedding)
+            self._to_embed = []
+
+    def _embed(self, tracks: Sequence[RawTrack], image: Image, gray: Gray) -> Embeddings:
         scale = image.shape[1] / gray.shape[1]
-        return self._backend.embedder.embed(image, scale_points(track.landmarks[-1], scale))
+        points = [scale_points(track.landmarks[-1], scale) for track in tracks]
+        return self._backend.embedder.embed_all((image, one) for one in points)
 
     def _close_doubles(self) -> None:
         """Where two tracks have come to the same face keep the one known longer."""
