@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from vidinv.generators.base import GeneratorConfig
 from vidinv.generators.stylegan2 import block_end
+from vidinv.inversion.fse_editor import FeatureEditor
 
 POOL_SIZE = 3  # the four stages are pooled to 3x3 (docs/REFERENCES.md, "Feature-Style details")
 
@@ -40,6 +41,8 @@ class FeatureStyleConfig:
         latent_space: ``"w"`` or ``"w+"``.
         feature_layer: K, convolutions of the generator that run before F comes in (5 in the paper).
         feature_width: channels of F's bottleneck; 0 builds no feature head.
+        editor_width: channels of the feature editor (fse_editor.py); 0 builds none, and edits
+            follow eq. 1.
         feature_resolution: what older packs have instead of K: the resolution of the StyleGAN2
             block whose output F replaces.
     """
@@ -50,6 +53,7 @@ class FeatureStyleConfig:
     latent_space: Literal["w", "w+"] = "w"
     feature_layer: int = 5
     feature_width: int = 64
+    editor_width: int = 0
     feature_resolution: InitVar[int | None] = None
 
     def __post_init__(self, feature_resolution: int | None) -> None:
@@ -169,10 +173,13 @@ class FeatureStyleEncoder(nn.Module):
         self.register_buffer("w_offset", torch.zeros(self.w_dim))
         self.feature_stage = 0
         self.feature_head: FeatureHead | None = None
+        self.feature_editor: FeatureEditor | None = None
         if config.feature_width:
             channels, resolution, _ = generator.feature_shape(config.feature_layer)
             self.feature_stage = self._stage_for_features(resolution)
             self.feature_head = self._build_feature_head(channels, resolution)
+            if config.editor_width:
+                self.feature_editor = FeatureEditor(channels, config.editor_width)
 
     def forward(self, x_N3RR: Tensor) -> tuple[Tensor, Tensor]:
         """Latents ``[N, L, D]`` and the trunk's stage for ``feature_residual``."""
