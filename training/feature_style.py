@@ -1,14 +1,15 @@
-"""Feature-Style stage: the feature head joins, and the generator grows to the pack's resolution.
+"""Feature-Style stage (F stage): the feature code joins, and edits keep their effect with it.
 
-Two inversions are learned side by side, G(w) and G(w, F) (FSE paper, figure 3). Losses: eq. 2 and
-eq. 3 with a multi-scale L1 + SSIM in the place of LPIPS, whose backbone is not to be had offline
-(discriminator features where a discriminator is trained); eq. 4 on the head's prediction. Eqs. 6-7
-need networks trained elsewhere and are left out. The generator learns along at a lower rate: it was
-made as this encoder's decoder, so there is no synthetic half of the batch.
+Three inversions are learned side by side: G(w) and G(w, F) (FSE paper, figure 3), and G(w~, F~) of
+faces edited along an attribute. Pictures are judged as in the w stage (training.judges, in the
+places of eqs. 2, 3 and 6); eq. 4 is the mean square of the head's prediction F - G^K(w). The
+generator learns along: it was made as this encoder's decoder, so there is no synthetic half of the
+batch.
 
-An F that reconstructs everything pins the picture: eq. 1 then edits nothing (at 27.5 dB, a smile
-had a third of its effect in G(w); docs/LOG.md). So part of every batch is edited along the
-attributes, and the change of G(w, F) must be that of G(w), at half size, where G(w) is sharp.
+An F that reconstructs everything pins the picture, old lips included: eq. 1 then edits little. So
+edited faces are rendered as the encoder says, by its feature editor where it has one and by eq. 1
+else, and their change must be that of G(w), in pixels at half size and in features, mouth and eyes
+above all; the adversary sees to the rest (docs/LOG.md).
 
     python -m training encoder --config configs/faces_fse128.yaml --out runs/fse128
 """
@@ -18,37 +19,47 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.data import ATTRIBUTES
+from training.data import ATTRIBUTES, FACE, PARTS, WEIGHT_UNIT
 from training.gan import GanConfig, GanTask
-from training.loop import Batch, GradientAverage
-from training.losses import gaussian_kl, pixel_structure_loss, psnr
-from vidinv.generators.base import GeneratorNetwork
-from vidinv.inversion.fse import FeatureStyleInverter
+from training.judges import Metrics, leaf, through
+from training.loop import Batch, GradientAverage, mean_over_workers
+from training.terms import View, feature_network
+from vidinv.errors import UsageError
+from vidinv.generators.base import Generator, GeneratorNetwork, SynthesisState
 from vidinv.inversion.fse_encoder import FeatureStyleEncoder
-from vidinv.metrics.structure import ssim_map
 
-FULL_SIZE_INTERVAL = 2  # G(w) is judged at full size every other step, at half size else (cost)
+EDITED_SHARE = 4  # one face in four is edited in a step
+EDITS_MEMORY = 0.02  # share of a batch in the running regression
+MIN_CHANGE = 1e-3  # of features, relative to which their loss is taken: an edit may be nearly 0
+SHOWN_EDITS = (2.0, 4.0)  # smiles that are measured and shown, in standard deviations
+PARTS_ABOVE = (FACE + PARTS) / 2 / WEIGHT_UNIT  # a pixel of more weight lies in eyes or mouth
 
 
 @dataclass(frozen=True)
 class EncoderConfig(GanConfig):
-    """A Feature-Style stage.
+    """A Feature-Style stage; ``encoder.editor_width`` 0 leaves out the feature editor.
 
     Attributes:
         feature_penalty: weight of eq. 4, the mean square of F - G^K(w); it trades reconstruction
-            for the attribute gain of edits.
-        edit_weight: of the edit's loss: mean absolute difference between the change of G(w, F)
-            and that of G(w).
+            for the effect of edits.
+        plain_weight: of the reconstruction of G(w), which is judged on half of the faces.
+        plain_adversarial: of G(w) in the adversary's loss, where G(w, F) has 1.
+        edited_adversarial: of G(w~, F~) in it.
+        edit_weight: of the edit's loss in pixels; 0 leaves edits out.
+        edit_feature_weight: of the edit's loss in features of EfficientNet-lite0.
+        max_edit: longest edit, in standard deviations of the attribute.
     """
 
-    feature_penalty: float = 0.01
-    edit_weight: float = 0.0
-
-
-EDITED_SHARE = 4  # one face in four is edited in a step
-MAX_EDIT = 2.5  # standard deviations of the attribute
+    feature_penalty: float = 0.3
+    plain_weight: float = 1.0
+    plain_adversarial: float = 1.5
+    edited_adversarial: float = 0.25
+    edit_weight: float = 4.0
+    edit_feature_weight: float = 0.125
+    max_edit: float = 4.0
 
 
 class EditDirections(nn.Module):
@@ -64,21 +75,59 @@ class EditDirections(nn.Module):
 
     @torch.no_grad()
     def update(self, targets_NA: Tensor, w_ND: Tensor) -> None:
-        """Take in a batch; unknown targets (NaN) count as average."""
+        """Take in a batch of every worker; unknown targets (NaN) count as average."""
         targets = torch.nan_to_num(targets_NA)
-        self.moments_AA.lerp_(targets.T @ targets / len(targets), 0.02)
-        self.cross_AD.lerp_(targets.T @ (w_ND - w_ND.mean(dim=0)) / len(targets), 0.02)
+        moments = torch.cat([targets, w_ND - w_ND.mean(dim=0)], dim=1)
+        mean = mean_over_workers(targets.T @ moments / len(targets))
+        own, cross = mean.split([targets.shape[1], w_ND.shape[1]], dim=1)
+        self.moments_AA.lerp_(own, EDITS_MEMORY)
+        self.cross_AD.lerp_(cross, EDITS_MEMORY)
 
     @torch.no_grad()
-    def draw(self, count: int) -> Tensor:
-        """``[count, D]`` edits, each along one attribute by up to ``MAX_EDIT``."""
-        directions = torch.linalg.solve(self.moments_AA, self.cross_AD)
+    def directions(self) -> Tensor:
+        """``[A, D]``: change of w for one standard deviation of each attribute."""
+        return torch.linalg.solve(self.moments_AA, self.cross_AD)
+
+    @torch.no_grad()
+    def draw(self, count: int, max_edit: float) -> Tensor:
+        """``[count, D]`` edits, each along one attribute by up to ``max_edit`` deviations."""
+        directions = self.directions()
         chosen = directions[torch.randint(len(directions), [count])]
-        return chosen * (torch.rand(count, 1) * 2 - 1) * MAX_EDIT
+        return chosen * (torch.rand(count, 1) * 2 - 1) * max_edit
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A batch as latents and feature code: G^K(w) and F - G^K(w)."""
+
+    latents_NLD: Tensor
+    base_NCHW: Tensor
+    residual_NCHW: Tensor
+
+    def __getitem__(self, part: slice) -> Encoded:
+        return Encoded(self.latents_NLD[part], self.base_NCHW[part], self.residual_NCHW[part])
+
+
+@dataclass(frozen=True)
+class EditChange:
+    """What an edit does to pictures: views before and after it."""
+
+    before: View
+    after: View
+
+    def pixels(self) -> Tensor:
+        """The change at half size."""
+        return F.avg_pool2d(self.after.images - self.before.images, 2)
+
+    def features(self) -> list[Tensor]:
+        """The change of EfficientNet-lite0's features, by level."""
+        network = feature_network()
+        pairs = zip(self.after.features(network), self.before.features(network), strict=True)
+        return [after - before for after, before in pairs]
 
 
 class FeatureStyleTask(GanTask):
-    """Trains latent head, feature head and generator together; see the file's head."""
+    """Trains latent head, feature head, feature editor and generator; see the file's head."""
 
     config: EncoderConfig
 
@@ -86,92 +135,172 @@ class FeatureStyleTask(GanTask):
         super().__init__(config)
         self.edits = EditDirections(len(ATTRIBUTES), config.generator.w_dim)
         self.modules["edits"] = self.edits
+        if config.edit_weight and config.edit_feature_weight:
+            self.networks["edit"] = feature_network().name
 
-    def step(self, batch: Batch, number: int, average: GradientAverage) -> dict[str, Tensor]:
-        latents, stage = self.encoder(batch.images)
-        stop = self.encoder.config.feature_layer
-        synthesis = self.generator.synthesis
-        lower = synthesis.run(latents, stop=stop, noise_mode="none")
-        residual = self.encoder.feature_residual(stage, lower.features_NCHW)
-        assert residual is not None
-        featured = lower.replace_features(lower.features_NCHW + residual)
-        with_features = synthesis.run(
-            latents, start=featured, stop=self.top_layer, noise_mode="none"
-        ).picture_N3HW
-        side = self.config.train_resolution // (1 if number % FULL_SIZE_INTERVAL == 0 else 2)
-        layer = self.config.generator.layer_after(side)
-        without = synthesis.run(latents, start=lower, stop=layer, noise_mode="none").picture_N3HW
-        target = nn.functional.adaptive_avg_pool2d(batch.images, side)
-        metrics = {
-            "reconstruction_w": pixel_structure_loss(without, target, batch.weights),
-            "reconstruction": pixel_structure_loss(with_features, batch.images, batch.weights),
-            "feature": residual.square().mean(),
-            "kl": gaussian_kl(latents[:, 0], self.probe.log_sigma.detach()),
-            "supervision": self.probe.loss(latents[:, 0], batch),
-        }
-        loss = (
-            metrics["reconstruction_w"]
-            + metrics["reconstruction"]
-            + self.config.feature_penalty * metrics["feature"]
-            + self.config.kl_weight * metrics["kl"]
-            + self.config.supervision_weight * metrics["supervision"]
+    def step(self, batch: Batch, number: int, average: GradientAverage) -> Metrics:
+        config, generator, encoder = self.config, self.generator, self.encoder
+        encoded, full = self._invert(batch.images, generator, encoder)
+        latents = encoded.latents_NLD
+        half, part = _parts(len(latents), number)
+        pictures = [full, self.synthesise(self.probe.noisy(latents[half]))]
+        if config.edit_weight:
+            self.edits.update(batch.targets, latents[:, 0].detach())
+            subject = encoded[part]
+            shifts = self.edits.draw(len(subject.latents_NLD), config.max_edit)
+            moved = subject.latents_NLD + shifts[:, None]
+            by_eq1 = number % 2  # of a quarter of the batch: F has to stay fit for eq. 1
+            pictures.append(self._edited(subject, moved, generator, encoder, by_eq1=by_eq1))
+        source, views = View(batch.images), [leaf(picture) for picture in pictures]
+        metrics: Metrics = {}
+        featured = self.judges.reconstruction(views[0], source, batch.weights, metrics)
+        loss = featured + config.plain_weight * self.judges.reconstruction(
+            views[1], source[half], batch.weights[half], metrics, suffix="_w", identity=False
         )
-        if self.config.edit_weight > 0:
-            metrics["edit"] = self._edit_loss(latents, residual, with_features, batch)
-            loss = loss + self.config.edit_weight * metrics["edit"]
-        if self.discriminator is not None:
-            loss = loss + self._adversarial(
-                self.discriminator, with_features, batch.images, metrics
-            )
-        self._optimise("autoencoder", loss, average)
-        if self.discriminator is not None:
-            metrics |= self._discriminator_step(
-                self.discriminator, with_features, batch.images, number, average
-            )
+        if config.edit_weight:
+            with torch.no_grad():
+                plain = [View(self.synthesise(w)) for w in (subject.latents_NLD, moved)]
+            change = EditChange(views[0][part].detach(), views[2])
+            loss = loss + self._edit_loss(change, EditChange(*plain), batch.weights[part], metrics)
+        if self.judges.acts(self._images_seen(number)):
+            weights = (1.0, config.plain_adversarial, config.edited_adversarial)
+            weighted = list(zip(views, weights, strict=False))  # two views without edits
+            loss = loss + self.judges.adversarial(weighted, featured, number, metrics)
+        metrics["feature"] = encoded.residual_NCHW.square().mean()
+        log_sigma = self.probe.log_sigma.detach()
+        self._optimise(
+            "autoencoder",
+            through(pictures, views, loss)
+            + config.feature_penalty * metrics["feature"]
+            + self._latent_losses(latents[:, 0], log_sigma, batch, metrics),
+            average,
+        )
+        self._adversary_step(source, views, average, metrics)
         return metrics
 
-    def _edit_loss(
-        self, latents: Tensor, residual: Tensor, with_features: Tensor, batch: Batch
-    ) -> Tensor:
-        self.edits.update(batch.targets, latents[:, 0].detach())
-        part = max(1, len(latents) // EDITED_SHARE)
-        synthesis = self.generator.synthesis
-        edited = latents[:part] + self.edits.draw(part)[:, None]
-        lower = synthesis.run(edited, stop=self.encoder.config.feature_layer, noise_mode="none")
-        featured = lower.replace_features(lower.features_NCHW + residual[:part])
-        changed = synthesis.run(
-            edited, start=featured, stop=self.top_layer, noise_mode="none"
-        ).picture_N3HW
-        with torch.no_grad():
-            wanted = self._half_size(edited) - self._half_size(latents[:part])
-        change = nn.functional.avg_pool2d(changed - with_features[:part], 2)
-        return (change - wanted).abs().mean()
+    def _invert(
+        self, images: Tensor, generator: Generator, encoder: FeatureStyleEncoder
+    ) -> tuple[Encoded, Tensor]:
+        """Codes of faces, and G(w, F)."""
+        latents, stage = encoder(images)
+        lower = generator.synthesis.run(
+            latents, stop=encoder.config.feature_layer, noise_mode="none"
+        )
+        residual = encoder.feature_residual(stage, lower.features_NCHW)
+        if residual is None:
+            raise UsageError("a Feature-Style stage needs encoder.feature_width above 0")
+        encoded = Encoded(latents, lower.features_NCHW, residual)
+        return encoded, self._finish(generator, latents, lower, residual)
 
-    def _half_size(self, latents: Tensor) -> Tensor:
-        """G(w) at half the stage's size."""
-        return nn.functional.avg_pool2d(self.synthesise(latents), 2)
+    def _edited(
+        self,
+        encoded: Encoded,
+        latents_NLD: Tensor,
+        generator: Generator,
+        encoder: FeatureStyleEncoder,
+        *,
+        by_eq1: int = 0,
+    ) -> Tensor:
+        """G(w~, F~) by the feature editor; by eq. 1 without one, and for the last ``by_eq1``."""
+        lower = generator.synthesis.run(
+            latents_NLD, stop=encoder.config.feature_layer, noise_mode="none"
+        )
+        residual = encoded.residual_NCHW
+        if encoder.feature_editor is not None:
+            changed = encoder.feature_editor(residual, lower.features_NCHW - encoded.base_NCHW)
+            middle = len(residual) - by_eq1
+            residual = torch.cat([changed[:middle], residual[middle:]])
+        return self._finish(generator, latents_NLD, lower, residual)
+
+    def _finish(
+        self, generator: Generator, latents_NLD: Tensor, lower: SynthesisState, residual: Tensor
+    ) -> Tensor:
+        start = lower.replace_features(lower.features_NCHW + residual)
+        return generator.synthesis.run(
+            latents_NLD, start=start, stop=self.top_layer, noise_mode="none"
+        ).picture_N3HW
+
+    def _edit_loss(
+        self, change: EditChange, wanted: EditChange, weight_N1HW: Tensor, metrics: Metrics
+    ) -> Tensor:
+        """What G(w, F) makes of an edit against what G(w) does, eyes and mouth above all."""
+        difference = change.pixels() - wanted.pixels()
+        weight = edit_weights(weight_N1HW, difference.shape[-1])
+        metrics["edit"] = (difference.abs() * weight).mean()
+        loss = self.config.edit_weight * metrics["edit"]
+        if self.config.edit_feature_weight:
+            levels = []
+            for ours, theirs in zip(change.features(), wanted.features(), strict=True):
+                weight = edit_weights(weight_N1HW, ours.shape[-1])
+                size = theirs.abs().mean().clamp(min=MIN_CHANGE)
+                levels.append(((ours - theirs).abs() * weight).mean() / size)
+            metrics["edit_features"] = torch.stack(levels).mean()
+            loss = loss + self.config.edit_feature_weight * metrics["edit_features"]
+        return loss
 
     def forward(self, modules: dict[str, nn.Module], batch: Batch) -> None:
-        generator, encoder = modules["generator"], modules["encoder"]
-        assert isinstance(generator, GeneratorNetwork)
-        assert isinstance(encoder, FeatureStyleEncoder)
-        FeatureStyleInverter(generator, encoder).encode(batch.images)
+        self._invert(batch.images, *_networks(modules))
 
     @torch.no_grad()
     def evaluate(
         self, ema: dict[str, nn.Module], batch: Batch
     ) -> tuple[dict[str, float], list[Tensor]]:
-        """PSNR and SSIM of G(w) and G(w, F); sheet rows: source, G(w), G(w, F)."""
-        generator, encoder = ema["generator"], ema["encoder"]
-        assert isinstance(generator, GeneratorNetwork)
-        assert isinstance(encoder, FeatureStyleEncoder)
-        inverter = FeatureStyleInverter(generator, encoder)
-        inversion = inverter.encode(batch.images)
-        picture = generator.synthesis(inversion.latents_NLD)
-        featured = inverter.render(inversion, inversion.unedited)
-        metrics = {
-            "psnr_w": float(psnr(picture, batch.images).mean()),
-            "psnr": float(psnr(featured, batch.images).mean()),
-            "ssim": float(ssim_map(featured, batch.images).mean()),
-        }
-        return metrics, [batch.images[:16], picture[:16], featured[:16]]
+        """Measures of G(w), G(w, F) and of smiles by eq. 1 and by the feature editor.
+
+        ``kept``: share of the edit's change of G(w) at eyes and mouth that the picture with F shows
+        (its projection). Sheet rows: source, G(w), G(w, F), then G(w~), eq. 1 and editor by edit.
+        """
+        generator, encoder = _networks(ema)
+        images = batch.images
+        encoded, full = self._invert(images, generator, encoder)
+        plain = self.synthesise(encoded.latents_NLD, generator)
+        metrics = self.measure(plain, images, "_w") | self.measure(full, images)
+        rows = [images, plain, full]
+        smile = self.edits.directions()[ATTRIBUTES.index("smile")]
+        rules = {"eq1": len(images)} | ({"editor": 0} if encoder.feature_editor else {})
+        for size in SHOWN_EDITS if self.config.edit_weight else ():
+            latents = encoded.latents_NLD + size * smile
+            wanted = self.synthesise(latents, generator)
+            rows.append(wanted)
+            for rule, by_eq1 in rules.items():
+                edited = self._edited(encoded, latents, generator, encoder, by_eq1=by_eq1)
+                rows.append(edited)
+                measures = self.measure(edited, images)
+                measures["kept"] = _kept(edited - full, wanted - plain, batch.weights)
+                shown = {"kept", "sharpness", "identity"} & measures.keys()
+                metrics |= {f"{key}_{rule}_{size:.0f}": measures[key] for key in sorted(shown)}
+        return metrics, [row[:16] for row in rows]
+
+
+def edit_weights(weight_N1HW: Tensor, side: int) -> Tensor:
+    """``[N, 1, side, side]`` of mean 1: the squares of pixel weights (training.data.weight_map)."""
+    if side > weight_N1HW.shape[-1]:
+        resized = F.interpolate(weight_N1HW, size=side, mode="bilinear")
+    else:
+        resized = F.adaptive_avg_pool2d(weight_N1HW, side)
+    squared = resized.square()
+    return squared / squared.mean()
+
+
+def _parts(count: int, number: int) -> tuple[slice, slice]:
+    """Faces whose G(w) is judged in this step (half of them), and faces that are edited."""
+    half, quarter = count // 2, max(1, count // EDITED_SHARE)
+    odd = number % 2
+    return slice(half * odd, half if not odd else count), slice(
+        quarter * (1 - odd), quarter * (2 - odd)
+    )
+
+
+def _kept(change: Tensor, wanted: Tensor, weight_N1HW: Tensor) -> float:
+    """Projection of one change on another, in units of it, at eyes and mouth and half size."""
+    ours, theirs = (F.avg_pool2d(c, 2) for c in (change, wanted))
+    weight = F.interpolate(weight_N1HW, size=ours.shape[-1], mode="bilinear")
+    inside = (weight > PARTS_ABOVE).float()
+    return float((ours * theirs * inside).sum() / (theirs * theirs * inside).sum())
+
+
+def _networks(modules: dict[str, nn.Module]) -> tuple[GeneratorNetwork, FeatureStyleEncoder]:
+    generator, encoder = modules["generator"], modules["encoder"]
+    assert isinstance(generator, GeneratorNetwork)
+    assert isinstance(encoder, FeatureStyleEncoder)
+    return generator, encoder

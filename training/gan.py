@@ -1,20 +1,20 @@
-"""The generator of a pack: an autoencoding StyleGAN first, the adversary after it.
+"""The generator of a pack (w stage): an autoencoding StyleGAN that is judged as people would.
 
 Small data and a CPU ask for semantics first: an encoder and the synthesis network learn together as
 an autoencoder with a KL term on w (docs/TRAINING.md). A linear head on w predicts attributes and
-landmarks where labels are known, so that expression and pose are laid out linearly. With
-``adversarial_weight`` > 0 a discriminator joins (non-saturating loss, lazy R1, Karras et al. 2020),
-and its features act as perceptual loss. The generator, of the family that ``generator.kind`` names,
-grows resolution by resolution: ``train_resolution`` stops the synthesis at a lower one.
+landmarks where labels are known, so that expression and pose are laid out linearly. Pictures are
+judged by pixels, a perceptual network, a recognition network and an adversary (training.judges),
+each but the first optional. The generator, of the family that ``generator.kind`` names, grows
+resolution by resolution: ``train_resolution`` stops the synthesis at a lower one.
 
-    python -m training gan --config configs/faces_ae64.yaml --out runs/ae64
+    python -m training gan --config configs/faces_w128.yaml --out runs/w128
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,27 +23,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.data import ATTRIBUTES
+from training.judges import Judges, JudgesConfig, Metrics, leaf, through
 from training.loop import Batch, GradientAverage, LoopConfig
-from training.losses import (
-    feature_matching,
-    gaussian_kl,
-    masked_mse,
-    pixel_structure_loss,
-    psnr,
-)
+from training.losses import gaussian_kl, masked_mse, psnr, sharpness
+from training.terms import View
+from training.weights import read_weights, take_encoder, take_generator, take_over
 from vidinv.errors import UsageError
-from vidinv.generators.base import (
-    Discriminator,
-    Generator,
-    GeneratorConfig,
-    GeneratorNetwork,
-    GrowingSynthesis,
-)
-from vidinv.generators.registry import build_generator, find_family
+from vidinv.generators.base import Generator, GeneratorConfig, GeneratorNetwork, GrowingSynthesis
+from vidinv.generators.registry import build_generator
 from vidinv.inversion.fse_encoder import FeatureStyleConfig, FeatureStyleEncoder
 
 NUM_LANDMARK_TARGETS = 136
-R1_INTERVAL = 16  # steps between R1 penalties (StyleGAN2, appendix B)
 
 
 @dataclass(frozen=True)
@@ -52,12 +42,10 @@ class GanConfig:
 
     Attributes:
         train_resolution: side of the pictures in this stage; at most the generator's resolution.
-        init: ``latest.pt`` of the stage before; its averaged weights are taken over.
+        init: weights to start from: the folder of a run or a pack, or a file (training.weights).
         init_resolution: side of its pictures where it was lower: blocks above start silent; 0 else.
-        kl_weight: per nat of KL, against a reconstruction loss of order 0.3 at the start.
+        kl_weight: per nat of KL, against a pixel term of order 0.3 at the start.
         supervision_weight: of the linear attribute and landmark head.
-        adversarial_weight: 0 trains the autoencoder alone.
-        discriminator: its sizes where they are not the generator's.
     """
 
     generator: GeneratorConfig
@@ -70,10 +58,7 @@ class GanConfig:
     encoder_learning_rate: float = 1e-3
     kl_weight: float = 4e-5
     supervision_weight: float = 0.02
-    adversarial_weight: float = 0.0
-    feature_matching_weight: float = 1.0
-    r1_gamma: float = 1.0
-    discriminator: GeneratorConfig | None = None
+    judges: JudgesConfig = field(default_factory=JudgesConfig)
 
     def __post_init__(self) -> None:
         """ValueError where the sizes do not go together."""
@@ -102,6 +87,10 @@ class LatentProbe(nn.Module):
         self.log_sigma = nn.Parameter(torch.full([w_dim], -1.0))
         self.head = nn.Linear(w_dim, len(ATTRIBUTES) + NUM_LANDMARK_TARGETS)
 
+    def noisy(self, w_ND: Tensor) -> Tensor:
+        """w with the learned latent noise."""
+        return w_ND + torch.randn_like(w_ND) * self.log_sigma.exp()
+
     def loss(self, w_ND: Tensor, batch: Batch) -> Tensor:
         """Attributes (unit variance) plus landmarks (in units of a tenth of the half side)."""
         attributes, landmarks = self.head(w_ND).split(
@@ -112,12 +101,13 @@ class LatentProbe(nn.Module):
 
 
 class GanTask:
-    """Autoencoder, and adversary when asked for; see the file's head."""
+    """Autoencoder, and who judges its pictures; see the file's head."""
 
     averaged: ClassVar[tuple[str, ...]] = ("generator", "encoder")
 
     def __init__(self, config: GanConfig) -> None:
         self.config = config
+        self.start = "random weights"
         self.generator = build_generator(config.generator)
         self.top_layer = config.generator.layer_after(config.train_resolution)
         self.encoder = FeatureStyleEncoder(config.encoder, config.generator)
@@ -128,9 +118,16 @@ class GanTask:
             "probe": self.probe,
         }
         self.optimizers = {"autoencoder": self._autoencoder_optimizer()}
-        self.discriminator: Discriminator | None = None
-        if config.adversarial_weight > 0:
-            self._add_discriminator()
+        self.judges = Judges(config.judges, config.train_resolution)
+        self.networks = self.judges.networks
+        if (adversary := self.judges.adversary) is not None:
+            self.modules["adversary"] = adversary
+            self.optimizers["adversary"] = torch.optim.Adam(
+                adversary.parameters(),
+                lr=adversary.config.learning_rate,
+                betas=(0.0, 0.99),
+                fused=True,
+            )
 
     def _autoencoder_optimizer(self) -> torch.optim.Optimizer:
         encoder = [*self.encoder.parameters(), *self.probe.parameters()]
@@ -142,38 +139,24 @@ class GanTask:
         ]
         return torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
 
-    def _add_discriminator(self) -> None:
-        sizes = self.config.discriminator or self.config.generator
-        build = find_family(sizes.kind).discriminator
-        if build is None:
-            raise UsageError(f"there is no discriminator for generators of kind {sizes.kind!r}")
-        self.discriminator = build(sizes)
-        self.modules["discriminator"] = self.discriminator
-        self.optimizers["discriminator"] = torch.optim.Adam(
-            self.discriminator.parameters(),
-            lr=self.config.learning_rate,
-            betas=(0.0, 0.99),
-            fused=True,
-        )
-
     def initialise(self, path: Path) -> None:
-        """Take over the averaged modules (and probe) of an earlier stage."""
-        state = torch.load(path, weights_only=True, map_location="cpu")
-        self._load_generator(state["ema"]["generator"], path)
-        missing, unexpected = self.encoder.load_state_dict(state["ema"]["encoder"], strict=False)
-        other = [key for key in [*missing, *unexpected] if not key.startswith("feature_head")]
-        if other:
-            raise ValueError(f"{path}: encoder does not fit: {', '.join(other[:3])}")
-        self.probe.load_state_dict(state["modules"]["probe"])
-        if "discriminator" in state["modules"] and self.discriminator is not None:
-            self.discriminator.load_state_dict(state["modules"]["discriminator"])
+        """Take over weights (training.weights); ``start`` then says what of them began anew.
 
-    def _load_generator(self, state: dict[str, Tensor], path: Path) -> None:
-        """Layers that one of the two does not have (a stage of another resolution) are left out."""
-        missing, unexpected = self.generator.load_state_dict(state, strict=False)
-        wrong = [key for key in [*missing, *unexpected] if not key.startswith("synthesis.")]
-        if wrong:
-            raise ValueError(f"{path}: generator does not fit: {', '.join(wrong[:3])}")
+        Generator and encoder must fit, but for layers of another resolution and for the feature
+        head and editor; the other modules begin anew where they are missing or of another size.
+        """
+        modules = read_weights(path).modules
+        for required in ("generator", "encoder"):
+            if required not in modules:
+                raise UsageError(f"{path} has no weights of the {required}")
+        take_generator(self.generator, modules["generator"], path)
+        anew = take_encoder(self.encoder, modules["encoder"], path)
+        for name in self.modules.keys() - {"generator", "encoder"}:
+            if not take_over(self.modules[name], modules.get(name, {})):
+                anew.append(name)
+        if self.judges.adversary is not None:
+            self.judges.adversary.forget_balance()  # it was another stage's
+        self.start = f"{path}; begun anew: {', '.join(sorted(anew)) or 'nothing'}"
 
     def grow_from(self, resolution: int) -> None:
         """Layers above ``resolution`` start silent: the picture is the up-scaled lower one."""
@@ -182,70 +165,45 @@ class GanTask:
             raise UsageError(f"a generator of kind {self.config.generator.kind!r} does not grow")
         synthesis.silence_above(resolution)
 
-    def step(self, batch: Batch, number: int, average: GradientAverage) -> dict[str, Tensor]:
+    def step(self, batch: Batch, number: int, average: GradientAverage) -> Metrics:
         mean = self.encoder(batch.images)[0][:, 0]
-        noisy = mean + torch.randn_like(mean) * self.probe.log_sigma.exp()
-        fake = self.synthesise(self.generator.broadcast(noisy))
-        metrics = {
-            "reconstruction": pixel_structure_loss(fake, batch.images, batch.weights),
-            "kl": gaussian_kl(mean, self.probe.log_sigma),
-            "supervision": self.probe.loss(mean, batch),
-        }
-        config = self.config
-        loss = (
-            metrics["reconstruction"]
-            + config.kl_weight * metrics["kl"]
-            + config.supervision_weight * metrics["supervision"]
+        picture = self.synthesise(self.generator.broadcast(self.probe.noisy(mean)))
+        source, view = View(batch.images), leaf(picture)
+        metrics: Metrics = {}
+        loss = self.judges.reconstruction(view, source, batch.weights, metrics)
+        if self.judges.acts(self._images_seen(number)):
+            loss = loss + self.judges.adversarial([(view, 1.0)], loss, number, metrics)
+        self._optimise(
+            "autoencoder",
+            through([picture], [view], loss)
+            + self._latent_losses(mean, self.probe.log_sigma, batch, metrics),
+            average,
         )
-        if self.discriminator is not None:
-            loss = loss + self._adversarial(self.discriminator, fake, batch.images, metrics)
-        self._optimise("autoencoder", loss, average)
-        if self.discriminator is not None:
-            metrics |= self._discriminator_step(
-                self.discriminator, fake, batch.images, number, average
-            )
+        self._adversary_step(source, [view], average, metrics)
         return metrics
+
+    def _images_seen(self, number: int) -> int:
+        return number * self.config.loop.batch * self.config.loop.workers
+
+    def _latent_losses(
+        self, w_ND: Tensor, log_sigma_D: Tensor, batch: Batch, metrics: Metrics
+    ) -> Tensor:
+        metrics["kl"] = gaussian_kl(w_ND, log_sigma_D)
+        metrics["supervision"] = self.probe.loss(w_ND, batch)
+        config = self.config
+        return config.kl_weight * metrics["kl"] + config.supervision_weight * metrics["supervision"]
 
     def synthesise(self, latents_NLD: Tensor, generator: Generator | None = None) -> Tensor:
         """Picture at the stage's resolution; noise is off while an autoencoder trains."""
         network = (generator or self.generator).synthesis
         return network.run(latents_NLD, stop=self.top_layer, noise_mode="none").picture_N3HW
 
-    def _adversarial(
-        self, discriminator: Discriminator, fake: Tensor, real: Tensor, metrics: dict[str, Tensor]
-    ) -> Tensor:
-        discriminator.requires_grad_(False)
-        features = discriminator.features(fake)
-        with torch.no_grad():
-            real_features = discriminator.features(real)
-        metrics["adversarial"] = F.softplus(-discriminator.logits(features)).mean()
-        metrics["feature_matching"] = feature_matching(features[:-1], real_features[:-1])
-        discriminator.requires_grad_(True)
-        config = self.config
-        return (
-            config.adversarial_weight * metrics["adversarial"]
-            + config.feature_matching_weight * metrics["feature_matching"]
-        )
-
-    def _discriminator_step(
-        self,
-        discriminator: Discriminator,
-        fake: Tensor,
-        real: Tensor,
-        number: int,
-        average: GradientAverage,
-    ) -> dict[str, Tensor]:
-        lazy = number % R1_INTERVAL == 0
-        real = real.detach().requires_grad_(lazy)
-        real_logits = discriminator(real)
-        loss = F.softplus(discriminator(fake.detach())).mean() + F.softplus(-real_logits).mean()
-        metrics = {"discriminator": loss, "real_logit": real_logits.mean()}
-        if lazy:
-            (gradient,) = torch.autograd.grad(real_logits.sum(), real, create_graph=True)
-            penalty = gradient.square().sum(dim=(1, 2, 3)).mean()
-            loss = loss + penalty * (self.config.r1_gamma / 2 * R1_INTERVAL)
-        self._optimise("discriminator", loss, average)
-        return metrics
+    def _adversary_step(
+        self, source: View, fakes: Sequence[View], average: GradientAverage, metrics: Metrics
+    ) -> None:
+        if self.judges.adversary is not None:
+            metrics["discriminator"] = self.judges.discriminator_loss(source, fakes)
+            self._optimise("adversary", metrics["discriminator"], average)
 
     def _optimise(self, name: str, loss: Tensor, average: GradientAverage) -> None:
         optimizer = self.optimizers[name]
@@ -261,13 +219,13 @@ class GanTask:
     def evaluate(
         self, ema: dict[str, nn.Module], batch: Batch
     ) -> tuple[dict[str, float], list[Tensor]]:
-        """PSNR of G(w), R^2 of the probe; sheet rows: source, G(w), samples of a Gaussian."""
+        """Measures of G(w), R^2 of the probe; sheet rows: source, G(w), samples of a Gaussian."""
         generator, encoder = ema["generator"], ema["encoder"]
         assert isinstance(generator, GeneratorNetwork)
         latents = encoder(batch.images)[0]
         picture = self.synthesise(latents, generator)
+        metrics = self.measure(picture, batch.images, "_w")
         predicted = self.probe.head(latents[:, 0])[:, : len(ATTRIBUTES)]
-        metrics = {"psnr_w": float(psnr(picture, batch.images).mean())}
         for index, name in enumerate(ATTRIBUTES):
             target = batch.targets[:, index]
             known = ~torch.isnan(target)
@@ -278,3 +236,18 @@ class GanTask:
         drawn = w.mean(dim=0) + mix @ (w - w.mean(dim=0))
         samples = self.synthesise(generator.broadcast(drawn), generator)
         return metrics, [batch.images[:16], picture[:16], samples]
+
+    def measure(self, pictures: Tensor, images: Tensor, suffix: str = "") -> dict[str, float]:
+        """PSNR, gradient energy, and what the judging networks say of pictures of ``images``."""
+        view, source = View(pictures), View(images)
+        metrics = {
+            f"psnr{suffix}": float(psnr(pictures, images).mean()),
+            f"sharpness{suffix}": sharpness(pictures, images),
+        }
+        if self.judges.perceptual is not None:
+            distance = self.judges.perceptual.distance(view, source)
+            metrics[f"perceptual{suffix}"] = float(distance.mean())
+        if self.judges.identity is not None:
+            distance = self.judges.identity.embedding_distance(view, source)
+            metrics[f"identity{suffix}"] = float(distance.median())
+        return metrics

@@ -6,7 +6,8 @@ checkpoints and sheets. Threads of OpenMP wait for each other on busy cores (doc
 "Figures from before the repository"), hence ``workers`` of one thread each.
 
 All randomness derives from (seed, rank, images seen), so a resumed run repeats the same steps.
-Needs torch, numpy and Pillow alone.
+Its log, ``log.jsonl``, begins with the networks that judge. Needs torch, numpy, safetensors and
+Pillow alone.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from training.data import WEIGHT_UNIT, FaceArrays
+from training.weights import WEIGHTS_FILE, write_weights
+from vidinv.errors import UsageError
 from vidinv.files import atomic_file
 
 # iBUG 68 points after mirroring the picture.
@@ -79,6 +82,8 @@ class TrainingTask(Protocol):
     modules: dict[str, nn.Module]
     averaged: ClassVar[tuple[str, ...]]
     optimizers: dict[str, torch.optim.Optimizer]
+    networks: dict[str, str]  # what judges -> name of the network that serves as it
+    start: str  # where the first weights came from, and which parts began anew
 
     def step(self, batch: Batch, number: int, average: GradientAverage) -> dict[str, Tensor]:
         """Optimisation step ``number`` (from 0, also after a resume); returns scalars to log."""
@@ -135,9 +140,13 @@ class Loop:
         self, task: TrainingTask, data: FaceArrays, config: LoopConfig, folder: Path
     ) -> None:
         self.task, self.data, self.config, self.folder = task, data, config, folder
+        self.log_path = folder / "log.jsonl"
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.images_seen = 0
         self.seconds = 0.0
+        self.sums: dict[str, float] = {}  # of the steps since the last log line
+        self.count = 0
+        self._clock = time.monotonic(), 0  # when the last line was written, and its images
         self.base_rates = {
             name: [group["lr"] for group in optimizer.param_groups]
             for name, optimizer in task.optimizers.items()
@@ -150,27 +159,27 @@ class Loop:
     def run(self) -> None:
         """Train until ``total_images``; checkpoints make it safe to stop at any time."""
         per_step = self.config.batch * self.config.workers
-        sums: dict[str, float] = {}
-        count, started = 0, time.monotonic()
+        if self.rank == 0 and not self.images_seen:
+            self.log_path.unlink(missing_ok=True)  # of a run that ended before its first checkpoint
+            self._append({"networks": self.task.networks, "start": self.task.start})
+        self._clock = time.monotonic(), self.images_seen
         while self.images_seen < self.config.total_images:
             metrics = self._step(per_step)
             for name, value in metrics.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach())
-            count += 1
+                self.sums[name] = self.sums.get(name, 0.0) + float(value.detach())
+            self.count += 1
             before, self.images_seen = self.images_seen, self.images_seen + per_step
             if self.rank == 0 and self._crossed(before, self.config.log_images):
-                elapsed = time.monotonic() - started
-                self.seconds += elapsed
-                self._log(sums, count, count * per_step / elapsed)
-                sums, count, started = {}, 0, time.monotonic()
+                self._log()
             if self.rank == 0 and self._crossed(before, self.config.checkpoint_images):
-                self.recalibrate()
-                self._evaluate()
-                self.save()
+                self._checkpoint()
         if self.rank == 0:
-            self.recalibrate()
-            self._evaluate()
-            self.save()
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        self.recalibrate()
+        self._evaluate()
+        self.save()
 
     def _step(self, per_step: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self.config.seed, self.rank, self.images_seen])
@@ -199,14 +208,20 @@ class Loop:
     def _crossed(self, before: int, interval: int) -> bool:
         return before // interval != self.images_seen // interval
 
-    def _log(self, sums: dict[str, float], count: int, speed: float) -> None:
-        line: dict[str, Any] = {name: round(value / count, 5) for name, value in sums.items()}
-        line |= {"images": self.images_seen, "images_per_second": round(speed, 2)}
-        line["minutes"] = round(self.seconds / 60, 2)
+    def _log(self) -> None:
+        """One line: means since the last one, and the speed of this process since then."""
+        then, images = self._clock
+        self._clock = time.monotonic(), self.images_seen
+        elapsed = self._clock[0] - then
+        self.seconds += elapsed
+        line: dict[str, Any] = {k: round(v / self.count, 5) for k, v in self.sums.items()}
+        line |= {"images": self.images_seen, "minutes": round(self.seconds / 60, 2)}
+        line["images_per_second"] = round((self.images_seen - images) / elapsed, 2)
         self._append(line)
+        self.sums, self.count = {}, 0
 
     def _append(self, line: dict[str, Any]) -> None:
-        with (self.folder / "log.jsonl").open("a") as file:
+        with self.log_path.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     def recalibrate(self) -> None:
@@ -240,31 +255,54 @@ class Loop:
         save_sheet(rows, self.folder / f"sheet_{self.images_seen:08d}.png")
 
     def save(self) -> None:
-        """Write ``latest.pt`` atomically."""
+        """Write ``weights.safetensors`` (training.weights) and ``latest.pt``, each atomically."""
+        modules = {name: m.state_dict() for name, m in self.task.modules.items()}
+        ema = {name: m.state_dict() for name, m in self.ema.items()}
+        write_weights(self.folder / WEIGHTS_FILE, {**modules, **ema}, self.images_seen)
         state = {
             "images_seen": self.images_seen,
             "seconds": self.seconds,
-            "modules": {name: m.state_dict() for name, m in self.task.modules.items()},
-            "ema": {name: m.state_dict() for name, m in self.ema.items()},
+            "sums": self.sums,
+            "count": self.count,
+            "networks": self.task.networks,
+            "modules": modules,
+            "ema": ema,
             "optimizers": {name: o.state_dict() for name, o in self.task.optimizers.items()},
         }
         with atomic_file(self.folder / "latest.pt") as temporary:
             torch.save(state, temporary)
 
     def resume(self) -> bool:
-        """Continue from ``latest.pt`` when it is there."""
+        """Continue from ``latest.pt`` when it is there; log lines after it are made again.
+
+        Raises:
+            UsageError: other networks judged this run so far.
+        """
         path = self.folder / "latest.pt"
         if not path.exists():
             return False
         state = torch.load(path, weights_only=True, map_location="cpu")
+        if (served := state["networks"]) != self.task.networks:
+            raise UsageError(
+                f"{self.folder}: this run was judged by {served}; here are {self.task.networks}"
+            )
         self.images_seen, self.seconds = state["images_seen"], state["seconds"]
+        self.sums, self.count = state["sums"], state["count"]
         for name, module in self.task.modules.items():
             module.load_state_dict(state["modules"][name])
         for name, module in self.ema.items():
             module.load_state_dict(state["ema"][name])
         for name, optimizer in self.task.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
+        if self.rank == 0 and self.log_path.exists():
+            self._forget_later_lines()
         return True
+
+    def _forget_later_lines(self) -> None:
+        lines = self.log_path.read_text().splitlines(keepends=True)
+        kept = [line for line in lines if json.loads(line).get("images", 0) <= self.images_seen]
+        with atomic_file(self.log_path) as temporary:
+            temporary.write_text("".join(kept))
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
@@ -279,6 +317,15 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     for gradient in gradients:
         gradient.copy_(flat[offset : offset + gradient.numel()].view_as(gradient))
         offset += gradient.numel()
+
+
+def mean_over_workers(value: Tensor) -> Tensor:
+    """A tensor's mean over workers, the same in all of them; itself with a single worker."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return value
+    total = value.clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
 
 
 def save_sheet(rows: list[Tensor], path: Path) -> None:

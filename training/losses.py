@@ -1,16 +1,9 @@
-"""Losses over images in [-1, 1]: batch means, none needing a network trained elsewhere."""
+"""Losses and measures that need no network; those that judge pictures are in training.terms."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-
-from vidinv.metrics.structure import pixel_structure_distance
-
-
-def pixel_structure_loss(x: Tensor, y: Tensor, weight_N1HW: Tensor | None = None) -> Tensor:
-    """``vidinv.metrics.structure.pixel_structure_distance``, averaged over the batch."""
-    return pixel_structure_distance(x, y, weight_N1HW).mean()
 
 
 def gaussian_kl(mean_ND: Tensor, log_sigma_D: Tensor) -> Tensor:
@@ -26,13 +19,13 @@ def masked_mse(prediction_NA: Tensor, target_NA: Tensor) -> Tensor:
     return difference.square().sum() / known.sum().clamp(min=1)
 
 
-def feature_matching(fake: list[Tensor], real: list[Tensor]) -> Tensor:
-    """Mean L1 between discriminator features (Wang et al. 2018, eq. 2), levels averaged."""
-    pairs = zip(fake, real, strict=True)
-    return torch.stack([(f - r.detach()).abs().mean() for f, r in pairs]).mean()
-
-
 def psnr(x: Tensor, y: Tensor) -> Tensor:
     """``[N]`` peak signal-to-noise ratio in dB of images in [-1, 1], clamped to the range."""
     mse = (x.clamp(-1, 1) - y.clamp(-1, 1)).square().mean(dim=(1, 2, 3))
     return 10 * torch.log10(4.0 / mse)
+
+
+def sharpness(x: Tensor, y: Tensor) -> float:
+    """Gradient energy, mean |dx|, of pictures ``x`` relative to that of ``y``."""
+    energy_x, energy_y = (z.diff(dim=-1).abs().mean() for z in (x, y))
+    return float(energy_x / energy_y)

@@ -147,7 +147,7 @@ def test_missing_values_are_named():
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
 def test_the_experiments_of_this_repository_are_read(path):
     kind = PackConfig if path.stem.endswith("pack") else EncoderConfig
-    assert load_yaml(GanConfig if path.stem.startswith("faces_ae") else kind, path)
+    assert load_yaml(GanConfig if path.stem.startswith("faces_w") else kind, path)
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 import torch
 
+import training.loop
+from training.adversary import AdversaryConfig
 from training.build_pack import smile_tensors
-from training.data import ATTRIBUTES, FaceArrays, attribute_targets
-from training.feature_style import EditDirections, EncoderConfig, FeatureStyleTask
+from training.data import ATTRIBUTES, attribute_targets
+from training.feature_style import EditDirections, EncoderConfig, FeatureStyleTask, edit_weights
 from training.fit_directions import conditional_directions, photographic_conditions
 from training.gan import GanConfig, GanTask
+from training.judges import JudgesConfig, leaf, through
 from training.loop import FLIP_68, Loop, LoopConfig, learning_rate_factor, make_batch
 from training.mapping import set_gaussian_mapping
+from vidinv.errors import UsageError
 from vidinv.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 from vidinv.inversion.fse import FeatureStyleInverter
 from vidinv.inversion.fse_encoder import FeatureStyleConfig, FeatureStyleEncoder
@@ -28,25 +32,37 @@ ENCODER = FeatureStyleConfig(
     blocks=(1, 1, 1, 1),
     feature_layer=3,
     feature_width=4,
+    editor_width=4,
 )
+# Log lines after every third step, checkpoints after every fourth.
 LOOP = LoopConfig(
-    total_images=64, batch=8, workers=1, warmup_images=8, decay_images=16, log_images=8,
+    total_images=64, batch=8, workers=1, warmup_images=8, decay_images=16, log_images=24,
     checkpoint_images=32,
 )  # fmt: skip
-CONFIG = EncoderConfig(generator=GENERATOR, encoder=ENCODER, loop=LOOP, train_resolution=32)
-
-
-@pytest.fixture(scope="module")
-def faces() -> FaceArrays:
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (640, 3, 4, 4), dtype=np.uint8)
-    return FaceArrays(
-        images_M3RR=coarse.repeat(8, axis=2).repeat(8, axis=3),
-        weights_M=np.full((640, 32, 32), 64, np.uint8),
-        targets_MA=rng.standard_normal((640, len(ATTRIBUTES))).astype(np.float32),
-        landmarks_M=rng.uniform(0, 127, (640, 68, 2)).astype(np.float32),
-        is_train_M=np.arange(640) < 560,
-    )
+TIMES = ("minutes", "images_per_second")
+PIXELS_ALONE = JudgesConfig(perceptual="none", identity_weight=0.0, adversary=None)
+PATCHES = replace(PIXELS_ALONE, adversary=AdversaryConfig(start_images=16, projected=False))
+W_CONFIG = GanConfig(
+    generator=GENERATOR,
+    encoder=replace(ENCODER, feature_width=0),
+    loop=LOOP,
+    train_resolution=32,
+    judges=PATCHES,
+)
+CONFIG = EncoderConfig(
+    generator=GENERATOR,
+    encoder=ENCODER,
+    loop=LOOP,
+    train_resolution=32,
+    judges=PATCHES,
+    edit_feature_weight=0.0,
+)
+# Nothing but pixels: what the loop does depends on no judge.
+PLAIN = replace(CONFIG, judges=PIXELS_ALONE, edit_weight=0.0)
+# What the sharp stages are judged by.
+ALL_JUDGES = JudgesConfig(perceptual="efficientnet-lite0")
+W_FULL = replace(W_CONFIG, judges=ALL_JUDGES)
+F_FULL = replace(CONFIG, judges=ALL_JUDGES, edit_feature_weight=0.125)
 
 
 def test_a_pack_keeps_the_smile_measure_but_for_rounding():
@@ -68,36 +84,91 @@ def parameters(loop: Loop) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for m in modules for p in m.parameters()])
 
 
-def make_loop(faces, folder, total: int, *, adversarial: float = 0.0) -> Loop:
+def make_loop(faces, folder, total: int, config: GanConfig = PLAIN) -> Loop:
     torch.manual_seed(0)
     folder.mkdir(exist_ok=True)
-    config = replace(CONFIG, adversarial_weight=adversarial)
-    return Loop(FeatureStyleTask(config), faces, replace(LOOP, total_images=total), folder)
+    config = replace(config, loop=replace(config.loop, total_images=total))
+    task = FeatureStyleTask(config) if isinstance(config, EncoderConfig) else GanTask(config)
+    return Loop(task, faces, config.loop, folder)
 
 
-class Interrupted(Exception):
+class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("adversarial", [0.0, 0.1])
-def test_resumed_run_equals_an_uninterrupted_one(faces, tmp_path, adversarial):
-    whole = make_loop(faces, tmp_path / "whole", 64, adversarial=adversarial)
+def kill_at(loop: Loop, step: int) -> None:
+    """The run ends in this step, as a signal would end it, whatever was logged or saved before."""
+    take_step = loop.task.step
+
+    def step_or_die(batch, number, average):
+        if number == step:
+            raise Killed
+        return take_step(batch, number, average)
+
+    loop.task.step = step_or_die
+    with pytest.raises(Killed):
+        loop.run()
+
+
+def losses(folder) -> list[dict[str, float]]:
+    """The log without what depends on the clock."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
+
+
+STAGES = {"w": W_CONFIG, "F": CONFIG, "F, no edits": replace(CONFIG, edit_weight=0.0)}
+
+
+@pytest.fixture
+def quick_checkpoints(monkeypatch):
+    monkeypatch.setattr(training.loop, "RECALIBRATION_FACES", 32)
+
+
+@pytest.mark.parametrize(
+    ("stage", "steps"), [("w", (5, 9)), ("F", (6,)), ("F", (2,)), ("F, no edits", (8,))]
+)
+def test_a_run_that_is_killed_at_any_step_resumes_to_the_same_losses(
+    faces, tmp_path, quick_checkpoints, stage, steps
+):
+    """Log lines are of three steps, checkpoints after every fourth: neither falls on the kill."""
+    config = STAGES[stage]
+    whole = make_loop(faces, tmp_path / "whole", 80, config)
     whole.run()
-    stopped = make_loop(faces, tmp_path / "parts", 64, adversarial=adversarial)
-
-    def save_and_stop() -> None:
-        Loop.save(stopped)
-        raise Interrupted
-
-    stopped.save = save_and_stop
-    with pytest.raises(Interrupted):
-        stopped.run()
-    resumed = make_loop(faces, tmp_path / "parts", 64, adversarial=adversarial)
-    assert resumed.resume()
-    assert resumed.images_seen == 32
+    for step in steps:
+        killed = make_loop(faces, tmp_path / "parts", 80, config)
+        assert killed.resume() == (step > 4 and step != steps[0])
+        kill_at(killed, step)
+    resumed = make_loop(faces, tmp_path / "parts", 80, config)
+    assert resumed.resume() == (steps[-1] > 4)
+    assert resumed.images_seen == steps[-1] // 4 * 32
     assert not torch.equal(parameters(resumed), parameters(whole))
     resumed.run()
     assert torch.equal(parameters(resumed), parameters(whole))
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+
+
+def test_every_network_that_judges_is_named_at_the_head_of_the_log(faces, tmp_path, features):
+    kill_at(make_loop(faces, tmp_path / "named", 8, F_FULL), 0)
+    first = losses(tmp_path / "named")[0]
+    assert first == {
+        "networks": {
+            "pixel": "L1 + SSIM at three scales",
+            "perceptual": "EfficientNet-lite0",
+            "identity": "dlib_face_recognition_resnet_v1",
+            "adversary": "projected discriminator on EfficientNet-lite0, PatchGAN on pixels",
+            "edit": "EfficientNet-lite0",
+        },
+        "start": "random weights",
+    }
+
+
+def test_a_run_is_not_resumed_with_other_judges(faces, tmp_path):
+    loop = make_loop(faces, tmp_path / "judged", 8)
+    loop.save()
+    loop = make_loop(faces, tmp_path / "judged", 8)
+    loop.task.networks = {**loop.task.networks, "perceptual": "LPIPS (alex)"}
+    with pytest.raises(UsageError, match=r"LPIPS \(alex\)"):
+        loop.resume()
 
 
 def test_a_folder_without_checkpoint_is_not_resumed(faces, tmp_path):
@@ -105,12 +176,13 @@ def test_a_folder_without_checkpoint_is_not_resumed(faces, tmp_path):
 
 
 def test_training_learns_to_reconstruct(faces, tmp_path):
-    loop = make_loop(faces, tmp_path / "learn", 800)
+    config = replace(PLAIN, loop=replace(LOOP, checkpoint_images=400, log_images=8))
+    loop = make_loop(faces, tmp_path / "learn", 800, config)
     loop.run()
     text = (tmp_path / "learn" / "log.jsonl").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
-    losses = [line["reconstruction"] for line in lines if "reconstruction" in line]
-    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+    pixel = [line["pixel"] for line in lines if "pixel" in line]
+    assert np.mean(pixel[-10:]) < 0.8 * np.mean(pixel[:10])
     scores = [line["val"]["psnr"] for line in lines if "val" in line]
     assert scores[-1] > scores[0] + 1
     assert list((tmp_path / "learn").glob("sheet_*.png"))
@@ -118,7 +190,8 @@ def test_training_learns_to_reconstruct(faces, tmp_path):
 
 def test_averaged_batch_norm_fits_the_averaged_weights(faces, tmp_path):
     """Statistics of the raw modules do not fit the averaged weights (it cost us 0.9 dB once)."""
-    loop = make_loop(faces, tmp_path / "norm", 160)
+    config = replace(PLAIN, loop=replace(LOOP, checkpoint_images=160))
+    loop = make_loop(faces, tmp_path / "norm", 160, config)
     loop.run()
     encoder = loop.ema["encoder"]
     images = make_batch(faces, faces.train_indices[:256]).images
@@ -129,21 +202,46 @@ def test_averaged_batch_norm_fits_the_averaged_weights(faces, tmp_path):
     assert (evaluated - batch_statistics).abs().mean() < 0.1 * batch_statistics.std()
 
 
-def test_adversary_joins_and_moves_the_generator(faces, tmp_path):
-    config = GanConfig(
-        generator=GENERATOR,
-        encoder=replace(ENCODER, feature_width=0),
-        loop=LOOP,
-        train_resolution=32,
-        adversarial_weight=0.1,
-    )
+def test_adversary_learns_at_once_and_acts_from_its_image_on(faces):
+    adversary = AdversaryConfig(start_images=16, projected=False)
+    config = replace(W_CONFIG, judges=replace(PIXELS_ALONE, adversary=adversary))
     task = GanTask(config)
-    before = [p.detach().clone() for p in task.discriminator.parameters()]
-    metrics = task.step(make_batch(faces, np.arange(8)), 0, lambda parameters: None)
-    assert {"adversarial", "feature_matching", "discriminator", "real_logit"} <= set(metrics)
+    before = [p.detach().clone() for p in task.judges.adversary.parameters()]
+    batch = make_batch(faces, np.arange(8))
+    early = [task.step(batch, number, lambda parameters: None) for number in (0, 1)]
+    assert all("discriminator" in m and "adversarial" not in m for m in early)
+    moved = zip(before, task.judges.adversary.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in moved)
+    metrics = task.step(batch, 2, lambda parameters: None)
+    assert {"adversarial", "adversarial_weight"} <= set(metrics)
     assert all(torch.isfinite(value) for value in metrics.values())
-    moved = zip(before, task.discriminator.parameters(), strict=True)
-    assert all(not torch.equal(a, b) for a, b in moved if b.grad is not None)
+
+
+@pytest.mark.parametrize("config", [W_FULL, F_FULL], ids=["w", "F"])
+def test_all_judges_together_move_generator_and_encoder(faces, features, config):
+    torch.manual_seed(0)
+    task = FeatureStyleTask(config) if isinstance(config, EncoderConfig) else GanTask(config)
+    metrics = task.step(make_batch(faces, np.arange(8)), 0, lambda parameters: None)
+    names = {"pixel", "perceptual", "identity", "adversarial", "discriminator", "kl", "supervision"}
+    if isinstance(config, EncoderConfig):
+        names |= {"pixel_w", "perceptual_w", "edit", "edit_features", "feature"}
+    assert set(metrics) == {*names, "adversarial_weight"}
+    assert all(torch.isfinite(value) for value in metrics.values())
+    for module in (task.generator.synthesis, task.encoder):
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
+    measures, rows = task.evaluate(task.modules, make_batch(faces, np.arange(16)))
+    assert {"psnr_w", "sharpness_w", "perceptual_w", "identity_w"} <= set(measures)
+    assert all(row.shape == (16, 3, 32, 32) for row in rows)
+
+
+def test_one_gradient_at_the_picture_is_that_of_the_loss():
+    torch.manual_seed(0)
+    weights = torch.randn(2, 3, 8, 8, requires_grad=True)
+    pictures = [weights * 2, weights.square()]
+    views = [leaf(picture) for picture in pictures]
+    through(pictures, views, (views[0].images * views[1].images).mean()).backward()
+    expected = torch.autograd.grad((2 * weights**3).mean(), weights)[0]
+    torch.testing.assert_close(weights.grad, expected)
 
 
 def test_edit_directions_converge_to_the_regression():
@@ -154,7 +252,7 @@ def test_edit_directions_converge_to_the_regression():
     for _ in range(600):
         targets = torch.randn(64, 3) @ mixing
         edits.update(targets, targets @ truth + 0.1 * torch.randn(64, 16) + 5)
-    drawn = edits.draw(200)
+    drawn = edits.draw(200, 2.5)
     found = torch.linalg.lstsq(truth.T, drawn.T).solution.T  # in units of the attributes
     strongest = found.abs().amax(dim=1)
     assert strongest.max() <= 2.5 * 1.2
@@ -162,19 +260,57 @@ def test_edit_directions_converge_to_the_regression():
     assert (rest < 0.25 * strongest + 0.05).float().mean() > 0.9
 
 
-def test_edit_loss_is_what_features_take_from_an_edit(faces):
+@pytest.mark.parametrize("feature_weight", [0.0, 0.125])
+def test_edit_loss_is_what_features_take_from_an_edit(faces, request, feature_weight):
     """0 while G(w, F) = G(w); above 0 once F changes what an edit does."""
-    torch.manual_seed(0)
+    if feature_weight:
+        request.getfixturevalue("features")
     batch = make_batch(faces, np.arange(16))
-    losses = {}
+    found = {}
     for std in (0.0, 3.0):
-        task = FeatureStyleTask(replace(CONFIG, edit_weight=1.0))
+        torch.manual_seed(0)
+        task = FeatureStyleTask(replace(CONFIG, edit_feature_weight=feature_weight))
         torch.nn.init.normal_(task.edits.cross_AD)
         torch.nn.init.normal_(task.encoder.feature_head.expand.weight, std=std)
-        losses[std] = float(task.step(batch, 0, lambda parameters: None)["edit"].detach())
-    assert losses[0.0] < 1e-6
-    assert losses[3.0] > 1e-3
-    assert "edit" not in FeatureStyleTask(CONFIG).step(batch, 0, lambda parameters: None)
+        metrics = task.step(batch, 0, lambda parameters: None)
+        found[std] = {k: float(v.detach()) for k, v in metrics.items() if k.startswith("edit")}
+    assert len(found[0.0]) == 1 + bool(feature_weight)
+    assert all(value < 1e-4 for value in found[0.0].values())
+    assert all(value > 1e-3 for value in found[3.0].values())
+    without = FeatureStyleTask(replace(CONFIG, edit_weight=0.0))
+    assert "edit" not in without.step(batch, 0, lambda parameters: None)
+
+
+def test_the_feature_editor_learns_from_edits_and_eq1_stays_in_use(faces):
+    torch.manual_seed(0)
+    task = FeatureStyleTask(CONFIG)
+    torch.nn.init.normal_(task.edits.cross_AD)
+    torch.nn.init.normal_(task.encoder.feature_head.expand.weight)
+    task.step(make_batch(faces, np.arange(16)), 0, lambda parameters: None)
+    editor = task.encoder.feature_editor
+    assert editor.layers[-1].weight.grad.abs().sum() > 0
+    torch.nn.init.normal_(editor.layers[-1].weight)
+    images = make_batch(faces, np.arange(4)).images
+    with torch.no_grad():
+        inverted, _ = task._invert(images, task.generator, task.encoder)
+        moved = inverted.latents_NLD + 1
+        pictures = [
+            task._edited(inverted, moved, task.generator, task.encoder, by_eq1=count)
+            for count in (0, 1, 4)
+        ]
+    torch.testing.assert_close(pictures[1][:3], pictures[0][:3])
+    torch.testing.assert_close(pictures[1][3:], pictures[2][3:])
+    assert (pictures[0] - pictures[2]).abs().mean() > 1e-3
+
+
+def test_an_edit_counts_most_at_eyes_and_mouth():
+    weight = torch.ones(2, 1, 32, 32)
+    weight[..., :8, :8] = 2.75
+    for side in (64, 32, 8):
+        found = edit_weights(weight, side)
+        assert found.shape == (2, 1, side, side)
+        assert float(found.mean()) == pytest.approx(1)
+        assert float(found[0, 0, 0, 0] / found[0, 0, -1, -1]) == pytest.approx(2.75**2)
 
 
 def test_a_stage_takes_over_the_one_before_and_grows(faces, tmp_path):
@@ -182,7 +318,7 @@ def test_a_stage_takes_over_the_one_before_and_grows(faces, tmp_path):
     loop.run()
     taller = replace(GENERATOR, resolution=64)
     task = FeatureStyleTask(replace(CONFIG, generator=taller, train_resolution=64))
-    task.initialise(tmp_path / "low" / "latest.pt")
+    task.initialise(tmp_path / "low")
     task.grow_from(32)
     latents = torch.randn(2, taller.num_ws, 16)
     low = task.generator.synthesis.run(
@@ -214,18 +350,6 @@ def test_a_run_goes_on_from_weights_under_their_older_names(faces, tmp_path):
             parameter.zero_()
     assert resumed.resume()
     assert torch.equal(parameters(resumed), parameters(loop))
-    task = FeatureStyleTask(CONFIG)
-    task.initialise(path)
-    for key, value in loop.ema["encoder"].state_dict().items():
-        assert torch.equal(task.encoder.state_dict()[key], value)
-
-
-def test_a_stage_of_other_sizes_is_refused(faces, tmp_path):
-    loop = make_loop(faces, tmp_path / "other", 64)
-    loop.save()
-    task = FeatureStyleTask(replace(CONFIG, encoder=replace(ENCODER, blocks=(2, 1, 1, 1))))
-    with pytest.raises(ValueError, match="encoder does not fit"):
-        task.initialise(tmp_path / "other" / "latest.pt")
 
 
 def test_learning_rate_rises_holds_and_decays():

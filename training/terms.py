@@ -1,0 +1,200 @@
+"""Loss terms that judge a picture against its source, behind one interface, and what they share.
+
+A term has a ``name``, which the log of a run gives, and a ``distance`` of two views. A ``View`` is
+a batch of pictures with what networks made of it, each once: the perceptual term and the adversary
+read the same features.
+
+Perceptual: LPIPS where a backbone of it is in torch's cache, at three scales (FSE eq. 3, its own
+choice), else EfficientNet-lite0. Identity: dlib's recognition network in the place of ArcFace (FSE
+eq. 6). FSE's face parsing (eq. 7) is left out: no parsing network is to be had offline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.efficientnet import EfficientNetLite0
+from vidinv.faces.dlib_recognition import load_recognition
+from vidinv.metrics.lpips import BACKBONES, LPIPS, lpips_absent
+from vidinv.metrics.structure import pixel_structure_distance
+
+PerceptualChoice = Literal["auto", "none", "efficientnet-lite0", "alex", "vgg", "squeeze"]
+LPIPS_SCALES = 3  # FSE eq. 3
+# dlib's chip in a tight crop: the mean landmarks of the training faces put it nearly on the crop.
+# Centre (edges of the crop are -1 and 1) and side, in sides of the crop; turned by less than 0.01
+# degrees.
+CHIP_CENTRE, CHIP_SIDE = (0.0137, 0.0160), 0.9810
+CHIP_PX = 150
+
+
+class FeatureNetwork(Protocol):
+    """A frozen network: pictures in [-1, 1] -> features, from fine to coarse."""
+
+    name: str
+
+    def __call__(self, images_N3RR: Tensor) -> tuple[Tensor, ...]: ...
+
+
+class View:
+    """Pictures ``[N, 3, R, R]`` in [-1, 1] and the features that networks saw in them."""
+
+    def __init__(self, images_N3RR: Tensor) -> None:
+        self.images = images_N3RR
+        self._features: dict[str, tuple[Tensor, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, part: slice) -> View:
+        """The pictures ``part`` with the features that are there already."""
+        view = View(self.images[part])
+        view._features = {k: tuple(f[part] for f in v) for k, v in self._features.items()}
+        return view
+
+    def features(self, network: FeatureNetwork) -> tuple[Tensor, ...]:
+        if network.name not in self._features:
+            self._features[network.name] = network(self.images)
+        return self._features[network.name]
+
+    def detach(self) -> View:
+        view = View(self.images.detach())
+        view._features = {k: tuple(f.detach() for f in v) for k, v in self._features.items()}
+        return view
+
+
+def join(views: Sequence[View], network: FeatureNetwork | None) -> View:
+    """One view of all pictures, with the features of ``network``."""
+    view = View(torch.cat([v.images for v in views]))
+    if network is not None:
+        levels = zip(*(v.features(network) for v in views), strict=True)
+        view._features[network.name] = tuple(torch.cat(level) for level in levels)
+    return view
+
+
+class Term(Protocol):
+    """A distance for gradients."""
+
+    name: str
+
+    def distance(self, view: View, source: View, weight_N1HW: Tensor | None = None) -> Tensor:
+        """``[N]`` distances; ``weight`` says how much each place counts, where a term can."""
+
+
+class PixelTerm:
+    """L1 and SSIM over three scales, in the place of FSE eq. 2."""
+
+    name = "L1 + SSIM at three scales"
+
+    def distance(self, view: View, source: View, weight_N1HW: Tensor | None = None) -> Tensor:
+        return pixel_structure_distance(view.images, source.images, weight_N1HW)
+
+
+class FeatureTerm:
+    """Squared difference of channel-normalised features, mean of levels: LPIPS unweighted.
+
+    Zhang et al. 2018, eq. 1 with w = 1.
+    """
+
+    def __init__(self, network: FeatureNetwork) -> None:
+        self.network = network
+        self.name = network.name
+
+    def distance(self, view: View, source: View, weight_N1HW: Tensor | None = None) -> Tensor:
+        levels = []
+        pairs = zip(view.features(self.network), source.features(self.network), strict=True)
+        for ours, theirs in pairs:
+            squared = (_unit(ours) - _unit(theirs)).square().sum(dim=1, keepdim=True)
+            if weight_N1HW is not None:
+                squared = squared * F.adaptive_avg_pool2d(weight_N1HW, squared.shape[-1])
+            levels.append(squared.mean(dim=(1, 2, 3)))
+        return torch.stack(levels).mean(dim=0)
+
+
+class LpipsTerm:
+    """LPIPS averaged over three halvings (FSE eq. 3 divided by its number of scales).
+
+    Every place counts the same: LPIPS averages over the picture itself.
+    """
+
+    def __init__(self, backbone: str) -> None:
+        self.name = f"LPIPS ({backbone})"
+        self._min_px = BACKBONES[backbone].min_px
+        self._lpips = LPIPS(backbone)
+
+    def distance(self, view: View, source: View, weight_N1HW: Tensor | None = None) -> Tensor:
+        x, y = view.images, source.images
+        scales = []
+        for _ in range(LPIPS_SCALES):
+            if x.shape[-1] >= self._min_px:
+                scales.append(self._lpips(x, y))
+            x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
+        return torch.stack(scales).mean(dim=0)
+
+
+class IdentityTerm:
+    """Distance of embeddings, plus 1 - cosine of inner feature maps (FSE eq. 6), by dlib's network.
+
+    Pictures are tight crops (``vidinv.faces.align.TIGHT``) of any side.
+    """
+
+    name = "dlib_face_recognition_resnet_v1"
+
+    def __init__(self) -> None:
+        self._network = load_recognition()
+
+    def distance(self, view: View, source: View, weight_N1HW: Tensor | None = None) -> Tensor:
+        (ours, embedding), (theirs, wanted) = self._features(view), self._features(source)
+        pairs = zip(ours, theirs, strict=True)
+        inner = [1 - F.cosine_similarity(a.flatten(1), b.flatten(1)) for a, b in pairs]
+        return (embedding - wanted).norm(dim=1) + torch.stack(inner).mean(dim=0)
+
+    def embedding_distance(self, view: View, source: View) -> Tensor:
+        """``[N]``; dlib calls two pictures the same person below 0.6."""
+        return (self._features(view)[1] - self._features(source)[1]).norm(dim=1)
+
+    def _features(self, view: View) -> tuple[list[Tensor], Tensor]:
+        return self._network.features(recognition_chips(view.images))
+
+
+def recognition_chips(crops_N3RR: Tensor) -> Tensor:
+    """dlib's chips ``[N, 3, 150, 150]`` in 0..255 of tight crops in [-1, 1], with gradients.
+
+    One similarity for all faces, since crops are aligned already.
+    """
+    x, y = CHIP_CENTRE
+    theta = crops_N3RR.new_tensor([[CHIP_SIDE, 0, x], [0, CHIP_SIDE, y]])
+    shape = [len(crops_N3RR), 3, CHIP_PX, CHIP_PX]
+    grid = F.affine_grid(theta.expand(len(crops_N3RR), 2, 3), shape, align_corners=False)
+    chips = F.grid_sample(crops_N3RR, grid, align_corners=False, padding_mode="border")
+    return (chips + 1) * 127.5
+
+
+def perceptual_term(choice: PerceptualChoice, resolution: int) -> Term | None:
+    """The perceptual term; ``"auto"`` takes LPIPS where a backbone is there, else EfficientNet.
+
+    Raises:
+        MissingDependencyError: neither, or not the one that was asked for.
+    """
+    if choice == "none":
+        return None
+    network: str = choice
+    if choice == "auto":
+        cached = [name for name in BACKBONES if not lpips_absent(resolution, name)]
+        network = cached[0] if cached else "efficientnet-lite0"
+    return LpipsTerm(network) if network in BACKBONES else FeatureTerm(feature_network())
+
+
+@cache
+def feature_network() -> EfficientNetLite0:
+    """EfficientNet-lite0, one for the whole process: it is frozen."""
+    return EfficientNetLite0.load()
+
+
+def _unit(features_NCHW: Tensor) -> Tensor:
+    return features_NCHW / (features_NCHW.square().sum(dim=1, keepdim=True) + 1e-6).sqrt()
