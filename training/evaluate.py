@@ -1,4 +1,4 @@
-"""What a pack does to strangers: smile, identity, reconstruction, gain and leakage, and sheets.
+"""What a pack does to strangers: smile, identity, reconstruction, gain, leakage, FID, sheets.
 
     python -m training.evaluate --pack faces-64 --clips CLIPS --faces data/faces
 
@@ -6,7 +6,8 @@ Twenty neutral faces that training never saw are edited by the stages of ``vidin
 measured on the composed pictures with landmarks (smile, mouth, eyes, pose: independent of the
 generator), a recognition network (identity) and the encoder (age, gender: shares its errors with
 the directions).
-Writes ``report.json`` and contact sheets. Needs dlib; about two minutes on one core.
+Writes ``report.json`` and contact sheets. Needs dlib; a few minutes on one core. FID and KID are on
+features of EfficientNet-lite0 (training.distribution), where the extra ``train`` is installed.
 """
 
 from __future__ import annotations
@@ -20,9 +21,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
+from training import efficientnet
 from training.build_pack import AttributeMeter, reconstruction
 from training.data import ATTRIBUTES, FaceArrays, load
+from training.distribution import crowd_features, frechet_distance, kernel_distance
+from training.loop import make_batch
 from training.measure import MEASURE_PX, AlignedFaces
 from training.strangers import Edited, Stranger, clip_strangers, edit, val_strangers
 from vidinv.faces import dlib_backend, extract_crop
@@ -40,6 +46,7 @@ CLEAR_SMILE = 0.5
 # dlib calls two pictures the same person below 0.6; 0.4 leaves room for a second encoding.
 SAME_PERSON = 0.4
 RECONSTRUCTION_EVERY = 6  # of the validation faces
+DISTRIBUTION_EVERY = 2  # of them: more faces than numbers in a feature
 METER_EVERY = 6  # of the training faces, for the age and gender readers
 TILE_PX = 224
 
@@ -151,6 +158,7 @@ def evaluate(
     sheet(judge, groups, out / "smile.png", closer=2)
     if not quick:
         report["reconstruction"] = _reconstruction(pack, judge.data)
+        report["distribution"] = distribution(pack, judge.data)
         report["effects"] = effects(judge, pack)
         for name in ATTRIBUTES:
             sides = [edit(judge.strangers[:10], pack, {name: s}) for s in (-1.5, 1.5)]
@@ -166,6 +174,39 @@ def _reconstruction(pack: Pack, data: FaceArrays) -> dict[str, float]:
     inverter = pack.inverter()
     assert isinstance(inverter, FeatureStyleInverter)
     return reconstruction(inverter, data, data.val_indices[::RECONSTRUCTION_EVERY])
+
+
+def distribution(pack: Pack, data: FaceArrays) -> dict[str, Any]:
+    """FID and KID of G(w), G(w, F) and samples against validation faces, and on what features."""
+    if reason := efficientnet.absent():
+        return {"absent": reason}
+    inverter, indices = pack.inverter(), data.val_indices[::DISTRIBUTION_EVERY]
+    assert isinstance(inverter, FeatureStyleInverter)
+    random = torch.Generator().manual_seed(0)
+    rows_of: dict[str, list[Tensor]] = {"faces": [], "G(w)": [], "G(w, F)": [], "samples": []}
+    with torch.inference_mode():
+        for start in range(0, len(indices), 16):
+            images = make_batch(data, indices[start : start + 16]).images
+            inversion = inverter.encode(images)
+            z = torch.randn(len(images), pack.generator.z_dim, generator=random)
+            drawn = pack.generator.broadcast(pack.generator.mapping(z))
+            made = {
+                "faces": images,
+                "G(w)": inverter.synthesis(inversion.latents_NLD),
+                "G(w, F)": inverter.render(inversion, inversion.unedited),
+                "samples": inverter.synthesis(drawn),
+            }
+            for name, batch in made.items():
+                rows_of[name].append(crowd_features([batch]))
+    faces, *others = ((name, torch.cat(rows)) for name, rows in rows_of.items())
+    figures = {
+        name: {
+            "fid": round(frechet_distance(rows, faces[1]), 3),
+            "kid": round(kernel_distance(rows, faces[1]), 5),
+        }
+        for name, rows in others
+    }
+    return {"features": efficientnet.NAME, "pictures": len(indices), **figures}
 
 
 def main() -> None:
