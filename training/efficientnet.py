@@ -52,11 +52,19 @@ class SameConv(nn.Module):
     ) -> None:
         super().__init__()
         surplus = kernel - stride
-        self.padding = (surplus // 2, surplus - surplus // 2) * 2
-        self.conv = nn.Conv2d(in_channels, channels, kernel, stride=stride, groups=groups)
+        before, after = surplus // 2, surplus - surplus // 2
+        self.uneven = (before, after) * 2 if before != after else None
+        self.conv = nn.Conv2d(
+            in_channels,
+            channels,
+            kernel,
+            stride=stride,
+            padding=0 if self.uneven else before,
+            groups=groups,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.pad(x, self.padding) if any(self.padding) else x)
+        return self.conv(x if self.uneven is None else F.pad(x, self.uneven))
 
 
 class Block(nn.Module):

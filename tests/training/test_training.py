@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import training.loop
-from training.adversary import AdversaryConfig
+from training.adversary import Adversary, AdversaryConfig
 from training.build_pack import smile_tensors
 from training.data import ATTRIBUTES, attribute_targets
 from training.feature_style import EditDirections, EncoderConfig, FeatureStyleTask, edit_weights
@@ -19,6 +19,7 @@ from training.gan import GanConfig, GanTask
 from training.judges import JudgesConfig, leaf, through
 from training.loop import FLIP_68, Loop, LoopConfig, learning_rate_factor, make_batch
 from training.mapping import set_gaussian_mapping
+from training.terms import View
 from vidinv.errors import UsageError
 from vidinv.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 from vidinv.inversion.fse import FeatureStyleInverter
@@ -258,6 +259,40 @@ def test_edit_directions_converge_to_the_regression():
     assert strongest.max() <= 2.5 * 1.2
     rest = found.abs().sum(dim=1) - strongest
     assert (rest < 0.25 * strongest + 0.05).float().mean() > 0.9
+
+
+class TwoWorkers:
+    """torch.distributed as one of two workers sees it; the other one has zeros."""
+
+    @staticmethod
+    def is_initialized() -> bool:
+        return True
+
+    @staticmethod
+    def get_world_size() -> int:
+        return 2
+
+    @staticmethod
+    def all_reduce(tensor: torch.Tensor) -> None:
+        tensor += 0
+
+
+def test_all_workers_have_the_same_edit_directions_and_balance(monkeypatch):
+    """Or a resumed run, which has those of the first, would not repeat its steps."""
+    alone, together = EditDirections(3, 4), EditDirections(3, 4)
+    batch = torch.randn(8, 3), torch.randn(8, 4)
+    alone.update(*batch)
+    adversary = Adversary(AdversaryConfig(projected=False), 32)
+    images = torch.rand(2, 3, 32, 32, requires_grad=True)
+    losses = images.square().mean(), adversary.generator_loss(View(images))
+    adversary.measure_balance(*losses, images)
+    before = float(adversary.balance)
+    monkeypatch.setattr(training.loop, "dist", TwoWorkers)
+    together.update(*batch)
+    torch.testing.assert_close(together.cross_AD, alone.cross_AD / 2)
+    adversary.forget_balance()
+    adversary.measure_balance(*losses, images)
+    assert float(adversary.balance) == pytest.approx(before / 2)
 
 
 @pytest.mark.parametrize("feature_weight", [0.0, 0.125])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,12 +12,14 @@ from torch import nn
 
 from tests.packs.tiny import ENCODER, GENERATOR, write_tiny_pack
 from training.adversary import AdversaryConfig
+from training.config import load_yaml
 from training.feature_style import EncoderConfig, FeatureStyleTask
 from training.judges import JudgesConfig
 from training.loop import LoopConfig
 from training.weights import WEIGHTS_FILE, read_weights, write_weights
 from vidinv.errors import UsageError
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 PATCHES = JudgesConfig("none", identity_weight=0, adversary=AdversaryConfig(projected=False))
 CONFIG = EncoderConfig(
     generator=GENERATOR,
@@ -90,6 +93,18 @@ def test_a_file_may_lack_the_mapping_and_have_the_older_names_of_the_feature_hea
     assert same(other.judges.adversary, task.judges.adversary)
     assert same(other.generator.synthesis, task.generator.synthesis)
     assert other.start.endswith("begun anew: nothing")
+
+
+@pytest.mark.parametrize(
+    ("stage", "anew"),
+    [("w", "edits, feature_editor, feature_head"), ("f", "feature_editor")],
+)
+def test_the_trials_weights_start_the_f_stage(shared_dir, stage, anew):
+    config = load_yaml(EncoderConfig, CONFIGS / "faces_fse128.yaml")
+    judges = JudgesConfig("none", identity_weight=0)
+    task = FeatureStyleTask(replace(config, judges=judges, edit_feature_weight=0.0))
+    task.initialise(shared_dir / "weights" / f"trial128_{stage}.safetensors")
+    assert task.start.endswith(f"begun anew: {anew}")
 
 
 def test_a_feature_head_of_another_width_begins_anew(tmp_path):
