@@ -72,7 +72,7 @@ class _Comparison:
         self.strangers = strangers_from(self.backend.embedder.name)
         self.inversion: InversionMeter | None = None
         if request.inversion:
-            self.inversion = InversionMeter(request.pack.resolution)
+            self.inversion = InversionMeter(request.pack.resolution, store)
             self.notes += self.inversion.notes
         self.mean = request.pack.mean_embedding()
         self.recogniser = Recogniser(

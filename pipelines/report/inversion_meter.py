@@ -1,7 +1,9 @@
 """What the inversion alone makes of a clip, and how well: PSNR, SSIM, and LPIPS where it is there.
 
-The inversion's pictures come from the very stages that ``invert`` runs, frame by frame beside the
-other clips: nothing is encoded, and no third file is written.
+The generator's own picture is measured, and kept to be recognised: pasted into the frame, feathered
+and among the source's pixels, it looks better than it is. The pictures come from the very stages
+that ``invert`` runs, frame by frame beside the other clips: nothing is encoded, and no third file
+is written.
 """
 
 from __future__ import annotations
@@ -9,10 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 import torch
 
 from pipelines.clip.session import ClipSession
+from pipelines.report.recognition import sampled_places
+from pipelines.report.track_meter import CHIP_PX, GENERATED, ChipStore
+from vidinv.faces.crops import as_uint8
+from vidinv.geometry import transform_points
 from vidinv.inversion import TrackState
 from vidinv.metrics import LPIPS, lpips_absent, psnr_batch, ssim_batch
 from vidinv.metrics.image import SSIM_WINDOW
@@ -43,9 +50,13 @@ def inverted(
     Args:
         session: in mode ``INVERT``.
         states: what the method fitted to each track, by id.
-        every: invert every n-th frame of each track; the others pass through.
+        every: invert every n-th frame of each track (``sampled_places``); the others pass through.
     """
-    wanted = {f for t in analysis.tracks for f in range(t.first, t.last + 1, every)}
+    wanted = {
+        track.first + place
+        for track in analysis.tracks
+        for place in sampled_places(track.num_frames, every)
+    }
     editor = session.editor(analysis, states=states)
     composer = session.composer(analysis)
     for group in chunked(frames, analysis.shots):
@@ -60,13 +71,14 @@ def inverted(
 
 
 class InversionMeter:
-    """Compares what the generator gives with the aligned face that it was given.
+    """Compares what the generator gives with the aligned face that it was given, and keeps it.
 
     Attributes:
         notes: what could not be measured, and why.
     """
 
-    def __init__(self, resolution: int) -> None:
+    def __init__(self, resolution: int, store: ChipStore) -> None:
+        self._store = store
         self._has_ssim = resolution >= SSIM_WINDOW
         self.notes: list[str] = []
         reason = lpips_absent(resolution)
@@ -83,6 +95,14 @@ class InversionMeter:
             row.ssim_inversion = float(ssim_batch(made, source))
         if self._lpips is not None:
             row.lpips_inversion = float(self._lpips(made, source))
+        self._keep(row, face)
+
+    def _keep(self, row: FrameRow, face: FaceEdit) -> None:
+        size_px = max(CHIP_PX, len(face.rendered))
+        enlarged = cv2.resize(face.rendered, (size_px, size_px), interpolation=cv2.INTER_CUBIC)
+        chip = as_uint8(np.clip(np.rint(enlarged), 0, 255))
+        points = transform_points(face.landmarks, face.crop.frame_to_crop(size_px))
+        self._store.put(row.track, row.frame, {GENERATED: chip}, points.astype(np.float32))
 
 
 def _finite(value: float) -> float | None:

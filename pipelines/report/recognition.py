@@ -1,7 +1,7 @@
 """Recognition for ``vidinv report``: which frames to embed, and what they say of identity.
 
-An embedding costs 64 ms on a CPU, two or three a frame, so long clips are sampled every n-th frame,
-and a few of these are embedded together with the frame after, for TL-ID. Frames next to a
+An embedding costs about 10 ms on a CPU, two or three a frame, so long clips are sampled every n-th
+frame, and a few of these are embedded together with the frame after, for TL-ID. Frames next to a
 suspicious one are then embedded as well, which finds where a fault begins and ends. Figures over
 the clip are those of the sampled frames: the additional ones are the worst.
 """
@@ -9,20 +9,23 @@ the clip are those of the sampled frames: the additional ones are the worst.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.report.track_meter import ChipStore
-from vidinv.faces.protocols import Embedder
+from pipelines.report.track_meter import GENERATED, ChipStore
+from vidinv.faces.protocols import Embedder, Points
 from vidinv.metrics.identity import identity_consistency, similarity, tg_id, tl_id_of_pairs
 from vidinv.report.model import MAX_PAIRS, FrameRow, strangers_from
 from vidinv.report.ranking import MEASURES, STANDS_OUT, like_strangers, outliers
+from vidinv.types import Image
 
-# 40 s on one core: with source, output and inversion every frame of an 8 s clip of one face.
-MAX_EMBEDDINGS = 600
+# 30 s on one core: with source, output and inversion every frame of a 40 s clip of one face.
+MAX_EMBEDDINGS = 3000
+# Chips that are embedded: of the inversion not the pasted one, which is the source at its edges.
+_CHIPS = {"source": "source", "output": "output", "inversion": GENERATED}
 _MAX_PAIRWISE = 1000  # rows for TG-ID, which compares all pairs
 
 Embeddings = npt.NDArray[np.float64]
@@ -34,7 +37,7 @@ class Recognised:
     """Embeddings of rows.
 
     Attributes:
-        every: every n-th row of a track is sampled.
+        every: every n-th row of a track is sampled (``sampled_places``).
         sampled: those rows, by track, in frame order; figures over time use them.
         pairs: neighbouring rows for TL-ID, by track: the first one is sampled.
         neighbours: rows that were embedded in addition for the pairs.
@@ -97,7 +100,10 @@ class Recogniser:
         if every is None:
             every = self.choose_every(len(rows))
         tracks = {row.track: [r for r in rows if r.track == row.track] for row in rows}
-        sampled = {track: own[::every] for track, own in tracks.items()}
+        sampled = {
+            track: [own[n] for n in sampled_places(len(own), every)]
+            for track, own in tracks.items()
+        }
         at_most = None if every == 1 else self._pairs_a_track(len(tracks))
         pairs = {track: _pairs(own, every, at_most) for track, own in tracks.items()}
         known = Recognised(every, self._clips, sampled, pairs)
@@ -128,15 +134,22 @@ class Recogniser:
                 self._departures(known, embedded)
 
     def _embed(self, known: Recognised, rows: Sequence[FrameRow], label: str) -> None:
-        for row in self._counted(rows, label):
-            points = self._store.points(row.track, row.frame)
-            for clip in self._clips:
-                if not self._store.has(row.track, row.frame, clip):
-                    continue
-                chip = self._store.chip(row.track, row.frame, clip)
-                found = self._embedder.embed(chip, points).astype(np.float64)
-                known.embeddings[row.track, row.frame, clip] = found
+        keys: list[tuple[int, int, str]] = []
+        found = self._embedder.embed_all(self._faces(rows, label, keys))
+        known.embeddings.update(zip(keys, found.astype(np.float64), strict=True))
+        for row in rows:
             self._compare(known, row)
+
+    def _faces(
+        self, rows: Sequence[FrameRow], label: str, keys: list[tuple[int, int, str]]
+    ) -> Iterator[tuple[Image, Points]]:
+        """Chips of the rows with their landmarks; ``keys`` gets track, frame and clip of each."""
+        for row in self._counted(rows, label):
+            for clip, name in ((clip, _CHIPS[clip]) for clip in self._clips):
+                if self._store.has(row.track, row.frame, name):
+                    keys.append((row.track, row.frame, clip))
+                    chip = self._store.chip(row.track, row.frame, name)
+                    yield chip, self._store.points(row.track, row.frame, name)
 
     def _embed_also(self, known: Recognised, rows: Sequence[FrameRow], label: str) -> int:
         """Embed rows that are not yet, beside the sampled ones; returns how many."""
@@ -197,6 +210,12 @@ class Recogniser:
         thin = rows[:: math.ceil(len(rows) / _MAX_PAIRWISE)]
         output, source = (known.of(thin, clip) for clip in ("output", "source"))
         return {**figures, "tg_id": tg_id(output, source, mean=self._mean)}
+
+
+def sampled_places(length: int, every: int) -> list[int]:
+    """Places of a track's sampled frames: every n-th from the first on, and two at least for IC."""
+    places = list(range(0, length, every))
+    return places if len(places) > 1 or length < 2 else [0, length - 1]
 
 
 def _pairs(

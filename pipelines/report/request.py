@@ -25,8 +25,8 @@ class ReportRequest:
     Attributes:
         page: the HTML file; JSON and CSV go beside it under the same name.
         every: sample every n-th frame's identity; None chooses by ``max_embeddings``.
-        max_embeddings: of the sampled frames, at 64 ms each on a CPU; half as many again beside
-            suspicious frames, and a few neighbours for TL-ID.
+        max_embeddings: of the sampled frames, at about 10 ms each on a CPU; half as many again
+            beside suspicious frames, and a few neighbours for TL-ID.
         ordinary_frames: how many frames that do not stand out are shown.
         inversion: invert the source, too, and measure what the inversion alone loses.
         networks: of ``pack`` and ``method``, where they are loaded already.

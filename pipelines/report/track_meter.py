@@ -2,8 +2,10 @@
 
 A face is measured in a chip: the FFHQ square of the source's landmarks, cut from source and
 output alike. Chips are kept as JPEG in a temporary file, so that memory does not grow with the
-clip; recognition and thumbnails come back for the frames they want. So are output - source, which
-sudden changes are told from: when someone else's face is found, it no longer counts as usual there.
+clip; recognition and thumbnails come back for the frames they want. The inversion's is there twice:
+pasted into the frame, to be looked at, and as the generator gave it, to be recognised. Also kept
+are output - source, which sudden changes are told from: when someone else's face is found, it no
+longer counts as usual there.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from vidinv.report.ranking import REACH
 from vidinv.types import FaceTrack, Frame, Image
 
 CHIP_PX = 256  # the recognition net takes 150 px of about 230 in it
+GENERATED = "generated"  # the name of the chip that is the generator's own picture
 _JPEG_QUALITY = 95
 _FLOW_PX = 160  # flow of a face costs 2 ms here
 _POP_PX = 48
@@ -68,7 +71,7 @@ class ChipStore:
     def __init__(self) -> None:
         self._file: IO[bytes]
         self._places: dict[tuple[int, int, str], tuple[int, int]] = {}
-        self._points: dict[tuple[int, int], Points] = {}
+        self._points: dict[tuple[int, int, str], Points] = {}
 
     def __enter__(self) -> ChipStore:
         self._file = tempfile.TemporaryFile(prefix="vidinv-report-")
@@ -78,15 +81,15 @@ class ChipStore:
         self._file.close()
 
     def put(self, track: int, frame: int, chips: dict[str, Picture], points: Points) -> None:
-        """Keep the chips of one face in one frame, and its ``[68, 2]`` landmarks in chip pixels."""
-        self._points[track, frame] = points
+        """Keep chips of one face in one frame, and its ``[68, 2]`` landmarks in their pixels."""
         for name, chip in chips.items():
+            self._points[track, frame, name] = points
             quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
             coded = cv2.imencode(".jpg", np.ascontiguousarray(chip[..., ::-1]), quality)[1]
             self._write((track, frame, name), coded.tobytes())
 
     def chip(self, track: int, frame: int, name: str) -> Picture:
-        """``[CHIP_PX, CHIP_PX, 3]`` RGB."""
+        """``[CHIP_PX, CHIP_PX, 3]`` RGB; a larger generator's picture is as large as it is."""
         data = np.frombuffer(self._read((track, frame, name)), np.uint8)
         return as_uint8(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1])
 
@@ -120,13 +123,13 @@ class ChipStore:
         return (track, frame, name) in self._places
 
     def chips(self, track: int, frame: int) -> dict[str, Picture]:
-        """Every chip of a face in a frame, by clip name."""
+        """The face in a frame of each clip, by its name."""
         names = ("source", "output", "inversion")
         return {n: self.chip(track, frame, n) for n in names if self.has(track, frame, n)}
 
-    def points(self, track: int, frame: int) -> Points:
-        """``[68, 2]`` landmarks of the source in chip pixels."""
-        return self._points[track, frame]
+    def points(self, track: int, frame: int, name: str) -> Points:
+        """``[68, 2]`` landmarks of the source in pixels of a chip."""
+        return self._points[track, frame, name]
 
 
 class TrackMeter:
