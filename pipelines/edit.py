@@ -55,7 +55,7 @@ class EditRequest:
     Attributes:
         spec: what to change, and what becomes of the generator's picture.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-        identity: embed a few frames with the recognition net (about 1.5 s a run).
+        identity: embed a few frames with the recognition net (about 0.3 s a run).
         latents: folder of this clip (``pipelines.clip.saved.clip_folder``) where its analysis and
             inversions are kept, and taken from.
         segment_frames: wished length of what one file of them holds.

@@ -159,7 +159,7 @@ def write_report(
     Args:
         page: the HTML file; ``.json`` and ``.csv`` of the same name go beside it.
         pack: names the face crop, inverts, and holds what identity and smile are measured with.
-        every: look at the identity of every n-th frame; None: so that it takes about 40 s.
+        every: look at the identity of every n-th frame; None: so that it takes about 30 s.
         inversion: also invert the source, and measure what the inversion alone loses.
         method: inversion method of ``inversion``.
         edit: what the output was made with, shown as given.

@@ -216,7 +216,7 @@ def _add_report(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         type=int,
         default=None,
         metavar="N",
-        help="sample the identity of every Nth frame (default: so that it takes about 40 s)",
+        help="sample the identity of every Nth frame (default: so that it takes about 30 s)",
     )
     _add_inversion(parser)
     _add_method(parser)

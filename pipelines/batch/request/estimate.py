@@ -17,12 +17,12 @@ from vidinv.files import one_line
 from vidinv.paths import check_file
 from vidinv.video import probe, read_image
 
-# CPU seconds of `vidinv edit` less its imports (4 s) and 24 embeddings (1.6 s), on a machine under
+# CPU seconds of `vidinv edit` less its imports (4 s) and embeddings (0.3 s), on a machine under
 # load: 0.09 a frame of greenscreen_512.mp4, 0.08 of grid_bbaf2n.mpg (360x288). Order of magnitude.
-_FRAME_SECONDS, _MEGAPIXEL_SECONDS, _CLIP_SECONDS = 0.075, 0.05, 3.0
-# CPU seconds of a report with the inversion: 5.3 for grid_bbaf2n.mpg (75 frames), 6.2 for
-# greenscreen_512.mp4 (78), 8.8 for talk_hand_512.mp4 (183).
-_REPORT_CLIP_SECONDS, _REPORT_FRAME_SECONDS = 3.7, 0.028
+_FRAME_SECONDS, _MEGAPIXEL_SECONDS, _CLIP_SECONDS = 0.075, 0.05, 1.7
+# CPU seconds of a report with the inversion, under load: 3.6 for grid_bbaf2n.mpg (75 frames), 4.7
+# for greenscreen_512.mp4 (78), 9.0 for talk_hand_512.mp4 (183).
+_REPORT_CLIP_SECONDS, _REPORT_FRAME_SECONDS = 1.0, 0.042
 # Outputs of the default encoder: 0.29 (grid_bbaf2n.mpg) and 0.16 (greenscreen_512.mp4). Segments of
 # a clip lie beside its output until it is done.
 _BITS_A_PIXEL = 0.3

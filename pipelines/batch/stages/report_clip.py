@@ -22,8 +22,8 @@ from vidinv.latents import PLAN_FILE
 from vidinv.types import Analysis
 
 # Of recognition, a clip: 12 frames of source, inversion and output, and the neighbours of 8 of them
-# in source and output, 3.4 s of a CPU; up to 6 more frames beside suspicious ones. A single report
-# takes 600 and shows 24 ordinary frames.
+# in source and output, 0.6 s of a CPU, and a second for the inversion; up to 6 more frames beside
+# suspicious ones. A single report takes 3000 and shows 24 ordinary frames.
 MAX_EMBEDDINGS = 36
 ORDINARY_FRAMES = 6
 

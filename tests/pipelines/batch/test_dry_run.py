@@ -203,7 +203,7 @@ def test_what_is_done_is_left_out(command, request_, capsys):
 
 def test_of_clips_without_a_report_only_that_is_left(command, request_, capsys):
     run_before(request_, "a.mp4", "b.mp4", "c.mp4")
-    for options, seconds in ([], 0), (["--report"], 3 * (3.7 + 12 * 0.028)):
+    for options, seconds in ([], 0), (["--report"], 3 * (1.0 + 12 * 0.042)):
         assert main([*command, "--resume", "--dry-run", "--json", *options]) == 0
         out, err = capsys.readouterr()
         facts = json.loads(out)
@@ -218,7 +218,7 @@ def test_reports_take_their_time(command, capsys):
     for options in ([], ["--report"]):
         assert main([*command, "--dry-run", "--json", "--quiet", *options]) == 0
         seconds.append(json.loads(capsys.readouterr().out)["worker_seconds"])
-    assert seconds[1] - seconds[0] == pytest.approx(3 * 3.7 + 24 * 0.028, abs=0.01)
+    assert seconds[1] - seconds[0] == pytest.approx(3 * 1.0 + 24 * 0.042, abs=0.01)
 
 
 def test_json_is_one_object(clips, command, tmp_path, capsys):
