@@ -271,8 +271,8 @@ class TrackSummary:
 class IdentitySummary:
     """Identity figures of a run (mean-centred cosine; docs/REFERENCES.md, "Identity figures").
 
-    ``ic_*`` is the identity consistency of the Feature-Style supplement, eq. 1; None without two
-    frames to compare.
+    ``ic_*`` is the identity consistency of the Feature-Style supplement, eq. 1: of each track to
+    its own first frame, averaged over tracks; None without two frames of one to compare.
     """
 
     ic_source: float | None = None

@@ -69,7 +69,8 @@ class FrameRow:
             the same of the source: how much of a stranger to itself the output is here.
         first_source, first_output, first_inversion: similarity to the first embedded frame of the
             same track and clip: what IC averages.
-        distance_inversion, similarity_inversion: inversion against source.
+        distance_inversion, similarity_inversion: inversion against source; it is recognised in the
+            generator's own picture, as first_inversion is.
         psnr_inversion, ssim_inversion, lpips_inversion: of the aligned crop at the pack's size.
         flicker_source, flicker_output: flow-warped difference to the frame before, inside the face.
         border_source, border_output: the same where the mask fades out.
@@ -143,7 +144,7 @@ class Recognition:
     Attributes:
         network: the embedder's name.
         mean_centred: cosines are taken after subtracting the pack's mean embedding.
-        every: every n-th frame of a track was sampled.
+        every: every n-th frame of a track was sampled, and of a shorter one the first and last.
         embedded: rows with an embedding.
         refined: of them, embedded for being next to a suspicious one.
         baseline: ``DLIB_BASELINE``: distances and centred cosines of the same person (neutral
@@ -181,7 +182,8 @@ class Summary:
     Identity is that of the sampled frames: the additional ones are there for being suspicious.
 
     Attributes:
-        ic_source, ic_output, ic_inversion: identity consistency (Feature-Style, eq. 9).
+        ic_source, ic_output, ic_inversion: identity consistency (Feature-Style, eq. 9) with the
+            first frame of the same track.
         tl_id, tg_id: steadiness of identity relative to the source (STIT), 1 is as steady;
             ``tl_id`` is over neighbouring frames.
         distance_median, distance_p95, similarity_median, similarity_min: output against source.

@@ -24,6 +24,7 @@ REASONS = {
     "flicker": "the face flickers",
     "border": "the mask's border flickers",
 }
+_GENERATED = " The inversion's identity is that of the generator's own picture."
 
 
 def render(report: Report, *, thumbnails: Sequence[Thumbnail] = (), name: str = "report") -> str:
@@ -358,7 +359,9 @@ def _method(report: Report, name: str) -> str:
     words = [
         f"Recognition network: {_network(report)}. Cosines are taken {centred}. Embedded: "
         f"{embedded}, {known.embedded} in all.",
-        "IC: mean similarity to the first frame (Yao et al., Feature-Style encoder, eq. 9). "
+        "IC: mean similarity to the first frame of the face's own track (Yao et al., Feature-Style "
+        "encoder, eq. 9)."
+        f"{_GENERATED if report.has_inversion else ''} "
         "TL-ID and TG-ID: similarity of neighbouring and of all pairs of frames relative to the "
         "source (Tzaban et al., Stitch it in Time). TL-ID is over "
         f"{_count(known.pairs, 'pair')} of neighbouring frames. Identity figures leave out the "
