@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -27,17 +27,25 @@ class RunMonitor:
     Args:
         log: file to append to.
         num_workers: for the share of their time that each stage takes.
+        stream: where the line goes; None is stderr.
+        monotonic: a clock in seconds that only runs forward.
     """
 
     def __init__(
-        self, log: Path, *, num_workers: int, quiet: bool = False, stream: TextIO | None = None
+        self,
+        log: Path,
+        *,
+        num_workers: int,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = log
         self._log = log.open("a", encoding="utf-8", errors="backslashreplace")
         self._stream = stream or sys.stderr
-        self._quiet = quiet
+        self._quiet, self._monotonic = quiet, monotonic
         self.throughput = Throughput(num_workers=num_workers)
-        self._counted = self._shown = self._logged = time.monotonic()
+        self._counted = self._shown = self._logged = self._monotonic()
 
     def close(self) -> None:
         """End the line on the terminal, and the log."""
@@ -53,7 +61,7 @@ class RunMonitor:
 
     def start_clock(self) -> None:
         """What follows is the run; what was before is its start-up."""
-        self._counted = self._shown = self._logged = time.monotonic()
+        self._counted = self._shown = self._logged = self._monotonic()
 
     def task_done(self, task: ScheduledTask) -> None:
         """A task ended well."""
@@ -61,13 +69,13 @@ class RunMonitor:
 
     def add_time(self, running: Sequence[RunningTask]) -> None:
         """Take the time: these tasks ran since the last call, to its end or to their own."""
-        now = time.monotonic()
+        now = self._monotonic()
         self.throughput.tick(running, seconds=now - self._counted)
         self._counted = now
 
     def update(self, clips: Sequence[Clip], running: Sequence[RunningTask]) -> None:
         """Show the state of the run if it is time to."""
-        now = time.monotonic()
+        now = self._monotonic()
         self.throughput.running = running
         every = _TERMINAL_SECONDS if self._is_terminal() else _FILE_SECONDS
         show = not self._quiet and now - self._shown >= every

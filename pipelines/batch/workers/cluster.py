@@ -22,8 +22,11 @@ _CONNECT_SECONDS = 10.0
 _HINT = "is it of this Ray version, and does it want a token (RAY_AUTH_MODE=token)?"
 
 
-def connect(address: str | None, *, dashboard: bool) -> str:
+def connect(ray: Any, address: str | None, *, dashboard: bool) -> str:
     """Join the cluster at ``address``, or start Ray on this machine.
+
+    Args:
+        ray: the module, as ``import_ray`` gives it.
 
     Returns:
         ``host:port`` of the dashboard; empty when there is none.
@@ -33,7 +36,6 @@ def connect(address: str | None, *, dashboard: bool) -> str:
         UsageError: an address that is none.
         VidinvError: there is no cluster, or one of another version.
     """
-    ray = import_ray()
     local: dict[str, Any] = {}
     if dashboard:
         check_dashboard()

@@ -50,7 +50,10 @@ class RayWorkers:
         address: None starts Ray on this machine for the time of the run.
         dashboard: start Ray's dashboard too; a cluster has its own.
         stall_seconds: a task that moves no frame for so long is killed.
+        start_seconds: so long a worker may take to start.
         runner_class: ``module:class`` of what runs the tasks.
+        ray: the module, or what does its work; None imports it.
+        monotonic, sleep: the clock that stalls are counted on, in seconds.
     """
 
     def __init__(
@@ -61,30 +64,35 @@ class RayWorkers:
         address: str | None = None,
         dashboard: bool = False,
         stall_seconds: float = STALL_SECONDS,
+        start_seconds: float = START_SECONDS,
         runner_class: str = RUNNER_CLASS,
+        ray: Any = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._settings, self._pools, self._address = settings, pools, address
         self._dashboard, self._stall_seconds = dashboard, stall_seconds
-        self._runner_class = runner_class
+        self._start_seconds, self._runner_class = start_seconds, runner_class
+        self._monotonic, self._sleep = monotonic, sleep
         self._workers: list[RayWorker] = []
         self._delayed: list[DelayedStart] = []
         self._late: set[Pool] = set()
         self._failing: set[Pool] = set()
-        self._last_check = time.monotonic()
+        self._last_check = monotonic()
         self._numbers = itertools.count(1)
         self._namespace = f"vidinv-{uuid.uuid4().hex[:8]}"
         self._owns_ray = False
-        self._ray: Any = None
+        self._ray = ray
         self.facts: list[WorkerFacts] = []
         self.dashboard_url = ""
         self.tell: Callable[[str, str], None] = lambda text, details: None
 
     def __enter__(self) -> RayWorkers:
-        self._ray = import_ray()
+        self._ray = self._ray or import_ray()
         try:
             if not self._ray.is_initialized():
                 self._owns_ray = True
-                self.dashboard_url = connect(self._address, dashboard=self._dashboard)
+                self.dashboard_url = connect(self._ray, self._address, dashboard=self._dashboard)
             nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
             for pool in choose_pools(nodes, self._pools):
                 self._workers += [self._start_worker(pool) for _ in range(pool.num_workers)]
@@ -146,7 +154,7 @@ class RayWorkers:
             ready, _ = self._ray.wait(list(refs), timeout=timeout_seconds)
         else:
             ready = []
-            time.sleep(timeout_seconds)
+            self._sleep(timeout_seconds)
         self._count_silence()
         outcomes = [self._take(refs[ref], ref) for ref in ready]
         for worker in list(self._workers):
@@ -161,12 +169,12 @@ class RayWorkers:
         return [*self._workers, *self._delayed]
 
     def _start_delayed(self) -> None:
-        due = [later for later in self._delayed if later.due <= time.monotonic()]
+        due = [later for later in self._delayed if later.due <= self._monotonic()]
         self._delayed = [later for later in self._delayed if later not in due]
         self._workers += [self._start_worker(later.pool, later.failures) for later in due]
 
     def _count_silence(self) -> None:
-        now = time.monotonic()
+        now = self._monotonic()
         passed, self._last_check = min(now - self._last_check, _MAX_CHECK_SECONDS), now
         for worker in self._workers:
             worker.silent_seconds += passed
@@ -246,7 +254,7 @@ class RayWorkers:
     def _start_later(self, worker: RayWorker, failure: Failure) -> None:
         """In the place of one that died before it was up, while others of its kind may work."""
         pool, failures = worker.pool, worker.failures + failure.blamed
-        due = time.monotonic() + pause_seconds(failures)
+        due = self._monotonic() + pause_seconds(failures)
         self._delayed.append(DelayedStart(pool, failures, due))
         # Of those that are up it is 0.
         others = [slot.failures for slot in self._slots if slot.pool == pool]
@@ -261,14 +269,14 @@ class RayWorkers:
         """Without any worker for a stage there is nothing to wait for."""
         for pool in {worker.pool for worker in self._workers}:
             in_pool = [worker for worker in self._workers if worker.pool == pool]
-            ups = [w.pid or w.silent_seconds <= START_SECONDS for w in in_pool]
+            ups = [w.pid or w.silent_seconds <= self._start_seconds for w in in_pool]
             if all(ups):
                 self._late.discard(pool)
                 continue
             free = self._ray.available_resources()
             text = (
                 f"of {len(ups)} workers ({pool.name}) {ups.count(False)} could not start within "
-                f"{START_SECONDS:g} s: the Ray cluster has {free.get('CPU', 0):g} CPUs and "
+                f"{self._start_seconds:g} s: the Ray cluster has {free.get('CPU', 0):g} CPUs and "
                 f"{free.get('GPU', 0):g} GPUs free"
             )
             if not any(ups):

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -228,19 +229,19 @@ def test_how_a_run_ended_is_in_its_code_even_where_nothing_can_be_said(
 
 
 def test_an_address_where_nobody_answers_is_told_at_once():
-    pytest.importorskip("ray", reason="needs Ray: pip install -e .")
+    ray = pytest.importorskip("ray", reason="needs Ray: pip install -e .")
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # and does not listen
         address = f"127.0.0.1:{unused.getsockname()[1]}"
         with pytest.raises(VidinvError, match=rf"cannot reach Ray at {address}: .*refused"):
-            cluster.connect(address, dashboard=False)
+            cluster.connect(ray, address, dashboard=False)
 
 
 @pytest.mark.parametrize("address", ["ray://127.0.0.1:10001", "127.0.0.1", "host:port"])
 def test_an_address_that_is_none_is_refused(address):
-    pytest.importorskip("ray", reason="needs Ray: pip install -e .")
+    ray = pytest.importorskip("ray", reason="needs Ray: pip install -e .")
     with pytest.raises(UsageError, match="give auto, or HOST:PORT"):
-        cluster.connect(address, dashboard=False)
+        cluster.connect(ray, address, dashboard=False)
 
 
 def test_a_run_whose_workers_could_not_start_need_not_be_resumed(
@@ -277,6 +278,5 @@ def test_invalid_resources_are_refused(clips, tiny_pack, tmp_path, capsys, optio
 def test_a_dashboard_that_is_not_installed_is_told_in_one_line(monkeypatch):
     pytest.importorskip("ray", reason="needs Ray: pip install -e .")
     monkeypatch.setitem(sys.modules, "ray.dashboard.optional_deps", None)
-    monkeypatch.setattr(cluster, "import_ray", lambda: None)  # it is not even started
     with pytest.raises(MissingDependencyError, match=r"--dashboard needs it: .*ray\[default\]"):
-        cluster.connect(None, dashboard=True)
+        cluster.connect(SimpleNamespace(), None, dashboard=True)  # it is not even started

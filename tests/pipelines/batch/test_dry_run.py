@@ -175,7 +175,7 @@ def test_this_machine_is_counted_as_ray_counts_it():
     program = (
         "import json, ray; from pipelines.batch.workers import cluster;"
         "here = cluster.local_nodes();"
-        "assert not ray.is_initialized(); cluster.connect(None, dashboard=False);"
+        "assert not ray.is_initialized(); cluster.connect(ray, None, dashboard=False);"
         "there = cluster.local_nodes(); kinds = ('CPU', 'GPU');"
         "print(json.dumps([[n.get(k, 0) for n in ns for k in kinds] for ns in (here, there)]))"
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import itertools
-import time
 from pathlib import Path
 
 import pytest
@@ -31,9 +30,8 @@ SEGMENTS = 3
 class FakeWorkers:
     """Do every task at once, in order; ``fail`` maps (clip, stage, segment) to failures."""
 
-    count = 2
-
-    def __init__(self, fail=None, warnings=None):
+    def __init__(self, fail=None, warnings=None, *, count=2):
+        self.count = count
         self.done, self.fail, self.warnings = [], fail or {}, warnings or {}
         self._busy = []
 
@@ -205,12 +203,11 @@ def test_what_an_encoder_says_of_segments_is_said_of_the_clip(jobs, tmp_path):
     assert first["warnings"] == ["odd size", "odd size", "times rounded"]
 
 
-def test_every_second_of_a_task_counts_up_to_its_end(jobs, tmp_path, monkeypatch):
-    clock = itertools.count()  # one second at each look
-    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
-    monitor = RunMonitor(tmp_path / "log", num_workers=1, stream=io.StringIO())
-    monkeypatch.setattr(FakeWorkers, "count", 1)
-    run(jobs, tmp_path, FakeWorkers(), monitor=monitor)
+def test_every_second_of_a_task_counts_up_to_its_end(jobs, tmp_path):
+    clock = itertools.count(0.0).__next__  # one second at each look
+    how = {"stream": io.StringIO(), "monotonic": clock}
+    monitor = RunMonitor(tmp_path / "log", num_workers=1, **how)
+    run(jobs, tmp_path, FakeWorkers(count=1), monitor=monitor)
     throughput = monitor.throughput
     assert {"analyse", "render", "join"} == {*throughput.busy}
     assert sum(throughput.busy.values()) == throughput.seconds > 0

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
+import os
+import pty
+import termios
 from pathlib import Path
 
 import pytest
@@ -12,7 +16,6 @@ from pipelines.batch.request.result import BatchResult
 from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.render import RenderResult
 from pipelines.batch.stages.table import ANALYSE, PICTURE, RENDER
-from pipelines.batch.status import progress
 from pipelines.batch.status.progress import RunMonitor, clock, fitting
 from pipelines.batch.status.throughput import RENDER_TO_ANALYSE, Throughput, expected_frames
 from pipelines.batch.workers.actor import WorkerFacts
@@ -26,8 +29,32 @@ def clip_of(name, **fields):
 
 
 class Terminal(io.StringIO):
+    """``descriptor``: of a terminal that tells its width."""
+
+    descriptor = None
+
     def isatty(self):
         return True
+
+    def fileno(self):
+        return super().fileno() if self.descriptor is None else self.descriptor
+
+
+@pytest.fixture
+def narrow():
+    """A terminal of 30 columns."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 30))
+    stream = Terminal()
+    stream.descriptor = theirs
+    yield stream
+    os.close(theirs)
+    os.close(ours)
+
+
+def every_minute():
+    """A clock that is a minute later at each look."""
+    return itertools.count(0.0, 60.0).__next__
 
 
 @pytest.fixture
@@ -110,15 +137,13 @@ def test_finished_clips_need_no_more_time():
     assert throughput.seconds_left([clip]) == 0
 
 
-def test_a_terminal_gets_one_line_that_fits(clips, tmp_path, monkeypatch):
-    monkeypatch.setattr(progress, "_TERMINAL_SECONDS", 0.0)
-    monkeypatch.setattr(RunMonitor, "_columns", lambda self: 30)
-    stream = Terminal()
-    monitor = RunMonitor(tmp_path / "log", num_workers=2, stream=stream)
+def test_a_terminal_gets_one_line_that_fits(clips, tmp_path, narrow):
+    how = {"stream": narrow, "monotonic": every_minute()}
+    monitor = RunMonitor(tmp_path / "log", num_workers=2, **how)
     monitor.update(clips, [])
     monitor.message("b.mp4: analyse failed, quarantined: damaged")
     monitor.close()
-    line, note, end = stream.getvalue().split("\r\x1b[K")[1:]
+    line, note, end = narrow.getvalue().split("\r\x1b[K")[1:]
     assert line == "clips 1/4  frames 40/~160"
     assert note == "vidinv: b.mp4: analyse failed, quarantined: damaged\n"
     assert end == ""
@@ -130,10 +155,10 @@ def test_a_line_is_cut_where_its_first_part_is_too_long():
     assert fitting(["clips 100/4000"], columns=6) == "clips"
 
 
-def test_quiet_is_silent_but_for_the_log(clips, tmp_path, monkeypatch):
-    monkeypatch.setattr(progress, "_FILE_SECONDS", 0.0)
+def test_quiet_is_silent_but_for_the_log(clips, tmp_path):
     stream = io.StringIO()
-    monitor = RunMonitor(tmp_path / "log", num_workers=2, quiet=True, stream=stream)
+    how = {"quiet": True, "stream": stream, "monotonic": every_minute()}
+    monitor = RunMonitor(tmp_path / "log", num_workers=2, **how)
     monitor.message("a.mp4: failed", "Traceback: deep inside")
     monitor.update(clips, [])
     monitor.close()
@@ -157,13 +182,12 @@ class Pipe(Terminal):
 @pytest.mark.parametrize(
     "stream", [Pipe(BrokenPipeError()), Pipe(OSError(28, "No space left")), "closed"]
 )
-def test_a_stream_that_nobody_reads_ends_no_run(clips, tmp_path, monkeypatch, stream):
-    for name in ("_FILE_SECONDS", "_TERMINAL_SECONDS"):
-        monkeypatch.setattr(progress, name, 0.0)
+def test_a_stream_that_nobody_reads_ends_no_run(clips, tmp_path, stream):
     if stream == "closed":
         stream = io.StringIO()
         stream.close()
-    monitor = RunMonitor(tmp_path / "log", num_workers=2, stream=stream)
+    how = {"stream": stream, "monotonic": every_minute()}
+    monitor = RunMonitor(tmp_path / "log", num_workers=2, **how)
     monitor.update(clips, [])
     monitor.message("a.mp4: failed")
     monitor.close()
@@ -172,12 +196,14 @@ def test_a_stream_that_nobody_reads_ends_no_run(clips, tmp_path, monkeypatch, st
     assert "a.mp4: failed" in log
 
 
-def test_a_file_gets_whole_lines_now_and_then(clips, tmp_path, monkeypatch):
-    stream = io.StringIO()
-    monitor = RunMonitor(tmp_path / "log", num_workers=2, stream=stream)
-    monitor.update(clips, [])
-    assert stream.getvalue() == ""
-    monkeypatch.setattr(progress, "_FILE_SECONDS", 0.0)
+def test_a_file_gets_whole_lines_now_and_then(clips, tmp_path):
+    stream, now = io.StringIO(), [0.0]
+    how = {"stream": stream, "monotonic": lambda: now[0]}
+    monitor = RunMonitor(tmp_path / "log", num_workers=2, **how)
+    for now[0] in (0.0, 29.0):
+        monitor.update(clips, [])
+        assert stream.getvalue() == ""
+    now[0] = 30.0
     monitor.update(clips, [])
     monitor.close()
     assert stream.getvalue().startswith("clips 1/4  frames 40/~160  ")

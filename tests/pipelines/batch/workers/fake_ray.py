@@ -79,7 +79,7 @@ class FakeActor:
 
 
 class FakeRay:
-    """``time`` stands in for the module; actors begin in ``new_state``."""
+    """``now`` is its clock's, in seconds; actors begin in ``new_state``."""
 
     __version__ = "fake"
     exceptions = SimpleNamespace(
@@ -93,9 +93,11 @@ class FakeRay:
         self.now = 1000.0
         self.new_state: Any = "starting"
         self.actors: list[FakeActor] = []
-        self.time = SimpleNamespace(monotonic=lambda: self.now, sleep=self._pass)
 
-    def _pass(self, seconds: float) -> None:
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
         self.now += seconds
 
     def is_initialized(self) -> bool:
@@ -119,7 +121,7 @@ class FakeRay:
     def wait(self, refs: list[Ref], *, timeout: float) -> tuple[list[Ref], list[Ref]]:
         ready = [ref for ref in refs if ref.value is not None]
         if not ready:
-            self._pass(timeout)
+            self.sleep(timeout)
         return ready, [ref for ref in refs if ref not in ready]
 
     def get(self, ref: Ref) -> Any:

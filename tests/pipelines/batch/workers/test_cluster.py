@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 from types import SimpleNamespace
 
 import pytest
 
-from pipelines.batch.workers import cluster
 from pipelines.batch.workers.cluster import connect
 from vidinv.errors import VidinvError
 from vidinv.interrupts import ignore_interrupts, without_interrupts
@@ -24,23 +25,25 @@ def handlers():
         signal.signal(kind, handler)
 
 
+def ray_that(action):
+    """As much of Ray as ``connect`` uses; ``action`` is what happens inside ``ray.init``."""
+
+    def init(**options):
+        action()
+        return SimpleNamespace(dashboard_url="")
+
+    return SimpleNamespace(init=init)
+
+
 @pytest.fixture
-def init(monkeypatch):
-    """What happens inside ``ray.init``."""
-
-    def replace(action):
-        def ray_init(**options):
-            action()
-            return SimpleNamespace(dashboard_url="")
-
-        monkeypatch.setattr(cluster, "import_ray", lambda: SimpleNamespace(init=ray_init))
-        monkeypatch.setattr(cluster, "_check_address", lambda address: None)
-
-    return replace
+def address():
+    """Of a port of this machine where somebody answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_ray_on_this_machine_is_started_whole_before_it_is_interrupted(handlers, init, number):
+def test_a_ray_on_this_machine_is_started_whole_before_it_is_interrupted(handlers, number):
     utils = pytest.importorskip("ray._private.utils", reason="needs Ray")
     reached = []
 
@@ -50,16 +53,15 @@ def test_a_ray_on_this_machine_is_started_whole_before_it_is_interrupted(handler
             signal.raise_signal(number)
         reached.append("end")
 
-    init(action)
     with pytest.raises(KeyboardInterrupt):
-        connect(None, dashboard=False)
+        connect(ray_that(action), None, dashboard=False)
     assert reached == ["end"]
     assert signal.getsignal(signal.SIGTERM) == signal.default_int_handler
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
 
-def test_a_cluster_that_is_slow_to_answer_is_left_at_the_second_interrupt(handlers, init):
+def test_a_cluster_that_is_slow_to_answer_is_left_at_the_second_interrupt(handlers, address):
     times = []
 
     def action():
@@ -67,9 +69,8 @@ def test_a_cluster_that_is_slow_to_answer_is_left_at_the_second_interrupt(handle
             signal.raise_signal(signal.SIGINT)
             times.append(1)
 
-    init(action)
     with pytest.raises(KeyboardInterrupt):
-        connect("10.0.0.1:6379", dashboard=False)
+        connect(ray_that(action), address, dashboard=False)
     assert len(times) == 1
 
 
@@ -94,29 +95,28 @@ def test_signals_that_are_ignored_stay_so(handlers):
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
 
-def test_a_command_line_that_is_not_utf8_can_name_the_job(init, monkeypatch):
+def test_a_command_line_that_is_not_utf8_can_name_the_job(monkeypatch):
     utils = pytest.importorskip("ray._private.utils", reason="needs Ray")
     monkeypatch.setattr(
         utils, "get_entrypoint_name", lambda: f"vidinv batch {os.fsdecode(bytes([118, 255]))}"
     )
     names = []
-    init(lambda: names.append(utils.get_entrypoint_name()))
-    connect(None, dashboard=False)
+    ray = ray_that(lambda: names.append(utils.get_entrypoint_name()))
+    connect(ray, None, dashboard=False)
     assert names == ["vidinv batch v\\udcff"]
     assert not utils.get_entrypoint_name().isascii()  # it was Ray's own again
 
 
 @pytest.mark.parametrize(
-    ("address", "message"),
+    ("joins", "message"),
     [
-        (None, "^cannot start Ray on this machine: no ports$"),
-        ("10.0.0.1:6379", "^cannot reach Ray at 10.0.0.1:6379: no ports; .*does it want a token"),
+        (False, "^cannot start Ray on this machine: no ports$"),
+        (True, "^cannot reach Ray at {address}: no ports; .*does it want a token"),
     ],
 )
-def test_what_ray_refuses_is_said_in_terms_of_what_was_asked(init, address, message):
+def test_what_ray_refuses_is_said_in_terms_of_what_was_asked(address, joins, message):
     def action():
         raise ConnectionError("no\nports")
 
-    init(action)
-    with pytest.raises(VidinvError, match=message):
-        connect(address, dashboard=False)
+    with pytest.raises(VidinvError, match=message.format(address=re.escape(address))):
+        connect(ray_that(action), address if joins else None, dashboard=False)

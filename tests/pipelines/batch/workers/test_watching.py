@@ -10,7 +10,6 @@ import pytest
 from pipelines.batch.request.jobs import Job, Settings
 from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.table import ANALYSE
-from pipelines.batch.workers import ray_workers
 from pipelines.batch.workers.pools import PoolRequest
 from pipelines.batch.workers.protocol import ScheduledTask
 from pipelines.batch.workers.ray_workers import RayWorkers
@@ -21,11 +20,8 @@ STALL_SECONDS = 60.0
 
 
 @pytest.fixture
-def ray(monkeypatch):
-    ray = FakeRay()
-    monkeypatch.setattr(ray_workers, "import_ray", lambda: ray)
-    monkeypatch.setattr(ray_workers, "time", ray.time)
-    return ray
+def ray():
+    return FakeRay()
 
 
 @pytest.fixture
@@ -38,6 +34,9 @@ def workers_of(ray):
             Settings("/pack", "1234", device="cpu"),
             pools=PoolRequest(num_workers=num_workers),
             stall_seconds=STALL_SECONDS,
+            ray=ray,
+            monotonic=ray.monotonic,
+            sleep=ray.sleep,
         )
         told = []
         workers.tell = lambda text, details="": told.append(text)
@@ -57,13 +56,13 @@ def task_of(name) -> ScheduledTask:
     return ScheduledTask(ANALYSE, Clip(Job(name, name, {}), name, Path(name)))
 
 
-def watch(workers, *, seconds):
+def watch(ray, workers, *, seconds):
     """Outcomes of so many seconds, looked at each second, as a schedule does."""
     outcomes = []
-    end = ray_workers.time.monotonic() + seconds
-    while ray_workers.time.monotonic() < end:
+    end = ray.now + seconds
+    while ray.now < end:
         outcomes += workers.wait(timeout_seconds=1.0)
-        ray_workers.time.sleep(0.01)
+        ray.sleep(0.01)
     return outcomes
 
 
@@ -94,12 +93,12 @@ def test_two_deaths_among_many_that_start_end_no_run(ray, workers_of):
     workers, told = workers_of(4)
     for actor in ray.actors[:2]:
         actor.state = DIED_AT_START
-    watch(workers, seconds=1)
+    watch(ray, workers, seconds=1)
     for actor in ray.actors[2:]:
         actor.state = "up"
     workers.wait_until_up()
     assert len(told) == 1
-    watch(workers, seconds=4)
+    watch(ray, workers, seconds=4)
     assert len(ray.actors) == 6
 
 
@@ -128,7 +127,7 @@ def test_waiting_workers_are_watched_while_others_work(ray, workers_of):
     workers, told = workers_of(2, up=2)
     assert workers.start(task_of("a"), {"name": "a"})
     ray.actors[1].state = DIED
-    assert watch(workers, seconds=2) == []
+    assert watch(ray, workers, seconds=2) == []
     assert (len(ray.actors), len(told), len(workers.running)) == (3, 1, 1)
 
 
@@ -136,7 +135,7 @@ def test_a_waiting_worker_that_does_not_answer_gets_no_task_and_is_killed(ray, w
     workers, told = workers_of(1, up=1)
     ray.actors[0].state = "frozen"
     assert not workers.start(task_of("a"), {"name": "a"})
-    assert watch(workers, seconds=STALL_SECONDS + 5) == []
+    assert watch(ray, workers, seconds=STALL_SECONDS + 5) == []
     assert (ray.actors[0].killed, ray.actors[0].tasks, len(ray.actors)) == (True, [], 2)
     assert "hung: no answer for 60 s" in told[0]
 
@@ -146,10 +145,10 @@ def test_a_driver_that_was_stopped_blames_no_worker(ray, workers_of):
     assert workers.start(task_of("a"), {"name": "a"})
     for _ in range(3):
         ray.now += 1000.0  # Ctrl-Z, or a disk that hangs; the other worker is still starting
-        assert watch(workers, seconds=10) == []
+        assert watch(ray, workers, seconds=10) == []
     assert not told
     ray.actors[0].frames = 1
-    assert watch(workers, seconds=STALL_SECONDS - 5) == []
-    (outcome,) = watch(workers, seconds=10)
+    assert watch(ray, workers, seconds=STALL_SECONDS - 5) == []
+    (outcome,) = watch(ray, workers, seconds=10)
     assert outcome.result.cause == "hung: no frame for 60 s; its worker was killed"
     assert outcome.result.blamed

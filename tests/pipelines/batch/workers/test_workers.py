@@ -15,10 +15,9 @@ from pipelines.batch.request.jobs import Job
 from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.table import ANALYSE
 from pipelines.batch.stages.tasks import Failure
-from pipelines.batch.workers import ray_workers
 from pipelines.batch.workers.pools import PoolRequest
 from pipelines.batch.workers.protocol import ScheduledTask
-from pipelines.batch.workers.ray_workers import RayWorkers
+from pipelines.batch.workers.ray_workers import START_SECONDS, RayWorkers
 from pipelines.batch.workers.worker import diagnose
 from tests.pipelines.batch.workers.light import LightSettings, LightTask
 from vidinv.errors import VidinvError
@@ -26,11 +25,12 @@ from vidinv.errors import VidinvError
 STALL_SECONDS = 2.0
 
 
-def workers_of(num_workers=1, **settings):
+def workers_of(num_workers=1, start_seconds=START_SECONDS, **settings):
     return RayWorkers(
         LightSettings(**settings),
         pools=PoolRequest(num_workers=num_workers),
         stall_seconds=STALL_SECONDS,
+        start_seconds=start_seconds,
         runner_class="tests.pipelines.batch.workers.light:LightRunner",
     )
 
@@ -140,24 +140,23 @@ def test_the_death_of_a_worker_that_waited_is_not_blamed_on_the_next_task(local_
         assert outcome_of(workers, "a").result.name == "a"
 
 
-def test_a_cluster_that_others_have_filled_is_no_silent_hang(local_ray, monkeypatch):
+def test_a_cluster_that_others_have_filled_is_no_silent_hang(local_ray):
     with workers_of(num_workers=4) as others:
         while len(others.process_ids) < 4:
             others.wait(timeout_seconds=0.2)
-        monkeypatch.setattr(ray_workers, "START_SECONDS", 1.0)
         began = time.monotonic()
         message = r"of 2 workers \(.*\) 2 could not start within 1 s: .* 0 CPUs and 0 GPUs free"
-        with workers_of(num_workers=2) as workers, pytest.raises(VidinvError, match=message):
+        late = workers_of(num_workers=2, start_seconds=1.0)
+        with late as workers, pytest.raises(VidinvError, match=message):
             workers.wait_until_up()
         assert time.monotonic() - began < 10
 
 
-def test_a_run_goes_on_with_the_workers_that_could_start(local_ray, monkeypatch):
+def test_a_run_goes_on_with_the_workers_that_could_start(local_ray):
     with workers_of(num_workers=3) as others:
         while len(others.process_ids) < 3:
             others.wait(timeout_seconds=0.2)
-        monkeypatch.setattr(ray_workers, "START_SECONDS", 4.0)
-        with workers_of(num_workers=2) as workers:
+        with workers_of(num_workers=2, start_seconds=4.0) as workers:
             told = []
             workers.tell = lambda text, details: told.append(text)
             assert outcome_of(workers, "slow").result.name == "slow"
