@@ -26,7 +26,10 @@ from vidinv.version import __version__
 if TYPE_CHECKING:
     from pipelines.batch.request.batch_request import BatchRequest
     from pipelines.batch.request.estimate import Estimate
+    from pipelines.batch.request.result import BatchResult
     from vidinv.types import ClipResult
+
+    BatchRun = Callable[[BatchRequest], BatchResult]
 
 EXIT_FAILED, EXIT_USAGE, EXIT_QUARANTINED, EXIT_INTERRUPTED = 1, 2, 3, 130
 Command = Callable[[argparse.Namespace], int | None]
@@ -36,6 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     _open_missing_streams()
     options = build_parser().parse_args(arguments)
+    return run_command(options, ends_process=arguments is None)
+
+
+def run_command(options: argparse.Namespace, *, ends_process: bool = False) -> int:
+    """Run ``options.command`` and return its exit code; what went wrong is said on stderr.
+
+    Args:
+        ends_process: nothing comes after it, so that an interrupt may be the last one heard.
+    """
     try:
         code: int | None = options.command(options)
     except UsageError as error:
@@ -43,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (VidinvError, OSError) as error:
         return _fail(options, error, EXIT_FAILED)
     except KeyboardInterrupt as error:
-        if arguments is None:  # an impatient second one changes nothing
+        if ends_process:  # an impatient second one changes nothing
             ignore_interrupts()
         _say(f"interrupted; {str(error) or 'nothing was written'}")
         return EXIT_INTERRUPTED
@@ -420,20 +432,24 @@ def _report_run(options: argparse.Namespace, result: ClipResult, *, inversion: b
         print(f"{options.report}: {made.headline()}", file=sys.stderr)
 
 
-def batch(options: argparse.Namespace) -> int:
-    """``vidinv batch``: 3 when some clips were quarantined."""
+def batch(options: argparse.Namespace, *, run: BatchRun | None = None) -> int:
+    """``vidinv batch``: 3 when some clips were quarantined.
+
+    Args:
+        run: what does it; None is the run on Ray.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended in order, as by Ctrl-C
     with interrupts_later():  # inside the import of torch they would crash the process
-        from pipelines.batch.driver import estimate, run
+        from pipelines.batch import driver
 
     request = _batch_request(options)
     if options.dry_run:
-        _print_estimate(options, estimate(request, tell=_line_printer(options)))
+        _print_estimate(options, driver.estimate(request, tell=_line_printer(options)))
         return 0
     try:
         # Ray tells of dead workers on standard output, which belongs to --json; the log has it.
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            result = run(request)
+            result = (run or driver.run)(request)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("--resume does what is missing") from None
     if options.json:

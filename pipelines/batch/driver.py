@@ -6,11 +6,18 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from pipelines.batch.request.batch_request import BatchRequest, check_request
-from pipelines.batch.request.estimate import ClipEstimate, Estimate, estimate_clips, free_bytes
+from pipelines.batch.request.estimate import (
+    ClipEstimate,
+    Estimate,
+    Look,
+    estimate_clips,
+    free_bytes,
+)
 from pipelines.batch.request.jobs import Job, Settings
 from pipelines.batch.request.result import BatchResult
 from pipelines.batch.schedule import Schedule
@@ -32,12 +39,30 @@ from pipelines.batch.workers.pools import choose_pools
 from pipelines.batch.workers.ray_workers import RayWorkers
 from vidinv.errors import EncodeError, UsageError
 from vidinv.files import atomic_file, printable_values
+from vidinv.video import probe
+
+StartWorkers = Callable[[BatchRequest, Settings], AbstractContextManager[RayWorkers]]
 
 _NAMES_SHOWN = 3
 
 
-def run(request: BatchRequest) -> BatchResult:
+def ray_workers(request: BatchRequest, settings: Settings) -> RayWorkers:
+    """Workers of a run, as its request wants them; they start with the ``with``."""
+    return RayWorkers(
+        settings,
+        pools=request.pools,
+        address=request.address,
+        dashboard=request.dashboard,
+        stall_seconds=request.stall_seconds,
+        runner_class=request.runner_class,
+    )
+
+
+def run(request: BatchRequest, *, start_workers: StartWorkers = ray_workers) -> BatchResult:
     """Edit every clip that can be edited; failures are rows of the manifest.
+
+    Args:
+        start_workers: gives the workers, which start with a ``with`` and end with it.
 
     Raises:
         UsageError: an invalid request, an earlier run in the way, too many workers.
@@ -52,7 +77,10 @@ def run(request: BatchRequest) -> BatchResult:
     output = request.output.absolute()  # workers of a cluster start in folders of their own
     with _full_disk_told(output), contextlib.closing(Journal(output)) as journal:
         _check_folder(request, journal, jobs, settings)
-        with _workers(request, settings) as workers, _monitor(request, journal, workers) as monitor:
+        with (
+            start_workers(request, settings) as workers,
+            _monitor(request, journal, workers) as monitor,
+        ):
             workers.tell = monitor.message
             monitor.message(_start_line(request, jobs, workers, monitor))
             if skipped:
@@ -130,11 +158,14 @@ def _start_line(
     return f"{len(jobs)} clips for {request.output}, log {monitor.path}; {workers.describe()}{at}"
 
 
-def estimate(request: BatchRequest, *, tell: Callable[[str], None] = lambda line: None) -> Estimate:
+def estimate(
+    request: BatchRequest, *, tell: Callable[[str], None] = lambda line: None, look: Look = probe
+) -> Estimate:
     """What ``run`` would do (``--dry-run``); nothing is written, no cluster is asked.
 
     Args:
         tell: is given a line for each clip, as soon as it is known.
+        look: as for ``estimate_clips``.
 
     Raises:
         UsageError, VidinvError: what ``run`` would refuse before any work.
@@ -152,7 +183,7 @@ def estimate(request: BatchRequest, *, tell: Callable[[str], None] = lambda line
     clips = resume_clips(jobs, output=output, journal=history, with_reports=request.report)
     missing = [clip for clip in clips if clip.row is None]
     estimates: list[ClipEstimate] = []
-    for one in estimate_clips(missing, report=request.report):
+    for one in estimate_clips(missing, report=request.report, look=look):
         tell(one.line)
         estimates.append(one)
     return Estimate(
@@ -187,17 +218,6 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{folder}: cannot be made ({error.strerror})") from None
-
-
-def _workers(request: BatchRequest, settings: Settings) -> RayWorkers:
-    return RayWorkers(
-        settings,
-        pools=request.pools,
-        address=request.address,
-        dashboard=request.dashboard,
-        stall_seconds=request.stall_seconds,
-        runner_class=request.runner_class,
-    )
 
 
 @contextlib.contextmanager

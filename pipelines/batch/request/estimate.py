@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,9 @@ from pipelines.batch.stages.fetch import FetchResult
 from vidinv.errors import DecodeError
 from vidinv.files import one_line
 from vidinv.paths import check_file
-from vidinv.video import probe, read_image
+from vidinv.video import VideoInfo, probe, read_image
+
+Look = Callable[[str], VideoInfo]
 
 # CPU seconds of `vidinv edit` less its imports (4 s) and embeddings (0.3 s), on a machine under
 # load: 0.09 a frame of greenscreen_512.mp4, 0.08 of grid_bbaf2n.mpg (360x288). Order of magnitude.
@@ -140,17 +142,27 @@ class Estimate:
         return f"{text}; {self.num_done} done already" if self.num_done else text
 
 
-def estimate_clips(clips: Sequence[Clip], *, report: bool) -> Iterator[ClipEstimate]:
-    """Of each in turn, as soon as it is known; several are opened ahead."""
+def estimate_clips(
+    clips: Sequence[Clip], *, report: bool, look: Look = probe
+) -> Iterator[ClipEstimate]:
+    """Of each in turn, as soon as it is known; several are opened ahead.
+
+    Args:
+        look: what opens a clip and tells its size and length.
+    """
     with ThreadPoolExecutor(max(_LEAST_PROBES, os.cpu_count() or 1)) as threads:
         try:
             # Pillow's warnings are caught for the whole process: pictures are read in one thread.
             ahead: list[Future[ClipEstimate] | None] = [
-                None if clip.job.is_picture else threads.submit(_estimate, clip, report=report)
+                None
+                if clip.job.is_picture
+                else threads.submit(_estimate, clip, report=report, look=look)
                 for clip in clips
             ]
             for clip, future in zip(clips, ahead, strict=True):
-                yield _estimate(clip, report=report) if future is None else future.result()
+                yield (
+                    _estimate(clip, report=report, look=look) if future is None else future.result()
+                )
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
 
@@ -161,7 +173,7 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(next(p for p in [path, *path.parents] if p.exists())).free
 
 
-def _estimate(clip: Clip, *, report: bool) -> ClipEstimate:
+def _estimate(clip: Clip, *, report: bool, look: Look) -> ClipEstimate:
     job = clip.job.local(clip.folder) if clip.result_of(FetchResult) else clip.job
     known: dict[str, Any] = {
         "input": clip.job.shown,
@@ -184,7 +196,7 @@ def _estimate(clip: Clip, *, report: bool) -> ClipEstimate:
         text = f"{fetch_bytes / 1e6:.1f} MB to fetch" if is_known else "to fetch, of unknown size"
         return ClipEstimate(**known, text=text, fetch_bytes=fetch_bytes)
     try:
-        frames, width, height = _size(job.input, is_picture=job.is_picture)
+        frames, width, height = _size(job.input, is_picture=job.is_picture, look=look)
     except DecodeError as error:
         return ClipEstimate(
             **known, text=f"cannot be read: {one_line(str(error))}", cause=str(error)
@@ -212,11 +224,11 @@ def _report_seconds(frames: int) -> float:
     return _REPORT_CLIP_SECONDS + frames * _REPORT_FRAME_SECONDS
 
 
-def _size(path: str, *, is_picture: bool) -> tuple[int, int, int]:
+def _size(path: str, *, is_picture: bool, look: Look) -> tuple[int, int, int]:
     """Frames, width and height."""
     check_file(path)
     if is_picture:
         height, width = read_image(path).shape[:2]
         return 1, width, height
-    info = probe(path)
+    info = look(path)
     return info.num_frames or 0, info.width, info.height

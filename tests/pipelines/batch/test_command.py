@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -16,6 +17,7 @@ import vidinv
 from pipelines.batch import driver as batch_run
 from pipelines.batch.request.result import BatchResult
 from pipelines.batch.workers import cluster
+from tests.pipelines.batch.command_line import batch_by, batch_with
 from tests.video.clips import make_clip
 from vidinv.cli import main
 from vidinv.errors import MissingDependencyError, UsageError, VidinvError
@@ -31,8 +33,12 @@ def clips(tmp_path):
     return folder
 
 
+def typed(clips, output, *more):
+    return ["batch", str(clips), "-o", str(output), *map(str, more)]
+
+
 def batch(clips, output, *more):
-    return main(["batch", str(clips), "-o", str(output), *map(str, more)])
+    return main(typed(clips, output, *more))
 
 
 def test_a_dry_run_prints_the_plan_and_does_nothing(clips, tiny_pack, tmp_path, capsys):
@@ -161,50 +167,42 @@ def test_errors_cannot_steer_the_terminal(tmp_path, capsys):
     assert "a\\x1bc b.mp4: no such file" in capsys.readouterr().err
 
 
-def test_what_ray_prints_does_not_get_into_the_json(
-    clips, tiny_pack, tmp_path, capsys, monkeypatch
-):
+def test_what_ray_prints_does_not_get_into_the_json(clips, tiny_pack, tmp_path, capsys):
     def talking(request):
         print("(raylet) A worker died or was killed")
         return BatchResult((), tmp_path / "manifest.jsonl", seconds=1.0, start_seconds=1.0)
 
-    monkeypatch.setattr(batch_run, "run", talking)
     options = ["--attr", "smile", "--pack", tiny_pack, "--json", "--quiet"]
-    assert batch(clips, tmp_path / "out", *options) == 0
+    assert batch_by(talking, typed(clips, tmp_path / "out", *options)) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["clips"] == 0
     assert err == ""
 
 
-def test_a_report_that_failed_is_no_success(clips, tiny_pack, tmp_path, capsys, monkeypatch):
+def test_a_report_that_failed_is_no_success(clips, tiny_pack, tmp_path, capsys):
     row = {"status": "done", "input": "a.mp4", "report": {"status": "failed", "cause": "gone"}}
     result = BatchResult((row,), tmp_path / "manifest.jsonl", seconds=1.0, start_seconds=1.0)
-    monkeypatch.setattr(batch_run, "run", lambda request: result)
     options = ["--attr", "smile", "--pack", tiny_pack, "--json", "--quiet", "--report"]
-    assert batch(clips, tmp_path / "out", *options) == 3
+    assert batch_by(lambda request: result, typed(clips, tmp_path / "out", *options)) == 3
     assert json.loads(capsys.readouterr().out)["without_report"] == 1
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_run_that_is_done_is_done_whoever_reads_of_it(
-    clips, tiny_pack, tmp_path, monkeypatch, capsys
-):
+def test_a_run_that_is_done_is_done_whoever_reads_of_it(clips, tiny_pack, tmp_path, capsys):
     result = BatchResult((), tmp_path / "manifest.jsonl", seconds=1.0, start_seconds=1.0)
-    monkeypatch.setattr(batch_run, "run", lambda request: result)
     options = ["--attr", "smile", "--pack", tiny_pack, "--json"]
-    with open("/dev/full", "w") as full:
-        monkeypatch.setattr(sys, "stdout", full)
-        assert batch(clips, tmp_path / "out", *options) == 0
+    with open("/dev/full", "w") as full, contextlib.redirect_stdout(full):
+        assert batch_by(lambda request: result, typed(clips, tmp_path / "out", *options)) == 0
     assert "vidinv: the JSON could not be printed: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
-def test_a_process_without_a_stream_gets_one(monkeypatch, name):
-    monkeypatch.setattr(sys, name, None)
-    with pytest.raises(SystemExit):
-        main(["--version"])
-    with getattr(sys, name) as stream:
-        assert stream.name == os.devnull
+def test_a_process_without_a_stream_gets_one(name):
+    with getattr(contextlib, f"redirect_{name}")(None):
+        with pytest.raises(SystemExit):
+            main(["--version"])
+        with getattr(sys, name) as stream:
+            assert stream.name == os.devnull
 
 
 class Gone(io.StringIO):
@@ -218,14 +216,14 @@ class Gone(io.StringIO):
     ("error", "code"), [(KeyboardInterrupt(), 130), (UsageError("no"), 2), (VidinvError("no"), 1)]
 )
 def test_how_a_run_ended_is_in_its_code_even_where_nothing_can_be_said(
-    clips, tiny_pack, tmp_path, monkeypatch, error, code
+    clips, tiny_pack, tmp_path, error, code
 ):
     def end(request):
         raise error
 
-    monkeypatch.setattr(batch_run, "run", end)
-    monkeypatch.setattr(sys, "stderr", Gone())
-    assert batch(clips, tmp_path / "out", "--attr", "smile", "--pack", tiny_pack) == code
+    arguments = typed(clips, tmp_path / "out", "--attr", "smile", "--pack", tiny_pack)
+    with contextlib.redirect_stderr(Gone()):
+        assert batch_by(end, arguments) == code
 
 
 def test_an_address_where_nobody_answers_is_told_at_once():
@@ -245,15 +243,14 @@ def test_an_address_that_is_none_is_refused(address):
 
 
 def test_a_run_whose_workers_could_not_start_need_not_be_resumed(
-    clips, tiny_pack, tmp_path, capsys, monkeypatch
+    clips, tiny_pack, tmp_path, capsys
 ):
-    def unreachable(self):
+    def unreachable(request, settings):
         raise VidinvError("cannot reach Ray")
 
-    monkeypatch.setattr(batch_run.RayWorkers, "__enter__", unreachable)
     for strength in (1, 2):  # the second one would be another configuration
         options = ["--attr", f"smile={strength}", "--pack", tiny_pack]
-        assert batch(clips, tmp_path / "out", *options) == 1
+        assert batch_with(unreachable, typed(clips, tmp_path / "out", *options)) == 1
         assert "cannot reach Ray" in capsys.readouterr().err
 
 

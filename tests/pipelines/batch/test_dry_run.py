@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from pipelines.batch import driver as batch_run
-from pipelines.batch.request import estimate
 from pipelines.batch.request.batch_request import BatchRequest, check_request
 from pipelines.batch.status.journal import Journal, start
+from tests.pipelines.batch.command_line import batch_with
 from tests.video.clips import make_clip
 from vidinv.cli import main
 from vidinv.errors import VidinvError
-from vidinv.video import write_image
+from vidinv.video import probe, write_image
 
 pytest.importorskip("ray", reason="needs Ray: pip install -e .")
 
@@ -63,18 +63,16 @@ def tree(folder: Path) -> dict[str, int]:
     return {str(path): path.lstat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
 
 
-def both(command, capsys, monkeypatch) -> tuple[int, str]:
+def both(command, capsys) -> tuple[int, str]:
     """Exit code and message of a dry run that writes nothing; those of the run are the same."""
     before = tree(Path(command[3]).parent)
     answer = main([*command, "--dry-run"]), capsys.readouterr().err
     assert tree(Path(command[3]).parent) == before
 
-    def unreachable(self):
+    def unreachable(request, settings):
         raise VidinvError("nothing was refused before the start of Ray")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(batch_run.RayWorkers, "__enter__", unreachable)
-        assert (main(command), capsys.readouterr().err) == answer
+    assert (batch_with(unreachable, command), capsys.readouterr().err) == answer
     return answer
 
 
@@ -120,21 +118,19 @@ def no_folder(request):
         (no_folder, [], "out: not a folder"),
     ],
 )
-def test_it_refuses_what_the_run_refuses(
-    command, request_, capsys, monkeypatch, prepare, options, message
-):
+def test_it_refuses_what_the_run_refuses(command, request_, capsys, prepare, options, message):
     prepare(request_)
-    code, err = both([*command, *options], capsys, monkeypatch)
+    code, err = both([*command, *options], capsys)
     assert code == 2
     assert message in err
     assert len(err.splitlines()) == 1
 
 
-def test_it_refuses_while_another_run_is_writing(command, request_, capsys, monkeypatch):
+def test_it_refuses_while_another_run_is_writing(command, request_, capsys):
     run_before(request_)
     journal = Journal(request_.output.absolute())
     try:
-        code, err = both([*command, "--resume"], capsys, monkeypatch)
+        code, err = both([*command, "--resume"], capsys)
     finally:
         journal.close()
     assert (code, "another run is writing" in err) == (2, True)
@@ -249,25 +245,23 @@ def test_with_json_the_lines_are_on_stderr(command, capsys):
     assert [line[:5] for line in err.splitlines()[:3]] == ["a.mp4", "b.mp4", "c.mp4"]
 
 
-def test_lines_come_in_order_as_soon_as_they_are_known(request_, monkeypatch):
+def test_lines_come_in_order_as_soon_as_they_are_known(request_):
     told, said = [], threading.Event()
     at_once = threading.Barrier(2)
-    real = estimate.probe
 
-    def probe(path):
+    def look(path):
         name = Path(path).name
         if name in ("a.mp4", "b.mp4"):
             at_once.wait(10)  # several at a time
         if name == "c.mp4":
             assert said.wait(10)  # not only at the end
-        return real(path)
+        return probe(path)
 
     def tell(line):
         told.append(line[:5])
         said.set()
 
-    monkeypatch.setattr(estimate, "probe", probe)
-    plan = batch_run.estimate(request_, tell=tell)
+    plan = batch_run.estimate(request_, tell=tell, look=look)
     assert told == ["a.mp4", "b.mp4", "c.mp4"]
     assert plan.frames == 24
 

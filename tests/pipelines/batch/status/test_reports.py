@@ -28,6 +28,7 @@ from pipelines.batch.status.reports import (
     page_name,
     write_data_set_page,
 )
+from tests.pipelines.batch.command_line import batch_with
 from tests.pipelines.batch.conftest import FRAMES
 from tests.pipelines.batch.in_process import InProcessWorkers
 from tests.pipelines.batch.stages.test_segments import make_stages, result_of, run_stages
@@ -35,7 +36,6 @@ from tests.pipelines.batch.test_schedule import SEGMENTS, SMILE, FakeWorkers, fa
 from tests.report.made_up import make_report
 from tests.report.test_page import parse
 from tests.video.clips import images_of, write_clip
-from vidinv.cli import main
 from vidinv.errors import EncodeError, UsageError
 from vidinv.report.model import MAX_PAIRS
 from vidinv.video import write_image
@@ -305,13 +305,13 @@ class LocalWorkers(InProcessWorkers):
         return "in this process"
 
 
+def here(request, settings):
+    return nullcontext(LocalWorkers(settings))
+
+
 def test_the_command_writes_reports_and_the_page_of_the_data_set(
-    monkeypatch, face_clip, tiny_pack, tmp_path, capsys
+    face_clip, tiny_pack, tmp_path, capsys
 ):
-    monkeypatch.setattr(
-        "pipelines.batch.driver._workers",
-        lambda request, settings: nullcontext(LocalWorkers(settings)),
-    )
     clips, output = tmp_path / "in", tmp_path / "out"
     clips.mkdir()
     name = os.fsdecode(b"face\xff.mp4")  # not UTF-8
@@ -319,7 +319,7 @@ def test_the_command_writes_reports_and_the_page_of_the_data_set(
     (clips / "broken.mp4").write_bytes(b"no video")
     command = ["batch", str(clips), "-o", str(output), "--attr", "age", "--pack", str(tiny_pack)]
     command += ["--json", "--quiet", "--report", "--no-inversion"]
-    assert main(command) == 3
+    assert batch_with(here, command) == 3
     assert json.loads(capsys.readouterr().out)["report"] == str(output / "report.html")
     page = (output / "report.html").read_text()
     assert "1 of 2 clips done" in page
@@ -329,5 +329,5 @@ def test_the_command_writes_reports_and_the_page_of_the_data_set(
     assert made["summary"] == json.loads((output / f"reports/{name}.json").read_text())["summary"]
     assert made["summary"]["ic_inversion"] is None
     (output / "reports" / f"{name}.html").unlink()
-    assert main([*command, "--resume"]) == 3
+    assert batch_with(here, [*command, "--resume"]) == 3
     assert (output / "reports" / f"{name}.html").is_file()
