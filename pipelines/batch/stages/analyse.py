@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipelines.batch.request.jobs import Job
 from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.context import StageContext
 from pipelines.batch.stages.tasks import StageResult, StageTask
-from pipelines.clip.plan import ClipPlan, save_plan
+from pipelines.clip.plan import ClipPlan, load_plan, save_plan
 from pipelines.clip.session import ClipSession
+from vidinv.errors import DecodeError
 from vidinv.latents import PLAN_FILE
 from vidinv.paths import check_file
 
@@ -44,6 +46,21 @@ def analyse(context: StageContext, task: StageTask) -> AnalyseResult:
     context.notes += session.notes
     frames = tuple(segment.num_frames for segment in plan.segments)
     return AnalyseResult(plan.analysis.num_frames, frames)
+
+
+def load_made_plan(folder: Path) -> ClipPlan:
+    """The plan in a clip's folder.
+
+    Raises:
+        FileNotFoundError, DecodeError: it is gone or damaged; a damaged one is removed, so that the
+            next run analyses the clip anew.
+    """
+    path = folder / PLAN_FILE
+    try:
+        return load_plan(path)
+    except DecodeError:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _make_plan(context: StageContext, job: Job, session: ClipSession) -> ClipPlan:

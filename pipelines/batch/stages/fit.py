@@ -6,13 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.batch.stages.analyse import load_made_plan
 from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.context import StageContext
 from pipelines.batch.stages.tasks import StageResult, StageTask
-from pipelines.clip.plan import load_plan
 from vidinv.errors import DecodeError
 from vidinv.inversion.state import TrackState, state_path
-from vidinv.latents import PLAN_FILE
 from vidinv.types import Frame
 
 
@@ -34,7 +33,7 @@ class FitResult(StageResult):
 
 def fit(context: StageContext, task: FitTask) -> FitResult:
     """Write the states into the clip's folder; those of an earlier run serve."""
-    job, plan = task.local_job, load_plan(task.folder / PLAN_FILE)
+    job, plan = task.local_job, load_made_plan(task.folder)
     session = context.session(job, plan.key)
     states = session.recall_states()
     if states is None:

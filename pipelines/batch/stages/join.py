@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from pipelines.batch.stages.analyse import load_made_plan
 from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.context import StageContext
 from pipelines.batch.stages.edit_result import EditResult
 from pipelines.batch.stages.render import RenderResult
 from pipelines.batch.stages.tasks import RunOptions, StageTask
 from pipelines.batch.stages.work_files import samples_path, segment_stem
-from pipelines.clip.plan import ClipPlan, load_plan
+from pipelines.clip.plan import ClipPlan
 from pipelines.clip.samples import FaceSample, load_samples
 from vidinv.files import remove_temporaries
-from vidinv.latents import PLAN_FILE
 from vidinv.video import copy_media, join_segments
 
 
@@ -42,7 +42,7 @@ class JoinTask(StageTask):
 
 def join(context: StageContext, task: JoinTask) -> EditResult:
     """Write the output of a clip."""
-    job, plan = task.local_job, load_plan(task.folder / PLAN_FILE)
+    job, plan = task.local_job, load_made_plan(task.folder)
     session = context.session(job, plan.key)
     task.output.parent.mkdir(parents=True, exist_ok=True)
     remove_temporaries(task.output)

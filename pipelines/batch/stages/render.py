@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
+from pipelines.batch.stages.analyse import load_made_plan
 from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.context import StageContext
 from pipelines.batch.stages.fit import digests_of, load_states
 from pipelines.batch.stages.tasks import RunOptions, StageResult, StageTask
 from pipelines.batch.stages.work_files import samples_path, segment_stem
-from pipelines.clip.plan import load_plan
 from pipelines.clip.samples import IdentitySampler, save_samples
-from vidinv.latents import PLAN_FILE
 from vidinv.types import Frame
 from vidinv.video import open_writer, segment_path
 
@@ -49,7 +48,7 @@ class RenderResult(StageResult):
 
 def render(context: StageContext, task: RenderTask) -> RenderResult:
     """Write a segment, and the faces that were sampled in it."""
-    job, plan = task.local_job, load_plan(task.folder / PLAN_FILE)
+    job, plan = task.local_job, load_made_plan(task.folder)
     session, segment = context.session(job, plan.key), plan.segments[task.segment]
     stem = segment_stem(task.folder, segment)
     path, options = segment_path(stem, output=job.output, options=context.settings.encode)

@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from pipelines.batch.stages.analyse import analyse
+from pipelines.batch.stages.analyse import analyse, load_made_plan
 from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.context import StageContext, TaskProgress
 from pipelines.batch.stages.fit import digests_of, load_states
 from pipelines.batch.stages.tasks import ReportOptions, Row, RunOptions, StageResult, StageTask
 from pipelines.batch.status.reports import figures, page_name
-from pipelines.clip.plan import load_plan
 from pipelines.report.compare import run
 from pipelines.report.request import ReportRequest
 from vidinv.editing.schedules import as_plain
@@ -98,7 +97,6 @@ def _states(context: StageContext, task: ReportTask) -> Mapping[int, TrackState]
 
 def _analysis(context: StageContext, task: ReportTask) -> Analysis:
     """The clip's; found again where an earlier run made the output, and cleared up."""
-    path = task.folder / PLAN_FILE
-    if not path.is_file():
+    if not (task.folder / PLAN_FILE).is_file():
         analyse(context, task)
-    return load_plan(path).analysis
+    return load_made_plan(task.folder).analysis

@@ -14,8 +14,8 @@ from pipelines.batch.stages.fit import FitResult
 from pipelines.batch.stages.picture import PictureTask
 from pipelines.batch.stages.report_clip import ReportTask
 from pipelines.batch.stages.runner import StageRunner
-from pipelines.batch.stages.table import FIT, RENDER, next_stage
-from pipelines.batch.stages.tasks import Completed, ReportOptions, RunOptions
+from pipelines.batch.stages.table import FIT, JOIN, RENDER, next_stage
+from pipelines.batch.stages.tasks import Completed, Failure, ReportOptions, RunOptions
 from pipelines.batch.status.journal import Journal
 from pipelines.batch.status.resume import resume_clips
 from tests.inversion.toy import ToyInverter
@@ -23,6 +23,7 @@ from tests.pipelines.batch.in_process import InProcessWorkers, run_jobs
 from tests.video.clips import images_of
 from vidinv.inversion import METHODS
 from vidinv.inversion.registry import MethodEntry
+from vidinv.latents import PLAN_FILE
 from vidinv.packs import load_pack
 from vidinv.video import EncodeOptions, write_image
 
@@ -132,6 +133,48 @@ def test_a_damaged_state_fails_its_clip_and_is_fitted_anew_by_the_next_run(
     way, row = run(face_clip, output, runner(tiny_pack))
     assert row["status"] == "done", row
     assert way == ["fit", "render", "render", "join"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "way"),
+    [
+        (FIT, ["analyse", "fit"]),
+        (RENDER, ["analyse", "fit", "render"]),
+        (JOIN, ["analyse", "fit", "render", "render", "join"]),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_damaged_plan_fails_its_clip_and_is_made_anew_by_the_next_run(
+    face_clip, tiny_pack, tmp_path, stage, way
+):
+    output = tmp_path / "out"
+
+    def damage(task):
+        if task.stage is stage:
+            plan = task.clip.folder / PLAN_FILE
+            plan.write_bytes(plan.read_bytes()[:-1])
+
+    went, row = run(face_clip, output, runner(tiny_pack), stop=damage)
+    assert went == way
+    assert (row["status"], row["stage"], row["attempts"]) == ("quarantined", stage.name, 1)
+    assert "plan.safetensors is damaged" in row["cause"]
+    went, row = run(face_clip, output, runner(tiny_pack))
+    assert row["status"] == "done", row
+    assert went == ["analyse", "fit", "render", "render", "join"]
+
+
+def test_a_plan_that_a_report_finds_damaged_is_made_anew_by_the_next_run(
+    face_clip, tiny_pack, tmp_path
+):
+    stages, job = runner(tiny_pack), Job(str(face_clip), "a.mkv", AGE)
+    task = ReportTask(job, tmp_path / "w", face_clip, tmp_path, "a.html", ReportOptions())
+    assert isinstance(stages.run(AnalyseTask(job, task.folder)), Completed)
+    plan = task.folder / PLAN_FILE
+    plan.write_bytes(plan.read_bytes()[:-1])
+    failure = stages.run(task)
+    assert isinstance(failure, Failure)
+    assert "plan.safetensors is damaged" in failure.cause
+    assert isinstance(stages.run(task), Completed)
 
 
 def test_a_state_that_is_gone_fails_its_clip_after_two_attempts(face_clip, tiny_pack, tmp_path):
