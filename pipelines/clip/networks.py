@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 import torch
@@ -19,10 +20,18 @@ class Networks:
 
     Args:
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        on_step: ``Inverter.on_step`` of the method.
     """
 
-    def __init__(self, pack: Pack, method: str = "fse", *, device: str = "cpu") -> None:
-        self.pack, self.method, self._device = pack, method, device
+    def __init__(
+        self,
+        pack: Pack,
+        method: str = "fse",
+        *,
+        device: str = "cpu",
+        on_step: Callable[[], None] | None = None,
+    ) -> None:
+        self.pack, self.method, self._device, self._on_step = pack, method, device, on_step
 
     def load(self) -> Networks:
         """Load everything that an edit needs now, so that no clip waits for it."""
@@ -33,7 +42,9 @@ class Networks:
     @cached_property
     def inverter(self) -> Inverter:
         """The method, on the device."""
-        return self.pack.inverter(self.method, device=choose_device(self._device))
+        inverter = self.pack.inverter(self.method, device=choose_device(self._device))
+        inverter.on_step = self._on_step
+        return inverter
 
     @cached_property
     def directions(self) -> Directions:

@@ -13,6 +13,12 @@ import torch
 from torch import Tensor
 
 import vidinv
+from pipelines.batch.request.jobs import Job, Settings, pack_digest
+from pipelines.batch.stages.analyse import AnalyseTask
+from pipelines.batch.stages.render import RenderTask
+from pipelines.batch.stages.report_clip import ReportTask
+from pipelines.batch.stages.runner import StageRunner
+from pipelines.batch.stages.tasks import Completed, ReportOptions
 from pipelines.clip.networks import Networks
 from pipelines.clip.plan import SEGMENT_FRAMES
 from pipelines.clip.saved import key_of
@@ -288,6 +294,37 @@ def test_latents_of_another_perceptual_term_are_not_used(pack, clip, empty_cache
     (empty_cache / BACKBONES["alex"].file).touch()
     assert {**without, "perceptual term": "LPIPS (alex)"} == key("wplus") != without
     assert key("fse") == others
+
+
+def test_every_step_shows_a_batch_that_its_worker_is_alive(pack, clip, tmp_path, monkeypatch):
+    """In a segment, and in a report, which has networks of its own."""
+    stages = StageRunner(
+        Settings(
+            str(pack.folder),
+            pack_digest(pack.meta),
+            method="wplus",
+            encode=EncodeOptions(encoder="ffv1", threads=1),
+        )
+    )
+    beats_and_steps = []
+    encode = WPlusInverter.encode
+
+    def watched(self, *arguments, previous=None, **how):
+        before = stages.beats
+        result = encode(self, *arguments, previous=previous, **how)
+        steps = FEW["steps"] if previous is None else FEW["steps_from_previous"]
+        beats_and_steps.append((stages.beats - before, steps))
+        return result
+
+    monkeypatch.setattr(WPlusInverter, "encode", watched)
+    job, work = Job(str(clip), "a.mkv", {"age": ((0.0, 1.0),)}), tmp_path / "w"
+    report = ReportTask(job, work, clip, tmp_path, "a.html", ReportOptions())
+    for task in (AnalyseTask(job, work), RenderTask(job, work, 0), report):
+        beats_and_steps.clear()
+        done = stages.run(task)
+        assert isinstance(done, Completed), done
+        assert beats_and_steps or isinstance(task, AnalyseTask)
+        assert all(beats >= steps for beats, steps in beats_and_steps)
 
 
 def test_the_command_line_takes_it_and_says_the_term_once(pack, clip, tmp_path, capsys):

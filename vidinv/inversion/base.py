@@ -50,6 +50,9 @@ class Inverter(ABC):
             many chunks counted from the start of the shot: the result is the same wherever a clip
             is cut into segments. 1: every chunk stands alone.
         codes: what its inversions hold besides the latents.
+        on_step: for ``encode`` to call after each step of a search, which may take minutes a chunk,
+            so that a batch sees it go on; in the thread of ``encode``. A method that does not
+            search leaves it alone.
     """
 
     name: ClassVar[str]
@@ -58,6 +61,7 @@ class Inverter(ABC):
     sample_frames: ClassVar[int] = 0
     chain_chunks: ClassVar[int] = 1
     codes: Mapping[str, Code] = MappingProxyType({})
+    on_step: Callable[[], None] | None = None
 
     @classmethod
     @abstractmethod

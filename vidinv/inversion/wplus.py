@@ -173,6 +173,8 @@ class WPlusInverter(Inverter):
             (gradient,) = torch.autograd.grad(self.losses(faces_N3RR, rows).sum(), u_NLD)
             falling = 0.5 + 0.5 * math.cos(math.pi * step / steps)
             u_NLD = adam.step(u_NLD.detach(), gradient, rate * falling)
+            if self.on_step is not None:
+                self.on_step()
         return u_NLD
 
 

@@ -30,7 +30,7 @@ class StageContext:
         frames_done: counts on while a task runs.
         num_expected: what the header of a clip in its analysis says that there will be.
         beats: counts on where no frame is done: while a file is fetched, frames before a segment
-            are gone through, an output is joined or copied.
+            are gone through, a method searches, an output is joined or copied.
         notes: what a person should know of the task that runs.
     """
 
@@ -75,12 +75,14 @@ class StageContext:
     @cached_property
     def networks(self) -> Networks:
         settings = self.settings
-        return Networks(load_pack(settings.pack), settings.method, device=settings.device)
+        return Networks(
+            load_pack(settings.pack), settings.method, device=settings.device, on_step=self.beat
+        )
 
     @cached_property
     def report_networks(self) -> Networks:
         """Reports are made on the CPU, whatever renders here."""
-        return Networks(self.networks.pack, self.settings.method)
+        return Networks(self.networks.pack, self.settings.method, on_step=self.beat)
 
     @cached_property
     def device(self) -> torch.device:
