@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from types import TracebackType
 from typing import TypeVar
 
@@ -18,11 +18,13 @@ _SAMPLE_SECONDS = 0.2
 class MemoryMeter:
     """Samples the resident memory of this process and its children; ``peak_mb`` is the largest sum.
 
+    Children that were there before it belong to the caller (a Ray cluster, say) and do not count.
     Memory that processes share is counted once for each of them.
     """
 
     def __init__(self) -> None:
         self.peak_mb = 0.0
+        self._others = frozenset(psutil.Process().children(recursive=True))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memory-meter", daemon=True)
 
@@ -45,14 +47,14 @@ class MemoryMeter:
             self._sample()
 
     def _sample(self) -> None:
-        self.peak_mb = max(self.peak_mb, resident_mb())
+        self.peak_mb = max(self.peak_mb, resident_mb(but=self._others))
 
 
-def resident_mb() -> float:
-    """Resident memory of this process and its children now, in MiB."""
+def resident_mb(*, but: Set[psutil.Process] = frozenset()) -> float:
+    """Resident memory of this process and its children now, in MiB, without some of them."""
     own = psutil.Process()
     total = 0
-    for process in [own, *own.children(recursive=True)]:
+    for process in [own, *(child for child in own.children(recursive=True) if child not in but)]:
         with contextlib.suppress(psutil.Error):  # a child may end between the two calls
             total += process.memory_info().rss
     return total / 2**20

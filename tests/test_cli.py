@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -15,6 +16,8 @@ import pytest
 
 from pipelines.demo import make_clip
 from tests.packs.tiny import write_tiny_pack
+from tests.pipelines.passes import Passes
+from vidinv import cli
 from vidinv.cli import main
 from vidinv.packs import DEFAULT_PACK, load_pack
 from vidinv.version import __version__
@@ -264,15 +267,13 @@ def test_debug_shows_the_traceback(vidinv, tiny, tmp_path):
         vidinv(*arguments, "--pack", tiny, "--debug")
 
 
-def test_an_interrupt_exits_130(vidinv, picture, tiny, tmp_path, monkeypatch):
-    def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("pipelines.edit.read_image", interrupt)
-    output = tmp_path / "out.png"
-    ran = vidinv("edit", picture, "-o", output, "--attr", "smile", "--pack", tiny)
-    assert ran.code == 130
-    assert_one_line(ran.err, "interrupted")
+def test_an_interrupt_exits_130(face_clip, tiny, tmp_path, capsys):
+    output = tmp_path / "out.mp4"
+    arguments = ["edit", face_clip, "-o", output, "--attr", "smile", "--pack", tiny]
+    options = cli.build_parser().parse_args([str(argument) for argument in arguments])
+    options.command = partial(cli.edit, progress=Passes(interrupted="analyse", after=2))
+    assert cli.run_command(options) == 130
+    assert_one_line(capsys.readouterr().err, "interrupted")
     assert not output.exists()
 
 

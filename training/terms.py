@@ -11,7 +11,7 @@ eq. 6). FSE's face parsing (eq. 7) is left out: no parsing network is to be had 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Literal, Protocol
 
@@ -24,6 +24,7 @@ from vidinv.faces.dlib_recognition import load_recognition
 from vidinv.metrics.lpips import BACKBONES, LPIPS, lpips_absent
 from vidinv.metrics.structure import pixel_structure_distance
 
+Distance = Callable[[Tensor, Tensor], Tensor]
 PerceptualChoice = Literal["auto", "none", "efficientnet-lite0", "alex", "vgg", "squeeze"]
 LPIPS_SCALES = 3  # FSE eq. 3
 # dlib's chip in a tight crop: the mean landmarks of the training faces put it nearly on the crop.
@@ -120,12 +121,15 @@ class LpipsTerm:
     """LPIPS averaged over three halvings (FSE eq. 3 divided by its number of scales).
 
     Every place counts the same: LPIPS averages over the picture itself.
+
+    Args:
+        load: the network of a backbone.
     """
 
-    def __init__(self, backbone: str) -> None:
+    def __init__(self, backbone: str, *, load: Callable[[str], Distance] = LPIPS) -> None:
         self.name = f"LPIPS ({backbone})"
         self._min_px = BACKBONES[backbone].min_px
-        self._lpips = LPIPS(backbone)
+        self._lpips = load(backbone)
 
     def distance(self, view: View, source: View, weight_N1HW: Tensor | None = None) -> Tensor:
         x, y = view.images, source.images
@@ -175,8 +179,18 @@ def recognition_chips(crops_N3RR: Tensor) -> Tensor:
     return (chips + 1) * 127.5
 
 
-def perceptual_term(choice: PerceptualChoice, resolution: int) -> Term | None:
+def perceptual_term(
+    choice: PerceptualChoice,
+    resolution: int,
+    *,
+    absent: Callable[[int, str], str] = lpips_absent,
+    load: Callable[[str], Distance] = LPIPS,
+) -> Term | None:
     """The perceptual term; ``"auto"`` takes LPIPS where a backbone is there, else EfficientNet.
+
+    Args:
+        absent: why a backbone does not serve at a resolution; empty where it does.
+        load: its LPIPS.
 
     Raises:
         MissingDependencyError: neither, or not the one that was asked for.
@@ -185,9 +199,11 @@ def perceptual_term(choice: PerceptualChoice, resolution: int) -> Term | None:
         return None
     network: str = choice
     if choice == "auto":
-        cached = [name for name in BACKBONES if not lpips_absent(resolution, name)]
+        cached = [name for name in BACKBONES if not absent(resolution, name)]
         network = cached[0] if cached else "efficientnet-lite0"
-    return LpipsTerm(network) if network in BACKBONES else FeatureTerm(feature_network())
+    if network in BACKBONES:
+        return LpipsTerm(network, load=load)
+    return FeatureTerm(feature_network())
 
 
 @cache

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pipelines.batch.request.batch_request import BatchRequest
     from pipelines.batch.request.estimate import Estimate
     from pipelines.batch.request.result import BatchResult
+    from pipelines.meter import Progress
     from vidinv.types import ClipResult
 
     BatchRun = Callable[[BatchRequest], BatchResult]
@@ -344,8 +345,12 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     action.add_argument("--pack", default=None, metavar="NAME|PATH")
 
 
-def edit(options: argparse.Namespace) -> None:
-    """``vidinv edit``."""
+def edit(options: argparse.Namespace, *, progress: Progress | None = None) -> None:
+    """``vidinv edit``.
+
+    Args:
+        progress: what follows the run; None draws bars, unless ``--quiet``.
+    """
     from vidinv.editing.schedules import parse_attributes
 
     if not options.attr:
@@ -359,7 +364,7 @@ def edit(options: argparse.Namespace) -> None:
         options.output,
         attributes=attributes,
         detail=not options.no_detail,
-        **_run_arguments(options),
+        **_run_arguments(options, progress),
     )
     _report_run(options, result, inversion=True)
     _print_result(options, result)
@@ -532,7 +537,7 @@ def demo(options: argparse.Namespace) -> None:
         print(f"{label}\t{path}")
 
 
-def _run_arguments(options: argparse.Namespace) -> dict:  # type: ignore[type-arg]
+def _run_arguments(options: argparse.Namespace, progress: Progress | None = None) -> dict:  # type: ignore[type-arg]
     from pipelines.meter import Progress
     from vidinv.packs import DEFAULT_PACK
     from vidinv.video import EncodeOptions
@@ -546,7 +551,7 @@ def _run_arguments(options: argparse.Namespace) -> dict:  # type: ignore[type-ar
         "encode": EncodeOptions(encoder=options.encoder, preset=options.preset, crf=options.crf),
         "overwrite": options.overwrite,
         "latents": options.latents,
-        "progress": Progress(quiet=options.quiet),
+        "progress": progress or Progress(quiet=options.quiet),
     }
 
 

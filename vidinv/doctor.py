@@ -78,11 +78,16 @@ def torch_device() -> str:
     return f"{torch.__version__}, CUDA {torch.version.cuda}: {', '.join(names)}"
 
 
-def video() -> str:
-    """PyAV, FFmpeg and the encoders."""
-    from vidinv.video.capabilities import usable_encoders, versions
+def video(names: Iterable[str] | None = None) -> str:
+    """PyAV, FFmpeg and the encoders.
 
-    encoders = usable_encoders()
+    Args:
+        names: encoders to look for; None: those that ``--encoder`` takes.
+    """
+    from vidinv.video.capabilities import usable_encoders, versions
+    from vidinv.video.codecs import ENCODERS
+
+    encoders = usable_encoders(ENCODERS if names is None else names)
     line = f"{versions()}; encoders: {', '.join(n for n, has in encoders.items() if has) or 'none'}"
     lacking = [name for name, has in encoders.items() if not has]
     return f"{line}; this FFmpeg lacks {', '.join(lacking)}" if lacking else line
@@ -144,12 +149,16 @@ def ray() -> str:
     return _optional("ray", "vidinv batch, on this machine or a cluster", target=".")
 
 
-def pack_checks() -> Iterator[Check]:
-    """A check for each pack that can be named; one that says so when there is none."""
+def pack_checks(folders: Iterable[Path] | None = None) -> Iterator[Check]:
+    """A check for each pack; one that says so when there is none.
+
+    Args:
+        folders: of the packs; None: of those that can be named.
+    """
     try:
         from vidinv.packs import available_packs
 
-        folders = list(available_packs())
+        folders = list(available_packs() if folders is None else folders)
     except Exception as error:
         message = str(error)
         yield Check("packs", lambda: f"BROKEN: packs cannot be listed: {message}")

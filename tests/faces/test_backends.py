@@ -37,10 +37,10 @@ def test_missing_weights_fail_with_the_remedy() -> None:
 
 def test_fan_weights_present(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("face_alignment", reason="the gpu extra is not installed")
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    (tmp_path / "checkpoints").mkdir()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     for name in (FAN_FILE, SFD_FILE):
-        (tmp_path / "checkpoints" / name).touch()
+        (tmp_path / "hub" / "checkpoints" / name).touch()
     require_weights()
 
 
@@ -48,7 +48,7 @@ def test_fan_weights_absent_fails_naming_files_and_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("face_alignment", reason="the gpu extra is not installed")
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(MissingDependencyError) as caught:
         fan_backend(device="cpu")
     assert all(part in str(caught.value) for part in (FAN_FILE, SFD_FILE, str(tmp_path)))

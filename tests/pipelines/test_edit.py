@@ -8,6 +8,7 @@ import shutil
 
 import av
 import numpy as np
+import psutil
 import pytest
 from PIL import Image as PillowImage
 from PIL import ImageCms
@@ -15,11 +16,11 @@ from PIL import ImageCms
 import vidinv
 from pipelines.demo import make_clip as make_face_clip
 from tests.packs.tiny import write_tiny_pack
+from tests.pipelines.passes import Passes
 from tests.video.clips import images_of, packets_of, plain_times, psnr, side_by_side, write_clip
 from vidinv.errors import DecodeError, UnknownNameError, UsageError
 from vidinv.packs import load_pack
 from vidinv.paths import sole_writer
-from vidinv.rendering import FrameComposer
 from vidinv.video import EncodeOptions, read_image, rgb_profile, write_image
 
 
@@ -66,7 +67,9 @@ def test_the_result_says_what_was_done(face_clip, smiling):
     assert [(t.first, t.last, t.frames) for t in result.tracks] == [(0, 19, 20)]
     assert result.attributes == {"smile": 1.5}
     assert result.fps > 0
-    assert 100 < result.peak_rss_mb < 3000
+    # What earlier tests left in this process counts, their children do not.
+    own_mb = psutil.Process().memory_info().rss / 2**20
+    assert 100 < result.peak_rss_mb < own_mb + 1000
     assert -1 <= result.identity.similarity_min <= result.identity.similarity_mean <= 1
     assert 0 < result.identity.ic_source <= 1
     json.dumps(fields)
@@ -182,18 +185,10 @@ def test_damaged_input_leaves_nothing(pack, face_clip, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["broken.mp4"]
 
 
-def test_an_interrupt_leaves_nothing(pack, face_clip, tmp_path, monkeypatch):
-    composed = FrameComposer.process
-
-    def interrupted(self, chunks):
-        for number, item in enumerate(composed(self, chunks)):
-            if number == 5:
-                raise KeyboardInterrupt
-            yield item
-
-    monkeypatch.setattr(FrameComposer, "process", interrupted)
+def test_an_interrupt_leaves_nothing(pack, face_clip, tmp_path):
+    how = {"attributes": {"smile": 1}, "progress": Passes(interrupted="edit", after=5)}
     with pytest.raises(KeyboardInterrupt):
-        vidinv.edit(face_clip, tmp_path / "out.mp4", attributes={"smile": 1}, pack=pack)
+        vidinv.edit(face_clip, tmp_path / "out.mp4", pack=pack, **how)
     assert not list(tmp_path.iterdir())
 
 

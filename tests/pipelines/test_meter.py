@@ -1,9 +1,13 @@
-"""Progress goes to terminals alone, and memory is that of the whole process tree."""
+"""Progress goes to terminals alone, and memory is that of the run's processes."""
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+from collections.abc import Iterator
+
+import psutil
 
 from pipelines.meter import MemoryMeter, Progress
 
@@ -13,15 +17,22 @@ def test_no_bar_is_drawn_where_stderr_is_no_terminal(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_memory_of_children_is_counted():
-    child = "import time; x = bytearray(200_000_000); print('up', flush=True); time.sleep(30)"
-    with (
-        MemoryMeter() as meter,
-        subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE) as process,
-    ):
+@contextlib.contextmanager
+def large_child() -> Iterator[None]:
+    """A process that holds 200 MB, once it does."""
+    child = "x = bytearray(b'1') * 200_000_000; print('up', flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", child], **pipes) as process:
         process.stdout.readline()
-        alone = meter.peak_mb
-        meter._sample()
+        yield
         process.kill()
-    assert meter.peak_mb > 200
-    assert meter.peak_mb >= alone
+
+
+def test_children_of_the_run_are_counted_and_those_of_its_caller_are_not():
+    own = psutil.Process().memory_info().rss / 2**20
+    with large_child(), MemoryMeter() as before:
+        pass
+    with MemoryMeter() as during, large_child():
+        during._sample()
+    assert own / 2 < before.peak_mb < own + 100
+    assert during.peak_mb > before.peak_mb + 150

@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-from training import terms
 from training.terms import (
     CHIP_CENTRE,
     CHIP_SIDE,
@@ -102,7 +101,7 @@ def test_a_named_backbone_that_is_absent_is_an_error(monkeypatch, tmp_path):
         perceptual_term("vgg", 64)
 
 
-def test_lpips_serves_where_its_backbone_is_and_sees_three_scales(pictures, monkeypatch):
+def test_lpips_serves_where_its_backbone_is_and_sees_three_scales(pictures):
     seen = []
 
     class Fake:
@@ -113,9 +112,10 @@ def test_lpips_serves_where_its_backbone_is_and_sees_three_scales(pictures, monk
             seen.append(x.shape[-1])
             return (x - y).abs().mean(dim=(1, 2, 3))
 
-    monkeypatch.setattr(terms, "lpips_absent", lambda side, name: "" if name == "alex" else "no")
-    monkeypatch.setattr(terms, "LPIPS", Fake)
-    term = perceptual_term("auto", 128)
+    def absent(side: int, name: str) -> str:
+        return "" if name == "alex" else "no"
+
+    term = perceptual_term("auto", 128, absent=absent, load=Fake)
     assert isinstance(term, LpipsTerm)
     assert term.name == "LPIPS (alex)"
     first, second = (torch.nn.functional.interpolate(p, size=128) for p in pictures)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import av
 from av.codec.codec import UnknownCodecError
-
-from vidinv.video.codecs import ENCODERS
 
 
 def versions() -> str:
@@ -13,9 +13,9 @@ def versions() -> str:
     return f"PyAV {av.__version__}, FFmpeg {av.ffmpeg_version_info}"
 
 
-def usable_encoders() -> dict[str, bool]:
-    """Encoder that ``--encoder`` takes -> the installed FFmpeg has it."""
-    return {name: _has_encoder(name) for name in ENCODERS}
+def usable_encoders(names: Iterable[str]) -> dict[str, bool]:
+    """Encoder -> the installed FFmpeg has it."""
+    return {name: _has_encoder(name) for name in names}
 
 
 def _has_encoder(name: str) -> bool:

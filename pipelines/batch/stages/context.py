@@ -18,7 +18,7 @@ from pipelines.meter import Progress
 from pipelines.process import set_up_process
 from vidinv.packs import load_pack
 from vidinv.video import VideoReader, open_reader
-from vidinv.video.reader import Part
+from vidinv.video.reader import DECODE_WORKER, Part
 
 T = TypeVar("T")
 
@@ -52,9 +52,11 @@ class StageContext:
             yield item
             self.frames_done += 1
 
-    def open(self, job: Job, *, part: Part | None = None) -> VideoReader:
-        """A reader of a clip."""
-        return open_reader(job.input, part=part, on_alive=self.beat)
+    def open(
+        self, job: Job, *, part: Part | None = None, worker: str = DECODE_WORKER
+    ) -> VideoReader:
+        """A reader of a clip; ``worker`` names the module of its child process."""
+        return open_reader(job.input, part=part, on_alive=self.beat, worker=worker)
 
     def session(self, job: Job, key: Key | None = None) -> ClipSession:
         """The steps of a clip; ``key`` where its plan has it."""

@@ -22,15 +22,14 @@ from pipelines.clip.saved import SavedClip, clip_folder, key_of
 from pipelines.demo import make_clip as make_face_clip
 from pipelines.edit import EditRequest, run
 from tests.packs.tiny import GENERATOR, write_tiny_pack
+from tests.pipelines.passes import Passes
 from tests.video.clips import images_of, packets_of, write_clip
 from vidinv.arrays import read_arrays, write_arrays
 from vidinv.cli import build_parser
 from vidinv.errors import DecodeError, UsageError
 from vidinv.inversion.fse import FeatureStyleInverter
-from vidinv.inversion.fse_encoder import FeatureHead
 from vidinv.latents import PLAN_FILE
-from vidinv.packs import load_pack, write_pack
-from vidinv.rendering import FrameComposer
+from vidinv.packs import Pack, load_pack, write_pack
 from vidinv.types import Analysis, EditSpec, FaceTrack, Inversion, RenderMode
 from vidinv.video import EncodeOptions, VideoInfo, read_image, write_image
 
@@ -50,7 +49,7 @@ def packs(tmp_path_factory):
     """Whose edits take all of the feature code, and none of it."""
     folder = tmp_path_factory.mktemp("packs")
     return {
-        scale: load_pack(write_tiny_pack(folder / str(scale), edit_feature_scale=scale))
+        scale: load_pack(write_tiny_pack(folder / str(scale), fse={"edit_feature_scale": scale}))
         for scale in (1.0, 0.0)
     }
 
@@ -78,14 +77,6 @@ def kept(clip, packs, tmp_path_factory, tmp_path):
 
 def pictures(clip, output, pack, *, attributes=AGE, latents=None, identity=False, **how):
     """Result and frames, before encoding, of an edit; of an inversion without attributes."""
-    seen = []
-    process = FrameComposer.process
-
-    def watched(self, chunks):
-        for frame, picture in process(self, chunks):
-            seen.append(picture)
-            yield frame, picture
-
     mode = RenderMode.INVERT if attributes is None else RenderMode.TRANSFER
     request = EditRequest(
         input=clip,
@@ -97,9 +88,22 @@ def pictures(clip, output, pack, *, attributes=AGE, latents=None, identity=False
         latents=latents,
         segment_frames=8,
     )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FrameComposer, "process", watched)
-        return run(request), seen
+    passes = Passes()
+    result = run(request, progress=passes)
+    return result, [picture for _, picture in passes.seen.get("edit", ())]
+
+
+class ChangedPack(Pack):
+    """Whose inverters ``change`` has seen before they are used."""
+
+    def __init__(self, pack, change):
+        super().__init__(pack.files)
+        self._change = change
+
+    def inverter(self, *arguments, **how):
+        made = super().inverter(*arguments, **how)
+        self._change(made)
+        return made
 
 
 def same(a, b) -> bool:
@@ -162,16 +166,19 @@ def test_latents_without_features_do_not_serve_where_features_are_needed(
     assert same(seen, fresh[0.0, "age"])
 
 
-def test_features_are_computed_only_where_they_are_shown(clip, packs, tmp_path, monkeypatch):
+def test_features_are_computed_only_where_they_are_shown(clip, packs, tmp_path):
     def refuse(*args):
         raise AssertionError("feature head")
 
-    monkeypatch.setattr(FeatureHead, "forward", refuse)
-    pictures(clip, tmp_path / "a.mkv", packs[0.0])
+    def change(inverter):
+        inverter.encoder.feature_head.forward = refuse
+
+    all_of_it, none_of_it = (ChangedPack(packs[scale], change) for scale in (1.0, 0.0))
+    pictures(clip, tmp_path / "a.mkv", none_of_it)
     with pytest.raises(AssertionError, match="feature head"):
-        pictures(clip, tmp_path / "b.mkv", packs[1.0])
+        pictures(clip, tmp_path / "b.mkv", all_of_it)
     with pytest.raises(AssertionError, match="feature head"):
-        pictures(clip, tmp_path / "c.mkv", packs[0.0], attributes=None)
+        pictures(clip, tmp_path / "c.mkv", none_of_it, attributes=None)
 
 
 def test_the_folder_is_a_data_set(kept):
@@ -321,7 +328,8 @@ def changed_networks(pack, folder):
 def test_other_directions_leave_the_latents_of_use(packs, tmp_path):
     entries = packs[0.0].meta["directions"]["entries"]
     fewer = {"file": "directions.safetensors", "entries": {"age": entries["age"]}}
-    other = load_pack(write_tiny_pack(tmp_path / "p", directions=fewer, edit_feature_scale=0.0))
+    folder = write_tiny_pack(tmp_path / "p", directions=fewer, fse={"edit_feature_scale": 0.0})
+    other = load_pack(folder)
     assert pack_digest(other.meta) != pack_digest(packs[0.0].meta)
     assert other.inversion_digest("fse") == packs[0.0].inversion_digest("fse")
 
@@ -335,18 +343,21 @@ def test_a_moved_clip_is_known_and_read_where_it_lies(clip, kept, tmp_path):
 
 
 def test_an_interrupted_run_leaves_whole_segments_only(clip, packs, fresh, tmp_path, monkeypatch):
-    folder, encode, calls = tmp_path / "latents", FeatureStyleInverter.encode, []
+    folder, calls = tmp_path / "latents", []
 
-    def interrupted(self, *args, **how):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return encode(self, *args, **how)
+    def change(inverter):
+        encode = inverter.encode
 
-    with monkeypatch.context() as patch:
-        patch.setattr(FeatureStyleInverter, "encode", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            pictures(clip, tmp_path / "a.mkv", packs[1.0], latents=folder)
+        def interrupted(*args, **how):
+            calls.append(1)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return encode(*args, **how)
+
+        inverter.encode = interrupted
+
+    with pytest.raises(KeyboardInterrupt):
+        pictures(clip, tmp_path / "a.mkv", ChangedPack(packs[1.0], change), latents=folder)
     assert files_of(folder) == [*SEGMENT_NAMES[:2], PLAN_FILE]
     forbid(monkeypatch, encoder=False)
     seen = pictures(clip, tmp_path / "b.mkv", packs[1.0], latents=folder)[1]
@@ -549,25 +560,25 @@ def test_a_resumed_run_may_add_latents(clip, packs, tmp_path, monkeypatch, befor
     assert len(files_of(folder)) == 4
 
 
-def test_two_workers_may_add_latents_at_one_time(tmp_path, monkeypatch):
+def test_two_workers_may_add_latents_at_one_time(tmp_path):
     plan = dataclasses.replace(made_up_plan([(0, 0, 30)]), key={"clip": "x"})
-    folder, look = tmp_path / "c.latents", SavedClip.plan
+    folder = tmp_path / "c.latents"
     other = SavedClip(folder, {"clip": "y"})
     other.keep(dataclasses.replace(plan, key=other.key))
     fill(other, plan, range(31))
 
-    def meanwhile(self, clip):
-        """The other worker does all of its work between the look and what comes of it."""
-        found = look(self, clip)
-        monkeypatch.undo()
-        second = SavedClip(folder, plan.key)
-        second.join(plan)
-        fill(second, plan, range(16, 24))
-        return found
+    class Overtaken(SavedClip):
+        """Another worker does all of its work between the look and what comes of it."""
 
-    monkeypatch.setattr(SavedClip, "plan", meanwhile)
+        def plan(self, clip):
+            found = super().plan(clip)
+            second = SavedClip(folder, plan.key)
+            second.join(plan)
+            fill(second, plan, range(16, 24))
+            return found
+
+    Overtaken(folder, plan.key).join(plan)
     first = SavedClip(folder, plan.key)
-    first.join(plan)
     for frames in (range(16), range(24, 31)):
         fill(first, plan, frames)
     latents = vidinv.load_latents(folder)[0].latents_TLD

@@ -9,6 +9,7 @@ import pytest
 
 from pipelines.report.clips import Clips, FrameTimes
 from tests.packs.tiny import write_tiny_pack
+from tests.pipelines.passes import Passes
 from tests.video.clips import make_clip, with_rotation
 from vidinv.api import write_report
 from vidinv.errors import UsageError
@@ -77,14 +78,16 @@ def test_the_same_times_need_no_note(tmp_path):
     assert "frame 6 is" in read(even, apart).notes()[0]
 
 
-def test_another_size_is_refused_before_anything_is_measured(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "pipelines.report.compare.analyse", lambda *_, **__: pytest.fail("too late")
-    )
+def test_another_size_is_refused_before_anything_is_measured(tmp_path):
     large, small = make_clip(tmp_path / "large.mp4"), make_clip(tmp_path / "small.mp4", width=48)
     pack = write_tiny_pack(tmp_path / "tiny")
     with pytest.raises(UsageError, match=r"large.mp4 is 96x64 and .*small.mp4 48x64"):
-        write_report(large, small, tmp_path / "a.html", pack=pack, inversion=False)
+        write_report(
+            *(large, small, tmp_path / "a.html"),
+            pack=pack,
+            inversion=False,
+            progress=Passes(refused=("faces",)),
+        )
 
 
 def test_sizes_are_those_of_the_display(tmp_path):

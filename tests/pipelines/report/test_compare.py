@@ -19,6 +19,7 @@ from pipelines.clip.session import ClipSession
 from pipelines.report.request import check_page
 from tests.faces.dlib_reference import dlib_embedding
 from tests.packs.tiny import write_tiny_pack
+from tests.pipelines.passes import Passes
 from tests.report.faults import write_faulty_clip, write_faulty_real_clip
 from tests.video.clips import images_of, write_clip
 from vidinv.api import write_report
@@ -26,7 +27,7 @@ from vidinv.cli import main
 from vidinv.errors import UsageError
 from vidinv.faces import TIGHT, analyse, dlib_backend, find_faces
 from vidinv.geometry import transform_points
-from vidinv.packs import load_pack
+from vidinv.packs import Pack, load_pack
 from vidinv.report import IndexRow
 from vidinv.types import EditSpec, Frame, RenderMode
 from vidinv.video import probe, write_image
@@ -167,10 +168,9 @@ def test_clips_of_another_length_are_refused(pack, short, edited, tmp_path):
 
 def test_another_length_is_seen_before_anything_is_measured(pack, short, edited, tmp_path):
     four = write_clip(tmp_path / "four.mp4", images_of(edited, limit=4))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.report.compare.analyse", lambda *_, **__: pytest.fail("too late"))
-        with pytest.raises(UsageError, match=r"short.mp4 has 6 frames and .*four.mp4 4"):
-            write_report(short, four, tmp_path / "a.html", pack=pack)
+    unmeasured = Passes(refused=("faces",))
+    with pytest.raises(UsageError, match=r"short.mp4 has 6 frames and .*four.mp4 4"):
+        write_report(short, four, tmp_path / "a.html", pack=pack, progress=unmeasured)
 
 
 def test_a_header_that_counts_wrongly_is_no_reason_to_refuse(pack, short, short_edit, tmp_path):
@@ -232,12 +232,14 @@ def inverted_face(pack, picture, image):
     return chunk.faces[0][0]
 
 
+class PackWithoutInverter(Pack):
+    def inverter(self, *_, **__):
+        pytest.fail("not asked for")
+
+
 def test_without_the_inversion_nothing_is_inverted(pack, short, short_edit, tmp_path):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(pack), "inverter", lambda *_, **__: pytest.fail("not asked for"))
-        report = write_report(
-            short, short_edit, tmp_path / "a.html", pack=pack, inversion=False, every=3
-        )
+    how = {"pack": PackWithoutInverter(pack.files), "inversion": False, "every": 3}
+    report = write_report(short, short_edit, tmp_path / "a.html", **how)
     assert report.summary.ic_inversion is None
     assert not report.has_inversion
 
