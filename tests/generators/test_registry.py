@@ -58,6 +58,18 @@ def test_the_network_keeps_to_the_protocol(config):
         assert state.features_NCHW.shape[1:] == config.feature_shape(1)
 
 
+@torch.no_grad()
+def test_the_discriminator_keeps_to_the_protocol(config):
+    build = find_family(config.kind).discriminator
+    if build is None:
+        pytest.skip("this family has none")
+    discriminator = build(config)
+    image = torch.randn(2, 3, config.resolution, config.resolution)
+    logits = discriminator(image)
+    assert logits.shape == (2, 1)
+    assert torch.equal(discriminator.logits(discriminator.features(image)), logits)
+
+
 def test_an_unknown_kind_lists_the_known_ones():
     with pytest.raises(UnknownNameError, match="unknown generator kind 'stylegan'") as caught:
         find_family("stylegan")

@@ -1,4 +1,4 @@
-"""The generator: parity with the official code, partial passes, sizes, bad input."""
+"""Generator and discriminator: parity with the official code, partial passes, sizes, bad input."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.golden import GoldenCase
+from vidinv.generators.discriminator import StyleGAN2Discriminator
 from vidinv.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 
 SMALL = StyleGAN2Config(32, channel_base=256, channel_max=16, z_dim=24, w_dim=24)
@@ -40,6 +41,18 @@ def test_mapping_and_truncation_equal_official_code(golden_generator):
     assert_golden(case, "ws_from_z", generator.mapping(z))
     assert_golden(case, "image_z", generator(z))
     assert_golden(case, "image_z0_psi0.7", generator(z[:1], truncation=0.7))
+
+
+@torch.no_grad()
+def test_discriminator_equals_official_code(shared_dir):
+    case = GoldenCase(shared_dir / "golden", "02_nvidia_sg2ada_d64")
+    discriminator = StyleGAN2Discriminator(StyleGAN2Config(64)).eval()
+    (network,) = case.description["networks"]
+    discriminator.load_state_dict(case.state(network))
+    images = case.image("sg2ada64.d_img", [4, 3, 64, 64])
+    assert_golden(case, "logits_batch4", discriminator(images))
+    single = torch.cat([discriminator(image[None]) for image in images])
+    assert_golden(case, "logits_single", single)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ synthesis; K counts those that have run, from 1. A family without W has one row 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
@@ -200,6 +201,21 @@ class Generator(Protocol):
 
     def parameters(self) -> Iterator[nn.Parameter]: ...
     def to(self, device: Any) -> Self: ...
+
+
+class Discriminator(nn.Module, ABC):
+    """Image ``[N, 3, R, R]`` -> logits ``[N, 1]``, high for real; for training alone."""
+
+    def forward(self, image_N3RR: Tensor) -> Tensor:
+        return self.logits(self.features(image_N3RR))
+
+    @abstractmethod
+    def features(self, image_N3RR: Tensor) -> list[Tensor]:
+        """Outputs of its blocks, from the highest resolution down; they serve as features."""
+
+    @abstractmethod
+    def logits(self, features: list[Tensor]) -> Tensor:
+        """``[N, 1]`` from what ``features`` gave."""
 
 
 class GeneratorNetwork(nn.Module):

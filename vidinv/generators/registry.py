@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from vidinv.errors import UnknownNameError
-from vidinv.generators.base import GeneratorConfig, GeneratorNetwork
+from vidinv.generators.base import Discriminator, GeneratorConfig, GeneratorNetwork
+from vidinv.generators.discriminator import StyleGAN2Discriminator
 from vidinv.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 
 DEFAULT_KIND = "stylegan2"
@@ -23,14 +24,18 @@ class GeneratorFamily:
     Attributes:
         config: its frozen dataclass, a ``GeneratorConfig``.
         build: makes the network from a configuration, with random weights.
+        discriminator: makes the ``Discriminator`` that is trained against it; None: there is none.
     """
 
     config: type[Any]
     build: Callable[[Any], GeneratorNetwork]
+    discriminator: Callable[[Any], Discriminator] | None = None
 
 
 FAMILIES = {
-    StyleGAN2Config.kind: GeneratorFamily(StyleGAN2Config, StyleGAN2Generator),
+    StyleGAN2Config.kind: GeneratorFamily(
+        StyleGAN2Config, StyleGAN2Generator, StyleGAN2Discriminator
+    ),
 }
 
 

@@ -26,7 +26,7 @@ from vidinv.generators.stylegan2_blocks import SynthesisBlock, SynthesisLayer, T
 
 @dataclass(frozen=True)
 class StyleGAN2Config:
-    """Sizes of a generator; channels(r) = min(channel_base / r, channel_max).
+    """Sizes of a generator and its discriminator; channels(r) = min(channel_base / r, channel_max).
 
     config-f at 1024 px is ``StyleGAN2Config(1024, channel_base=32768)``.
     """
