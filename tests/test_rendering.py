@@ -180,7 +180,7 @@ def test_in_mode_invert_the_inversion_itself_is_shown(pack):
 def test_only_transferred_edits_take_the_packs_share_of_the_feature_code(tmp_path):
     rendered = {}
     for scale in (1.0, 0.5):
-        pack = load_pack(write_tiny_pack(tmp_path / str(scale), edit_feature_scale=scale))
+        pack = load_pack(write_tiny_pack(tmp_path / str(scale), fse={"edit_feature_scale": scale}))
         for mode in RenderMode:
             editor = make_editor(pack, [track(0, 0)], mode=mode)
             (chunk,) = editor.process(chunked(frames(1), [(0, 0)]))

@@ -87,6 +87,51 @@ def test_rendering_follows_eq_1_of_the_paper(generator, layer):
             assert (actual - without).abs().max() > 1e-3
 
 
+def with_editor() -> FeatureStyleEncoder:
+    torch.manual_seed(0)
+    config = dataclasses.replace(encoder_config(5), editor_width=6)
+    encoder = FeatureStyleEncoder(config, GENERATOR).eval()
+    nn.init.normal_(encoder.feature_head.expand.weight, std=0.3)
+    return encoder
+
+
+def test_a_feature_editor_says_what_becomes_of_the_residual(generator):
+    """F~ = G^K(w~) + r + n(r, d) - n(r, 0) with d = G^K(w~) - G^K(w), naively."""
+    encoder = with_editor()
+    editor = encoder.feature_editor
+    nn.init.normal_(editor.layers[-1].weight, std=0.3)
+    inverter = FeatureStyleInverter(generator, encoder)
+    inversion = inverter.encode(torch.randn(2, 3, 32, 32))
+    w, residual = inversion.latents_NLD, inversion.codes["features"]
+    edited = w + torch.randn(2, GENERATOR.num_ws, 8)
+    before, after = (output_of(generator, LAYERS[4], latents) for latents in (w, edited))
+    n = [editor.layers(torch.cat([residual, d], 1)) for d in (after - before, 0 * before)]
+    features = after + residual + n[0] - n[1]
+    expected = picture_with(generator, LAYERS[5], features, edited)
+    actual = inverter.render(inversion, EditedLatents(edited))
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+
+    by_eq_1 = FeatureStyleInverter(generator, encoder, edit_rule="eq1")
+    assert (by_eq_1.render(inversion, EditedLatents(edited)) - actual).abs().max() > 1e-2
+    for rule in (inverter, by_eq_1):  # no edit changes nothing
+        unedited = rule.render(inversion, inversion.unedited)
+        expected = picture_with(generator, LAYERS[5], before + residual, w)
+        torch.testing.assert_close(unedited, expected, rtol=0, atol=1e-5)
+
+
+def test_an_untrained_feature_editor_is_eq_1(generator):
+    encoder = with_editor()
+    inversion = FeatureStyleInverter(generator, encoder).encode(torch.randn(1, 3, 32, 32))
+    edited = EditedLatents(inversion.latents_NLD + 1)
+    first, second = (
+        FeatureStyleInverter(generator, encoder, edit_rule=rule).render(inversion, edited)
+        for rule in ("editor", "eq1")
+    )
+    assert torch.equal(first, second)
+    with pytest.raises(ValueError, match="edit_rule"):
+        FeatureStyleInverter(generator, encoder, edit_rule="eq2")
+
+
 @pytest.mark.parametrize(
     ("resolution", "layer"), [(4, 1), (8, 3), (16, 5), (32, 7)], ids=lambda value: str(value)
 )

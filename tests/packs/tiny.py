@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,13 @@ def write_tiny_pack(
     name: str = "tiny",
     resolution: int = GENERATOR.resolution,
     hyper: HyperConfig | None = None,
+    fse: Mapping[str, Any] | None = None,
     **changes: Any,
 ) -> Path:
     """Write the pack and return its folder; ``changes`` replace fields of pack.json.
 
     Args:
+        fse: more of what pack.json says of ``fse``.
         hyper: adds networks of ``hyper`` with these sizes.
     """
     torch.manual_seed(0)
@@ -57,7 +60,13 @@ def write_tiny_pack(
             "config": dataclasses.asdict(config),
             "file": "generator.safetensors",
         },
-        "methods": {"fse": {"file": "fse.safetensors", "config": dataclasses.asdict(ENCODER)}},
+        "methods": {
+            "fse": {
+                "file": "fse.safetensors",
+                "config": dataclasses.asdict(ENCODER),
+                **(fse or {}),
+            }
+        },
         "directions": {
             "file": "directions.safetensors",
             "entries": {

@@ -1,19 +1,20 @@
 """Inversion with the Feature-Style encoder (Yao et al. 2022): latent code and feature code.
 
-Rendering with edited latents w~ follows eq. 1, F~ = F + G^K(w~) - G^K(w). The code ``features``
-keeps F - G^K(w), so one partial pass to layer K gives F~ and the resumed pass the picture: no layer
-runs twice. Noise is fixed.
+Rendering with edited latents w~ follows eq. 1, F~ = F + G^K(w~) - G^K(w), or, where the pack has
+one, a feature editor that says what becomes of F - G^K(w) under the edit (``fse_editor.py``). The
+code ``features`` keeps F - G^K(w), so one partial pass to layer K gives F~ by eq. 1 and the resumed
+pass the picture: no layer runs twice. Noise is fixed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Set
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
 
-from vidinv.generators.base import Generator
+from vidinv.generators.base import Generator, SynthesisState
 from vidinv.inversion.base import Code, Inverter
 from vidinv.inversion.fse_encoder import FeatureStyleConfig, FeatureStyleEncoder
 from vidinv.inversion.parts import MethodParts
@@ -30,6 +31,8 @@ class FeatureStyleInverter(Inverter):
         edit_feature_scale: share of the feature code, 0..1, in pictures whose difference detail
             transfer carries over: F' = (1 - scale) G^K(w) + scale F, less of the source and more of
             the edit. Pictures that are pasted take all of it.
+        edit_rule: ``"eq1"`` of the paper, or ``"editor"``: the encoder's feature editor, where it
+            has one.
     """
 
     name = "fse"
@@ -40,10 +43,14 @@ class FeatureStyleInverter(Inverter):
         encoder: FeatureStyleEncoder,
         *,
         edit_feature_scale: float = 1.0,
+        edit_rule: Literal["eq1", "editor"] = "editor",
     ) -> None:
+        if edit_rule not in ("eq1", "editor"):
+            raise ValueError(f'edit_rule must be "eq1" or "editor", got {edit_rule!r}')
         self.synthesis = generator.synthesis
         self.encoder = encoder
         self.edit_feature_scale = edit_feature_scale
+        self.editor = encoder.feature_editor if edit_rule == "editor" else None
         self.device = next(encoder.parameters()).device
         has_features = encoder.feature_head is not None
         self.codes = {FEATURES: Code("feature code, as F - G^K(w)")} if has_features else {}
@@ -52,8 +59,12 @@ class FeatureStyleInverter(Inverter):
     def build(cls, parts: MethodParts) -> Self:
         config = parts.config(FeatureStyleConfig)
         encoder = parts.load(FeatureStyleEncoder(config, parts.generator.config))
-        scale = float(parts.files.meta.get("edit_feature_scale", 1.0))
-        return cls(parts.generator, encoder, edit_feature_scale=scale)
+        return cls(
+            parts.generator,
+            encoder,
+            edit_feature_scale=float(parts.entry.get("edit_feature_scale", 1.0)),
+            edit_rule=parts.entry.get("edit_rule", "editor"),
+        )
 
     def codes_for(self, mode: RenderMode) -> Set[str]:
         return self.codes.keys() if self._feature_scale(mode) else frozenset()
@@ -86,17 +97,27 @@ class FeatureStyleInverter(Inverter):
         mode: RenderMode = RenderMode.INVERT,
     ) -> Tensor:
         edited = edited.to(self.device)
-        latents = edited.latents_NLD
         scale = self._feature_scale(mode)
         if FEATURES not in inversion.codes or not scale:
-            return self.synthesis(latents, style_offsets=edited.style_offsets)
+            return self.synthesis(edited.latents_NLD, style_offsets=edited.style_offsets)
+        lower = self._to_feature_layer(edited)
         residual = inversion.codes[FEATURES].to(self.device)
-        lower = self.synthesis.run(
-            latents, stop=self.encoder.config.feature_layer, style_offsets=edited.style_offsets
-        )
+        unedited = inversion.unedited.to(self.device)
+        if self.editor is not None and not edited.equals(unedited):
+            change = lower.features_NCHW - self._to_feature_layer(unedited).features_NCHW
+            residual = self.editor(residual, change)
         features = lower.features_NCHW + (residual if scale == 1.0 else residual * scale)
         return self.synthesis(
-            latents, start=lower.replace_features(features), style_offsets=edited.style_offsets
+            edited.latents_NLD,
+            start=lower.replace_features(features),
+            style_offsets=edited.style_offsets,
+        )
+
+    def _to_feature_layer(self, edited: EditedLatents) -> SynthesisState:
+        return self.synthesis.run(
+            edited.latents_NLD,
+            stop=self.encoder.config.feature_layer,
+            style_offsets=edited.style_offsets,
         )
 
     def _feature_scale(self, mode: RenderMode) -> float:
