@@ -80,12 +80,34 @@ def test_detail_transfer_moves_the_mouth_and_keeps_texture():
     assert high_frequencies(pasted, mouth) < 0.5 * energy
 
 
-def test_teeth_come_from_the_generator():
+@pytest.mark.parametrize("blur", [1 / 400, 1 / 128])  # all, and half of the fine contrast
+def test_teeth_come_from_the_generator(blur):
     frame, crop = scene()
     x, y = (crop.crop_to_frame(128) @ [*mean_landmarks(128)[[62, 66]].mean(0), 1]).astype(int)
     patch = np.s_[y - 1 : y + 2, x - 3 : x + 4]
-    assert smile(frame, crop, teeth=True)[patch].mean() > frame[patch].mean() + 60
-    assert smile(frame, crop, teeth=False)[patch].mean() < frame[patch].mean() + 40
+    assert smile(frame, crop, teeth=True, blur=blur)[patch].mean() > frame[patch].mean() + 60
+    assert smile(frame, crop, teeth=False, blur=blur)[patch].mean() < frame[patch].mean() + 40
+
+
+def test_what_the_generator_shows_anew_has_the_colour_of_the_source():
+    """Brown irises that a generator makes blue stay brown while it opens the eyes."""
+    source = np.full((128, 128, 3), (200, 160, 140), np.float32)
+    closed, opened = source.copy(), source.copy()
+    brown, blue = (110, 70, 40), (60, 80, 110)
+    for picture, colour, radius in ((source, brown, 4), (closed, blue, 4), (opened, blue, 8)):
+        for x in (40, 88):
+            cv2.circle(picture, (x, 44), radius, colour, -1)
+    crop = Crop(63.5, 63.5, 64.0, 0.0)
+    output = Composer().compose(
+        source.astype(np.uint8),
+        crop=crop,
+        source_crop=source,
+        rendered=closed,
+        edited=opened,
+        mask=face_mask(),
+    )
+    iris = output[43:46, 39:42].reshape(-1, 3).mean(0)
+    assert iris[0] > iris[1] + 15 > iris[2] + 25
 
 
 def test_a_blurred_generator_moves_the_lips_but_adds_no_light_and_no_colour():

@@ -45,10 +45,11 @@ STRUCTURE_LEVELS = (1.0, 3.0)
 TONE_LEVELS = (4.0, 10.0)
 GATE_LOW_SIGMA, GATE_STRUCTURE_SIGMA = 1 / 16, 1 / 24
 TONE_SIGMA = 1 / 20  # inversion error finer than this belongs to the picture before the edit
+COLOUR_SIGMA = 1 / 50  # colour is matched more finely: irises keep theirs (docs/LOG.md)
 # Fine contrast (SHARPNESS_SIGMA) of the generator's picture over the source's, as an amplitude:
 # G(w) of a 64 px autoencoder shows 0.23-0.52 of twenty strangers, with a feature code 0.54-0.85:
 # moved and shaded all the same, because its edits are as blurred as those of G(w).
-SHARPNESS = (0.75, 0.95)
+SHARPNESS = (0.25, 0.4)
 SHARPNESS_SIGMA = 1 / 64
 # Shading without sharpness: darkness (an opened mouth, a fold) is believable when blurred, light
 # (teeth) is not; colour never is. Judged by eye on strangers (docs/LOG.md).
@@ -159,11 +160,20 @@ def transferred_change(
     face_px: float,
 ) -> Change:
     """Put the parts of detail transfer together (equations on top of this file)."""
-    tone = smooth_difference(source, rendered, mask_RR, sigma_px=TONE_SIGMA * face_px)
+    tone = _tone(source, rendered, mask_RR, face_px)
     c, trust = confidence[..., None], sharpness(source, rendered, mask_RR, face_px=face_px)
     sharp = c * residual + (1.0 - c) * (edited + tone)
     add = trust * sharp + (1.0 - trust) * _shade(residual, face_px)[..., None]
     return Change(flow, trust * (1.0 - confidence) * weight_RR, add * weight_RR[..., None])
+
+
+def _tone(source: Float32, rendered: Float32, mask_RR: Float32, face_px: float) -> Float32:
+    """``[R, R, 3]``: what gives the generator's picture the source's light and colour."""
+    difference = source - rendered
+    light = np.repeat(difference.mean(2, keepdims=True), 3, axis=2)
+    smooth = smooth_difference(light, np.zeros_like(light), mask_RR, sigma_px=TONE_SIGMA * face_px)
+    colour = cv2.GaussianBlur(difference - light, (0, 0), COLOUR_SIGMA * face_px)
+    return np.asarray(smooth + colour, np.float32)
 
 
 def sharpness(source: Float32, rendered: Float32, mask_RR: Float32, *, face_px: float) -> float:
