@@ -1,6 +1,6 @@
 """Make a pack from a finished run: directions, calibration, mapping, mean identity, figures.
 
-    vidinv train directions --config configs/faces64_pack.yaml --out vidinv/packs/default/faces-64
+    vidinv train directions --config configs/faces128_pack.yaml --out vidinv/packs/default/faces-128
 
 Strength 1 of a direction is set so that the attribute, measured on composed pictures of validation
 faces, moves by ``UNITS`` population standard deviations, within ``MAX_SHIFT``.
@@ -9,6 +9,7 @@ faces, moves by ``UNITS`` population standard deviations, within ``MAX_SHIFT``.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -30,18 +31,19 @@ from training.request import TrainingRequest
 from vidinv.compose import Composer
 from vidinv.faces import face_mask
 from vidinv.generators.registry import build_generator
+from vidinv.inversion import Inverter
 from vidinv.inversion.fse import FeatureStyleInverter
 from vidinv.inversion.fse_encoder import FeatureStyleEncoder
 from vidinv.metrics.attributes import SmileMeasure, geometry
 from vidinv.packs import write_pack
 from vidinv.rendering import to_array
-from vidinv.types import Crop
+from vidinv.types import Crop, EditedLatents, RenderMode
 
 # What strength 1 means, in standard deviations of the attribute over the training faces.
 UNITS = {
     "smile": 0.7,
-    "age": 1.3,
-    "gender": 1.3,
+    "age": 0.8,
+    "gender": 0.7,
     "yaw": 0.8,
     "pitch": 0.8,
     "mouth_open": 1.0,
@@ -56,15 +58,13 @@ POSITIVE = {
     "mouth_open": "mouth wider open",
     "eyes_open": "eyes wider open",
 }
-# A direction is at most this many standard deviations long at strength 1: beyond it a weak
-# attribute would be bought with an unnatural picture. Twenty strangers at smile=1.5, composed: 2.7
-# deviations keep 20 of 20 recognised and raise the smile of 17 clearly, 3.3 keep 16 to 18.
-MAX_SHIFT = {"smile": 2.3}
-MAX_SHIFT_OF_OTHERS = 3.0
-# Share of the feature code in edits; calibration presumes 0. F holds lips and eyes in place under
-# an edit, and detail transfer brings the detail anyway: twenty strangers at smile=1.5 rise by 0.89
-# standard deviations without F and by 0.58 with 0.6 of it (docs/LOG.md).
-EDIT_FEATURE_SCALE = 0.0
+# A direction at strength 1 is at most this long, in Mahalanobis distance of w over the training
+# faces (a face lies at 16 of the mean one): beyond it a weak attribute would be bought with an
+# unnatural picture.
+MAX_DISTANCE = 4.0
+BY_EMBEDDING = ("age", "gender")
+EMBEDDING_RIDGE = 0.1
+METER_FACES = 4000  # that age and gender are learnt from
 RANGES = dict.fromkeys(ATTRIBUTES, (-2.0, 2.0))  # checked on strangers (docs/LOG.md)
 
 
@@ -78,6 +78,7 @@ class PackConfig:
         every: use every n-th face, for a quick look; 1 for a pack that is kept.
         calibration_faces: validation faces whose pictures are measured.
         identities: training faces in the mean embedding.
+        edit_feature_scale: share of the feature code in edits (``FeatureStyleInverter``).
     """
 
     run: str
@@ -86,13 +87,15 @@ class PackConfig:
     every: int = 1
     calibration_faces: int = 48
     identities: int = 400
+    edit_feature_scale: float = 1.0
 
 
 class RunModels:
     """The averaged networks of a run, and its data."""
 
-    def __init__(self, run: Path, config: EncoderConfig, data: FaceArrays) -> None:
-        state = torch.load(run / "latest.pt", weights_only=True, map_location="cpu")
+    def __init__(self, settings: PackConfig, config: EncoderConfig, data: FaceArrays) -> None:
+        path = Path(settings.run) / "latest.pt"
+        state = torch.load(path, weights_only=True, map_location="cpu")
         self.config, self.data = config, data
         self.images_seen = int(state["images_seen"])
         self.generator = build_generator(config.generator).eval().requires_grad_(False)
@@ -100,23 +103,27 @@ class RunModels:
         self.encoder = FeatureStyleEncoder(config.encoder, config.generator).eval()
         self.encoder.load_state_dict(state["ema"]["encoder"])
         self.encoder.requires_grad_(False)
-        self.inverter = FeatureStyleInverter(self.generator, self.encoder)
+        self.inverter = FeatureStyleInverter(
+            self.generator, self.encoder, edit_feature_scale=settings.edit_feature_scale
+        )
 
 
 class ComposedFaces:
-    """Validation faces as a user gets them: edited by G(w) and carried over to a larger picture.
+    """Validation faces as a user gets them: edited by the method and laid on a larger picture.
 
     Args:
-        indices: faces of ``models.data``; ``large`` holds the same faces at 128 px.
+        indices: faces of ``data``, which has the method's size; ``large`` holds the same faces at
+            128 px.
     """
 
-    def __init__(self, models: RunModels, large: FaceArrays, indices: np.ndarray) -> None:
-        self.generator = models.generator
-        images = make_batch(models.data, indices).images
-        with torch.inference_mode():
-            self.latents_NLD = models.encoder(images)[0]
+    def __init__(
+        self, inverter: Inverter, data: FaceArrays, large: FaceArrays, indices: np.ndarray
+    ) -> None:
+        self.inverter = inverter
+        images = make_batch(data, indices).images
+        self.inversion = self.inverter.encode(images, mode=RenderMode.TRANSFER)
         self.sources = to_array(images)
-        self.rendered = self._pictures(self.latents_NLD)
+        self.rendered = self._pictures(self.inversion.unedited)
         middle = (MEASURE_PX - 1) / 2
         self.crop = Crop(middle, middle, MEASURE_PX / 2, 0.0)
         size = (MEASURE_PX, MEASURE_PX)
@@ -130,7 +137,11 @@ class ComposedFaces:
         """``[N, 256, 256, 3]`` float32 0..255, edited by ``shift`` in W."""
         if shift_D is None:
             return np.stack(self.images).astype(np.float32)
-        edited = self._pictures(self.latents_NLD + shift_D)
+        return self.edited(EditedLatents(self.inversion.latents_NLD + shift_D))
+
+    def edited(self, latents: EditedLatents) -> np.ndarray:
+        """The same, edited as ``latents`` of all faces say."""
+        edited = self._pictures(latents)
         parts = zip(self.images, self.sources, self.rendered, edited, self.masks, strict=True)
         composed = [
             Composer().compose(
@@ -140,64 +151,74 @@ class ComposedFaces:
         ]
         return np.stack(composed).astype(np.float32)
 
-    def _pictures(self, latents_NLD: Tensor) -> np.ndarray:
-        with torch.inference_mode():
-            return to_array(self.generator.synthesis(latents_NLD))
+    def _pictures(self, edited: EditedLatents) -> np.ndarray:
+        return to_array(self.inverter.render(self.inversion, edited, mode=RenderMode.TRANSFER))
 
 
 class AttributeMeter:
     """Measures all attributes on pictures, in population standard deviations.
 
-    Geometry (smile, mouth, eyes, pose) comes from landmarks. Age and gender have no network that
-    may be had offline: they are read by the ridge regression on the encoder's latents of the
-    picture, which shares its errors with the direction, so their gains are lower bounds of trust.
+    Geometry (smile, mouth, eyes, pose) comes from landmarks, age and gender from the embedding of
+    the recognition network: none of them shares the encoder's errors. A regression on embeddings
+    with a determination of R^2 shows R^2 of a change (regression dilution), so its changes are
+    divided by that.
+
+    Args:
+        train: indices of the faces that it learns from.
     """
 
-    def __init__(
-        self, encoder: FeatureStyleEncoder, data: FaceArrays, train: np.ndarray, w_MD: np.ndarray
-    ) -> None:
+    def __init__(self, data: FaceArrays, train: np.ndarray) -> None:
         landmarks, targets = data.landmarks_M[train], data.targets_MA[train]
         self.faces = AlignedFaces(data.landmarks_M.mean(0))
         self.smile = SmileMeasure.fit(landmarks, targets[:, 0])
         self.spread = {name: values.std() for name, values in geometry(landmarks).items()}
-        self._encoder = encoder
-        self._weights = ridge_weights(w_MD, targets)
-        self._mean = w_MD.mean(0)
-
-    @classmethod
-    def fit(
-        cls, encoder: FeatureStyleEncoder, data: FaceArrays, train: np.ndarray
-    ) -> AttributeMeter:
-        """A meter of faces ``train`` (indices), with their latents computed here."""
-        return cls(encoder, data, train, encode_all(encoder, data, train))
+        embeddings = self.faces.embeddings_at(pictures(data, train), landmarks)
+        columns = [ATTRIBUTES.index(name) for name in BY_EMBEDDING]
+        self._mean = embeddings.mean(0)
+        weights = ridge_weights(embeddings, targets[:, columns], ridge=EMBEDDING_RIDGE)
+        slopes = slope_of_prediction(embeddings, targets[:, columns])
+        self._weights = weights / slopes[:, None]
 
     def __call__(self, pictures_NRR3: np.ndarray) -> dict[str, np.ndarray]:
         """Name -> ``[N]``."""
         landmarks = self.faces.landmarks(pictures_NRR3)
         values = {n: v / self.spread[n] for n, v in geometry(landmarks).items()}
         values["smile"] = self.smile(landmarks)
-        tensor = torch.from_numpy(pictures_NRR3).permute(0, 3, 1, 2) / 127.5 - 1
-        with torch.inference_mode():
-            w = self._encoder(tensor)[0][:, 0].double().numpy()
-        predicted = (w - self._mean) @ self._weights.T
-        for index, name in enumerate(ATTRIBUTES):
-            if name in ("age", "gender"):
-                values[name] = predicted[:, index]
-        return values
+        embeddings = self.faces.embeddings_at(pictures_NRR3, landmarks)
+        read = ((embeddings - self._mean) @ self._weights.T).T
+        return values | dict(zip(BY_EMBEDDING, read, strict=True))
+
+
+def pictures(data: FaceArrays, indices: np.ndarray) -> Iterator[np.ndarray]:
+    """Faces by index as ``[R, R, 3]``."""
+    return (np.asarray(data.images_M3RR[index]).transpose(1, 2, 0) for index in indices)
+
+
+def slope_of_prediction(embeddings_MD: np.ndarray, targets_MA: np.ndarray) -> np.ndarray:
+    """``[A]``: how much of a change the regression shows, on every fifth face held out of it."""
+    held_out = np.arange(len(embeddings_MD)) % 5 == 0
+    fitted = ridge_weights(embeddings_MD[~held_out], targets_MA[~held_out], ridge=EMBEDDING_RIDGE)
+    predicted = embeddings_MD[held_out] @ fitted.T
+    slopes = []
+    for read, target in zip(predicted.T, targets_MA[held_out].T, strict=True):
+        known = ~np.isnan(target)
+        slopes.append(np.polyfit(target[known], read[known], 1)[0])
+    return np.array(slopes)
 
 
 def calibrate(
-    faces: ComposedFaces, directions_AD: np.ndarray, meter: AttributeMeter
+    faces: ComposedFaces, directions_AD: np.ndarray, meter: AttributeMeter, w_MD: np.ndarray
 ) -> tuple[dict[str, Tensor], dict[str, dict[str, float]]]:
     """Scale every direction to its unit; returns them, and gain and leakage at strength 1.
 
     The gain is nearly linear, so one probe at the expected scale and one corrected probe suffice.
     """
     before = meter(faces())
-    scaled, effects = {}, {}
+    scaled: dict[str, Tensor] = {}
+    effects: dict[str, dict[str, float]] = {}
     for index, name in enumerate(ATTRIBUTES):
         vector = torch.from_numpy(directions_AD[index].astype(np.float32))
-        limit = MAX_SHIFT.get(name, MAX_SHIFT_OF_OTHERS)
+        limit = MAX_DISTANCE / mahalanobis(directions_AD[index], w_MD)
         scale = limit / 2
         for _ in range(2):
             after = meter(faces(vector * scale))
@@ -205,9 +226,19 @@ def calibrate(
             gain = max(effect[name] / scale, 0.01)
             previous, scale = scale, float(np.clip(UNITS[name] / gain, 0.3, limit))
         effects[name] = {key: round(value * scale / previous, 3) for key, value in effect.items()}
-        effects[name]["shift"] = round(scale, 2)
+        effects[name]["distance"] = round(scale * MAX_DISTANCE / limit, 2)
         scaled[name] = vector * scale
     return scaled, effects
+
+
+def mahalanobis(vector_D: np.ndarray, w_MD: np.ndarray) -> float:
+    """Length of a step in w, in standard deviations of encoded faces along it.
+
+    Numbers of w that hardly vary are held at a thousandth of the mean variance.
+    """
+    covariance = np.cov(w_MD.T)
+    covariance += np.eye(len(covariance)) * np.trace(covariance) / len(covariance) * 1e-3
+    return float(np.sqrt(vector_D @ np.linalg.solve(covariance, vector_D)))
 
 
 def smile_tensors(
@@ -245,19 +276,17 @@ def build(request: TrainingRequest) -> dict[str, Any]:
     settings = load_yaml(PackConfig, request.config)
     config = load_yaml(EncoderConfig, Path(settings.stage))
     data = load(request.data, config.train_resolution)
-    models = RunModels(Path(settings.run), config, data)
+    models = RunModels(settings, config, data)
     train = data.train_indices[:: settings.every]
     w = encode_all(models.encoder, data, train)
-    meter = AttributeMeter(models.encoder, data, train, w)
+    meter = AttributeMeter(data, train[:: max(1, len(train) // METER_FACES)])
     rng = np.random.default_rng(0)
     chosen = rng.choice(data.val_indices, settings.calibration_faces, replace=False)
     directions = attribute_directions(w, data, train)
-    faces = ComposedFaces(models, load(request.data, 128), chosen)
-    scaled, effects = calibrate(faces, directions, meter)
-    embeddings = meter.faces.embeddings(
-        np.asarray(data.images_M3RR[i]).transpose(1, 2, 0).astype(np.float32)
-        for i in rng.choice(data.train_indices, settings.identities, replace=False)
-    )
+    faces = ComposedFaces(models.inverter, data, load(request.data, 128), chosen)
+    scaled, effects = calibrate(faces, directions, meter, w)
+    someone = rng.choice(data.train_indices, settings.identities, replace=False)
+    embeddings = meter.faces.embeddings_at(pictures(data, someone), data.landmarks_M[someone])
     set_gaussian_mapping(models.generator, models.encoder, torch.from_numpy(w).float())
     metrics: dict[str, Any] = reconstruction(
         models.inverter, data, data.val_indices[:: settings.every]
@@ -272,12 +301,12 @@ def build(request: TrainingRequest) -> dict[str, Any]:
             **smile_tensors(meter.smile, data.landmarks_M[train]),
         },
     }
-    write_pack(request.out, describe(settings.name, config, models.images_seen, metrics), tensors)
+    write_pack(request.out, describe(settings, config, models.images_seen, metrics), tensors)
     return metrics
 
 
 def describe(
-    name: str, config: EncoderConfig, images_seen: int, metrics: dict[str, Any]
+    settings: PackConfig, config: EncoderConfig, images_seen: int, metrics: dict[str, Any]
 ) -> dict[str, Any]:
     """The fields of pack.json beside the file table."""
     entries = {
@@ -286,20 +315,25 @@ def describe(
     }
     encoder = dataclasses.asdict(config.encoder)
     return {
-        "name": name,
+        "name": settings.name,
         "version": "1",
         "description": f"{config.generator.resolution} px faces, trained on permissive photographs",
         "licence": "CC-BY-4.0",
         "attribution": "Trained on FairFace (CC BY 4.0, Karkkainen & Joo 2021) and official "
         "portraits of members of the US Congress (public domain).",
         "alignment": "tight",
-        "edit_feature_scale": EDIT_FEATURE_SCALE,
         "generator": {
             "kind": config.generator.kind,
             "config": dataclasses.asdict(cast(Any, config.generator)),
             "file": "generator.safetensors",
         },
-        "methods": {"fse": {"file": "fse.safetensors", "config": encoder}},
+        "methods": {
+            "fse": {
+                "file": "fse.safetensors",
+                "config": encoder,
+                "edit_feature_scale": settings.edit_feature_scale,
+            }
+        },
         "directions": {"file": "directions.safetensors", "entries": entries},
         "identity": {"file": "identity.safetensors", "network": "dlib_face_recognition_resnet_v1"},
         "training": {"images_last_stage": images_seen, "data": "13,050 faces at 128 px"},

@@ -1,6 +1,6 @@
 """What a pack does to strangers: smile, identity, reconstruction, gain, leakage, FID, sheets.
 
-    python -m training.evaluate --pack faces-64 --clips CLIPS --faces data/faces
+    python -m training.evaluate --pack faces-128 --clips CLIPS --faces data/faces
 
 Twenty neutral faces that training never saw are edited by the stages of ``vidinv edit`` and
 measured on the composed pictures with landmarks (smile, mouth, eyes, pose: independent of the
@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from training import efficientnet
-from training.build_pack import AttributeMeter, reconstruction
+from training.build_pack import AttributeMeter, ComposedFaces, reconstruction
 from training.data import ATTRIBUTES, FaceArrays, load
 from training.distribution import crowd_features, frechet_distance, kernel_distance
 from training.loop import make_batch
@@ -48,6 +48,7 @@ SAME_PERSON = 0.4
 RECONSTRUCTION_EVERY = 6  # of the validation faces
 DISTRIBUTION_EVERY = 2  # of them: more faces than numbers in a feature
 METER_EVERY = 6  # of the training faces, for the age and gender readers
+VALIDATION_FACES = 200
 TILE_PX = 224
 
 
@@ -75,7 +76,7 @@ def make_judge(pack: Pack, clips: Path, faces: Path) -> Judge:
     train = data.train_indices[::METER_EVERY]
     inverter = pack.inverter()
     assert isinstance(inverter, FeatureStyleInverter)
-    meter = AttributeMeter.fit(inverter.encoder, data, train)
+    meter = AttributeMeter(data, train)
     smile = SmileMeasure.fit(data.landmarks_M[train], data.targets_MA[train, 0])
     found = clip_strangers(clips, smile, dlib_backend())
     found += val_strangers(load(faces, 128), NUM_STRANGERS - len(found))
@@ -109,6 +110,33 @@ def effects(judge: Judge, pack: Pack) -> dict[str, dict[str, float]]:
             after = judge.meter(judge.crops(pictures))
             table[f"{name}{strength:+.0f}"] = {
                 key: round(float((after[key] - before[key]).mean()), 3) for key in ATTRIBUTES
+            }
+    return table
+
+
+def validation_effects(
+    judge: Judge, pack: Pack, large: FaceArrays, *, count: int = VALIDATION_FACES
+) -> dict[str, dict[str, float]]:
+    """``"smile+1"`` -> shares of validation faces: attribute moved the right way, person kept.
+
+    ``moved`` is the mean change in standard deviations; pictures are composed with detail transfer.
+    """
+    indices = np.random.default_rng(1).choice(large.val_indices, count, replace=False)
+    faces = ComposedFaces(pack.inverter(), judge.data, large, indices)
+    directions, latents = pack.directions(), faces.inversion.latents_NLD
+    before, identity = judge.meter(faces()), judge.meter.faces.embeddings(faces())
+    table = {}
+    for name in ATTRIBUTES:
+        for strength in (1.0, -1.0):
+            strengths = {name: torch.full([count], strength)}
+            pictures = faces.edited(directions.apply(latents, strengths))
+            change = (judge.meter(pictures)[name] - before[name]) * strength
+            distance = np.linalg.norm(judge.meter.faces.embeddings(pictures) - identity, axis=1)
+            table[f"{name}{strength:+.0f}"] = {
+                "moved": round(float(change.mean()), 3),
+                "right_way": round(float((change > 0).mean()), 3),
+                "same_person": round(float((distance < SAME_PERSON).mean()), 3),
+                "distance_median": round(float(np.median(distance)), 3),
             }
     return table
 
@@ -160,6 +188,7 @@ def evaluate(
         report["reconstruction"] = _reconstruction(pack, judge.data)
         report["distribution"] = distribution(pack, judge.data)
         report["effects"] = effects(judge, pack)
+        report["validation"] = validation_effects(judge, pack, load(faces, 128))
         for name in ATTRIBUTES:
             sides = [edit(judge.strangers[:10], pack, {name: s}) for s in (-1.5, 1.5)]
             few = Judge(judge.data, judge.meter, judge.strangers[:10])
@@ -212,7 +241,7 @@ def distribution(pack: Pack, data: FaceArrays) -> dict[str, Any]:
 def main() -> None:
     """Parse arguments, measure, print the report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pack", default="faces-64")
+    parser.add_argument("--pack", default="faces-128")
     parser.add_argument("--clips", type=Path, required=True)
     parser.add_argument("--faces", type=Path, default=Path("data/faces"))
     parser.add_argument("--out", type=Path, default=Path("out/evaluate"))

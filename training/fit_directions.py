@@ -26,7 +26,7 @@ FACE_WEIGHT = (BACKGROUND + FACE) / 2  # of data.weights: above it a pixel lies 
 NUM_LIGHT = 8  # columns of _conditions that describe light; the rest describe appearance
 # A smile is to move the lips that are there: teeth made by a blurred generator are a pale blob. So
 # it is found at fixed appearance too; an opened mouth, opened eyes and age are appearance.
-MOVES_PARTS = ("smile",)
+MOVES_PARTS: tuple[str, ...] = ()
 INNER_LIPS, EYES = (slice(60, 68),), (slice(36, 42), slice(42, 48))  # of the 68 landmarks
 
 

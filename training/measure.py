@@ -31,7 +31,7 @@ class AlignedFaces:
     def landmarks(self, images_NRR3: Iterable[npt.NDArray[np.floating]]) -> npt.NDArray[np.float32]:
         """``[N, 68, 2]`` in pixels of a 128 px crop; images RGB 0..255 of any side."""
         points = [self._backend.landmarks.predict(_enlarge(i), self._box) for i in images_NRR3]
-        return np.stack(points) / np.float32(self._scale)
+        return (np.stack(points) + 0.5) / np.float32(self._scale) - 0.5
 
     def embeddings(
         self, images_NRR3: Iterable[npt.NDArray[np.floating]]
@@ -40,6 +40,17 @@ class AlignedFaces:
         large = map(_enlarge, images_NRR3)
         predict = self._backend.landmarks.predict
         return self._backend.embedder.embed_all((face, predict(face, self._box)) for face in large)
+
+    def embeddings_at(
+        self,
+        images_NRR3: Iterable[npt.NDArray[np.floating]],
+        landmarks_N682: npt.NDArray[np.floating],
+    ) -> npt.NDArray[np.float32]:
+        """``[N, 128]``; landmarks in pixels of a 128 px crop."""
+        points = (np.asarray(landmarks_N682, np.float32) + 0.5) * np.float32(self._scale) - 0.5
+        return self._backend.embedder.embed_all(
+            zip(map(_enlarge, images_NRR3), points, strict=True)
+        )
 
 
 def _enlarge(image: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
