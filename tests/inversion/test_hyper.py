@@ -191,7 +191,7 @@ def test_only_packs_with_its_weights_have_it(tmp_path, capsys):
         arguments = [command[0], source, "-o", tmp_path / "out.mp4", *command[1:]]
         assert main([str(a) for a in (*arguments, "--method", "hyper")]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert "unknown method in pack faces-64 'hyper'; there are: fse" in line
+        assert "unknown method in pack faces-128 'hyper'; there are: fse" in line
 
 
 class Kept:

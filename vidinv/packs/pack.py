@@ -1,6 +1,6 @@
 """A model pack ready for use: networks, directions and the crop they were trained on.
 
-    pack = load_pack("faces-64")
+    pack = load_pack("faces-128")
     inverter = pack.inverter("fse", device="cpu")
     directions = pack.directions()
 
@@ -32,7 +32,7 @@ from vidinv.metrics.attributes import SmileMeasure
 from vidinv.packs.format import PackFiles
 
 EMBEDDED = Path(__file__).parent / "default"
-DEFAULT_PACK = "faces-64"
+DEFAULT_PACK = "faces-128"
 
 
 class Pack:
