@@ -3,10 +3,10 @@
 For every attribute: a linear model of the joint change, w = mean + targets . B + conditions . C,
 fitted where all labels are known. Row k of B is the change of w per standard deviation of attribute
 k *with everything else held fixed*: the conditional manipulation of InterFaceGAN (Shen et al. 2020,
-section 2.3), without its orthogonalisation after the fact. What a photograph's light, colour and
-sharpness do to w are conditions as well: people smile more in bright warm sharp pictures, and
-without them a smile reddened noses and darkened eyes (docs/LOG.md). The normal of a separator,
-which InterFaceGAN moves along, hardly changes a picture here (gain 0.06 at five times the length).
+section 2.3), without its orthogonalisation after the fact. What a photograph's light and colour do
+to w are conditions as well: people smile more in bright warm pictures, and without them a smile
+reddened noses and darkened eyes (docs/LOG.md). The normal of a separator, which InterFaceGAN moves
+along, hardly changes a picture here (gain 0.06 at five times the length).
 
     python -m training directions ...   (see training.build_pack)
 """
@@ -18,16 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.data import ATTRIBUTES, BACKGROUND, FACE, FaceArrays
+from training.data import BACKGROUND, FACE, FaceArrays
 from training.loop import make_batch
 from vidinv.inversion.fse_encoder import FeatureStyleEncoder
 
 FACE_WEIGHT = (BACKGROUND + FACE) / 2  # of data.weights: above it a pixel lies in the face
-NUM_LIGHT = 8  # columns of _conditions that describe light; the rest describe appearance
-# A smile is to move the lips that are there: teeth made by a blurred generator are a pale blob. So
-# it is found at fixed appearance too; an opened mouth, opened eyes and age are appearance.
-MOVES_PARTS: tuple[str, ...] = ()
-INNER_LIPS, EYES = (slice(60, 68),), (slice(36, 42), slice(42, 48))  # of the 68 landmarks
 
 
 @torch.inference_mode()
@@ -56,26 +51,15 @@ def conditional_directions(
 
 def attribute_directions(w_MD: np.ndarray, data: FaceArrays, indices: np.ndarray) -> np.ndarray:
     """``[A, D]`` directions of all attributes from the latents of faces ``indices``."""
-    targets = data.targets_MA[indices]
-    light, appearance = photographic_conditions(data, indices)
-    directions = conditional_directions(w_MD, targets, light)
-    everything = np.concatenate([light, appearance], axis=1)
-    for name in MOVES_PARTS:
-        row = ATTRIBUTES.index(name)
-        directions[row] = conditional_directions(w_MD, targets, everything)[row]
-    return directions
+    light = photographic_conditions(data, indices)
+    return conditional_directions(w_MD, data.targets_MA[indices], light)
 
 
-def photographic_conditions(data: FaceArrays, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Standardised measures of pictures: light ``[M, 8]`` and appearance ``[M, 8]``.
-
-    Light: colour of face and background, side and height of the light. Appearance: contrast,
-    sharpness, colour between the lips and of the eyes.
-    """
+def photographic_conditions(data: FaceArrays, indices: np.ndarray) -> np.ndarray:
+    """``[M, 8]`` standardised: colour of face and background, side and height of the light."""
     parts = np.array_split(indices, max(1, len(indices) // 512))
     rows = np.concatenate([_conditions(data, part) for part in parts])
-    standardised = (rows - rows.mean(axis=0)) / rows.std(axis=0)
-    return standardised[:, :NUM_LIGHT], standardised[:, NUM_LIGHT:]
+    return np.asarray((rows - rows.mean(axis=0)) / rows.std(axis=0))
 
 
 def _conditions(data: FaceArrays, indices: np.ndarray) -> np.ndarray:
@@ -89,19 +73,7 @@ def _conditions(data: FaceArrays, indices: np.ndarray) -> np.ndarray:
     ramp = torch.linspace(-1, 1, side)
     sides = _masked_mean(centred * ramp, inside)
     heights = _masked_mean(centred * ramp[:, None], inside)
-    contrast = _masked_mean(centred.square(), inside).sqrt().add(1).log()
-    edges = full.mean(dim=1).diff(n=2, dim=-1).abs().mean(dim=(1, 2)).add(1).log()[:, None]
-    landmarks = torch.from_numpy(data.landmarks_M[indices]).float()
-    mouth, eyes = (_tone_at(small, landmarks, points) for points in (INNER_LIPS, EYES))
-    columns = [face, around, sides, heights, contrast, edges, mouth, eyes]
-    return torch.cat(columns, dim=1).double().numpy()
-
-
-def _tone_at(small_NCHW: Tensor, landmarks_N682: Tensor, groups: tuple[slice, ...]) -> Tensor:
-    """``[N, C]``: mean tone at the centres of groups of landmarks (128 px crop)."""
-    centres = torch.stack([landmarks_N682[:, group].mean(dim=1) for group in groups], dim=1)
-    grid = (centres[:, None] + 0.5) / 64.0 - 1.0
-    return F.grid_sample(small_NCHW, grid, align_corners=False).mean(dim=(2, 3))
+    return torch.cat([face, around, sides, heights], dim=1).double().numpy()
 
 
 def _masked_mean(image_NCHW: Tensor, mask_N1HW: Tensor) -> Tensor:
