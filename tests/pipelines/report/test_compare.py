@@ -217,8 +217,11 @@ def test_the_inversions_identity_is_that_of_the_generators_picture(pack, shared_
     points = transform_points(face.landmarks, face.crop.frame_to_crop(512)).astype(np.float32)
     found = dlib_embedding(np.clip(large, 0, 255).astype(np.uint8), points)
     before = dlib_embedding(image, face.landmarks)
-    assert row.distance_inversion == pytest.approx(np.linalg.norm(found - before), abs=0.015)
-    assert 0 < row.distance < row.distance_inversion - 0.02
+    generated = float(np.linalg.norm(found - before))
+    assert row.distance_inversion == pytest.approx(generated, abs=0.015)
+    # Much nearer to it than to that of the pasted face, by which the default pack is flattered.
+    assert 0 < row.distance < row.distance_inversion
+    assert abs(row.distance_inversion - generated) < (row.distance_inversion - row.distance) / 2
     assert row.similarity_inversion < row.similarity
 
 
