@@ -18,7 +18,8 @@ _SAMPLE_SECONDS = 0.2
 class MemoryMeter:
     """Samples the resident memory of this process and its children; ``peak_mb`` is the largest sum.
 
-    Children that were there before it belong to the caller (a Ray cluster, say) and do not count.
+    Children that were there before it belong to the caller (a Ray cluster, say) and do not count,
+    nor does what they start meanwhile.
     Memory that processes share is counted once for each of them.
     """
 
@@ -51,12 +52,17 @@ class MemoryMeter:
 
 
 def resident_mb(*, but: Set[psutil.Process] = frozenset()) -> float:
-    """Resident memory of this process and its children now, in MiB, without some of them."""
+    """Resident memory of this process and its children now, in MiB, without those of ``but`` and
+    what these have started.
+    """
     own = psutil.Process()
-    total = 0
-    for process in [own, *(child for child in own.children(recursive=True) if child not in but)]:
+    total, left_out = 0, {process.pid for process in but}
+    for process in [own, *own.children(recursive=True)]:  # parents come before their children
         with contextlib.suppress(psutil.Error):  # a child may end between the two calls
-            total += process.memory_info().rss
+            if process in but or process.ppid() in left_out:
+                left_out.add(process.pid)
+            else:
+                total += process.memory_info().rss
     return total / 2**20
 
 

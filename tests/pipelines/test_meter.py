@@ -36,3 +36,20 @@ def test_children_of_the_run_are_counted_and_those_of_its_caller_are_not():
         during._sample()
     assert own / 2 < before.peak_mb < own + 100
     assert during.peak_mb > before.peak_mb + 150
+
+
+def test_what_children_of_the_caller_start_is_not_counted():
+    """As a Ray cluster of the caller starts workers while a clip is edited."""
+    child = "import subprocess, sys; input(); " + (
+        "subprocess.run([sys.executable, '-c', \"x = bytearray(b'1') * 200_000_000; "
+        "print('up', flush=True); input()\"])"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", child], **pipes) as process:
+        with MemoryMeter() as meter:
+            process.stdin.write(b"go\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == b"up\n"
+            meter._sample()
+        process.stdin.close()
+    assert meter.peak_mb < psutil.Process().memory_info().rss / 2**20 + 100
