@@ -14,12 +14,12 @@ changes) and mask m:
 
     flow = g m f,   loss = g m (1 - c),   add = g m (c r + (1 - c) (G(w~) + tone))
 
-where tone is the low-frequency part of source - G(w). All this presumes a generator that shows the
-face as sharply as its size allows. One that blurs (G(w) of a small model) says where parts of the
-face go, but what it adds is a pale blob: with sharpness t, how much of the source's fine contrast
-G(w) shows, ``loss`` is t times the above and ``add`` is mixed with a shading of the warped source,
-the luma of r without its low frequencies. Flow fades with the mask instead of being
-blended away with it, so that a moving jaw line never shows double.
+where tone is the low-frequency part of source - G(w), of its colour less low than of its light. All
+this presumes a generator that shows the face as sharply as its size allows. One that blurs (G(w) of
+a small model) says where parts of the face go, but what it adds is a pale blob: with sharpness t,
+how much of the source's fine contrast G(w) shows, ``loss`` is t times the above and ``add`` is
+mixed with a shading of the warped source, the luma of r without its low frequencies. Flow fades
+with the mask instead of being blended away with it, so that a moving jaw line never shows double.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ TONE_LEVELS = (4.0, 10.0)
 GATE_LOW_SIGMA, GATE_STRUCTURE_SIGMA = 1 / 16, 1 / 24
 TONE_SIGMA = 1 / 20  # inversion error finer than this belongs to the picture before the edit
 COLOUR_SIGMA = 1 / 50  # colour is matched more finely: irises keep theirs (docs/LOG.md)
-# Fine contrast (SHARPNESS_SIGMA) of the generator's picture over the source's, as an amplitude:
-# G(w) of a 64 px autoencoder shows 0.23-0.52 of twenty strangers, with a feature code 0.54-0.85:
-# moved and shaded all the same, because its edits are as blurred as those of G(w).
+# Fine contrast (SHARPNESS_SIGMA) of the generator's picture over the source's, as an amplitude: not
+# believed below the first number, wholly from the second on. G(w) of faces-128 shows 0.41-0.74 of
+# fourteen strangers, and its teeth are teeth; a 64 px autoencoder's are a pale blob (docs/LOG.md).
 SHARPNESS = (0.25, 0.4)
 SHARPNESS_SIGMA = 1 / 64
 # Shading without sharpness: darkness (an opened mouth, a fold) is believable when blurred, light
