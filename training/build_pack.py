@@ -3,7 +3,7 @@
     vidinv train directions --config configs/faces128_pack.yaml --out vidinv/packs/default/faces-128
 
 Strength 1 of a direction is set so that the attribute, measured on composed pictures of validation
-faces, moves by ``UNITS`` population standard deviations, within ``MAX_SHIFT``.
+faces, moves by ``UNITS`` population standard deviations, within ``MAX_DISTANCE``.
 """
 
 from __future__ import annotations
@@ -91,12 +91,11 @@ class PackConfig:
 
 
 class RunModels:
-    """The averaged networks of a run, and its data."""
+    """The averaged networks of a run."""
 
-    def __init__(self, settings: PackConfig, config: EncoderConfig, data: FaceArrays) -> None:
+    def __init__(self, settings: PackConfig, config: EncoderConfig) -> None:
         path = Path(settings.run) / "latest.pt"
         state = torch.load(path, weights_only=True, map_location="cpu")
-        self.config, self.data = config, data
         self.images_seen = int(state["images_seen"])
         self.generator = build_generator(config.generator).eval().requires_grad_(False)
         self.generator.load_state_dict(state["ema"]["generator"])
@@ -181,12 +180,18 @@ class AttributeMeter:
 
     def __call__(self, pictures_NRR3: np.ndarray) -> dict[str, np.ndarray]:
         """Name -> ``[N]``."""
+        return self.with_embeddings(pictures_NRR3)[0]
+
+    def with_embeddings(
+        self, pictures_NRR3: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The measures, and the ``[N, 128]`` recognition embeddings of the pictures."""
         landmarks = self.faces.landmarks(pictures_NRR3)
         values = {n: v / self.spread[n] for n, v in geometry(landmarks).items()}
         values["smile"] = self.smile(landmarks)
         embeddings = self.faces.embeddings_at(pictures_NRR3, landmarks)
         read = ((embeddings - self._mean) @ self._weights.T).T
-        return values | dict(zip(BY_EMBEDDING, read, strict=True))
+        return values | dict(zip(BY_EMBEDDING, read, strict=True)), embeddings
 
 
 def pictures(data: FaceArrays, indices: np.ndarray) -> Iterator[np.ndarray]:
@@ -214,11 +219,12 @@ def calibrate(
     The gain is nearly linear, so one probe at the expected scale and one corrected probe suffice.
     """
     before = meter(faces())
+    lengths = mahalanobis(directions_AD, w_MD)
     scaled: dict[str, Tensor] = {}
     effects: dict[str, dict[str, float]] = {}
     for index, name in enumerate(ATTRIBUTES):
         vector = torch.from_numpy(directions_AD[index].astype(np.float32))
-        limit = MAX_DISTANCE / mahalanobis(directions_AD[index], w_MD)
+        limit = MAX_DISTANCE / lengths[index]
         scale = limit / 2
         for _ in range(2):
             after = meter(faces(vector * scale))
@@ -231,14 +237,15 @@ def calibrate(
     return scaled, effects
 
 
-def mahalanobis(vector_D: np.ndarray, w_MD: np.ndarray) -> float:
-    """Length of a step in w, in standard deviations of encoded faces along it.
+def mahalanobis(vectors_AD: np.ndarray, w_MD: np.ndarray) -> np.ndarray:
+    """``[A]`` lengths of steps in w, in standard deviations of encoded faces along them.
 
     Numbers of w that hardly vary are held at a thousandth of the mean variance.
     """
     covariance = np.cov(w_MD.T)
     covariance += np.eye(len(covariance)) * np.trace(covariance) / len(covariance) * 1e-3
-    return float(np.sqrt(vector_D @ np.linalg.solve(covariance, vector_D)))
+    whitened = np.linalg.solve(covariance, vectors_AD.T).T
+    return np.asarray(np.sqrt((vectors_AD * whitened).sum(axis=1)))
 
 
 def smile_tensors(
@@ -276,7 +283,7 @@ def build(request: TrainingRequest) -> dict[str, Any]:
     settings = load_yaml(PackConfig, request.config)
     config = load_yaml(EncoderConfig, Path(settings.stage))
     data = load(request.data, config.train_resolution)
-    models = RunModels(settings, config, data)
+    models = RunModels(settings, config)
     train = data.train_indices[:: settings.every]
     w = encode_all(models.encoder, data, train)
     meter = AttributeMeter(data, train[:: max(1, len(train) // METER_FACES)])

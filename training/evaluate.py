@@ -3,9 +3,9 @@
     python -m training.evaluate --pack faces-128 --clips CLIPS --faces data/faces
 
 Twenty neutral faces that training never saw are edited by the stages of ``vidinv edit`` and
-measured on the composed pictures with landmarks (smile, mouth, eyes, pose: independent of the
-generator), a recognition network (identity) and the encoder (age, gender: shares its errors with
-the directions).
+measured on the composed pictures with landmarks (smile, mouth, eyes, pose) and a recognition
+network (identity, age, gender): nothing shares the encoder's errors. 200 validation faces are
+edited along every attribute, and the pictures composed as well.
 Writes ``report.json`` and contact sheets. Needs dlib; a few minutes on one core. FID and KID are on
 features of EfficientNet-lite0 (training.distribution), where the extra ``train`` is installed.
 """
@@ -29,7 +29,7 @@ from training.build_pack import AttributeMeter, ComposedFaces, reconstruction
 from training.data import ATTRIBUTES, FaceArrays, load
 from training.distribution import crowd_features, frechet_distance, kernel_distance
 from training.loop import make_batch
-from training.measure import MEASURE_PX, AlignedFaces
+from training.measure import MEASURE_PX
 from training.strangers import Edited, Stranger, clip_strangers, edit, val_strangers
 from vidinv.faces import dlib_backend, extract_crop
 from vidinv.geometry import transform_points
@@ -85,10 +85,10 @@ def make_judge(pack: Pack, clips: Path, faces: Path) -> Judge:
 
 def smile_and_identity(judge: Judge, edited: Sequence[Edited]) -> dict[str, Any]:
     """Rise of the smile and embedding distance for every stranger, and how many pass."""
-    before, after = judge.originals(), judge.crops([e.picture for e in edited])
-    rise = judge.meter(after)["smile"] - judge.meter(before)["smile"]
-    faces: AlignedFaces = judge.meter.faces
-    distance = np.linalg.norm(faces.embeddings(after) - faces.embeddings(before), axis=1)
+    before, source = judge.meter.with_embeddings(judge.originals())
+    after, output = judge.meter.with_embeddings(judge.crops([e.picture for e in edited]))
+    rise = after["smile"] - before["smile"]
+    distance = np.linalg.norm(output - source, axis=1)
     return {
         "smile_up": int((rise > CLEAR_SMILE).sum()),
         "smile_rise_median": round(float(np.median(rise)), 3),
@@ -124,14 +124,15 @@ def validation_effects(
     indices = np.random.default_rng(1).choice(large.val_indices, count, replace=False)
     faces = ComposedFaces(pack.inverter(), judge.data, large, indices)
     directions, latents = pack.directions(), faces.inversion.latents_NLD
-    before, identity = judge.meter(faces()), judge.meter.faces.embeddings(faces())
+    before, source = judge.meter.with_embeddings(faces())
     table = {}
     for name in ATTRIBUTES:
         for strength in (1.0, -1.0):
             strengths = {name: torch.full([count], strength)}
             pictures = faces.edited(directions.apply(latents, strengths))
-            change = (judge.meter(pictures)[name] - before[name]) * strength
-            distance = np.linalg.norm(judge.meter.faces.embeddings(pictures) - identity, axis=1)
+            after, output = judge.meter.with_embeddings(pictures)
+            change = (after[name] - before[name]) * strength
+            distance = np.linalg.norm(output - source, axis=1)
             table[f"{name}{strength:+.0f}"] = {
                 "moved": round(float(change.mean()), 3),
                 "right_way": round(float((change > 0).mean()), 3),

@@ -20,8 +20,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.efficientnet import EfficientNetLite0
+from vidinv.faces.dlib_chips import CHIP_PX
 from vidinv.faces.dlib_recognition import load_recognition
-from vidinv.metrics.lpips import BACKBONES, LPIPS, lpips_absent
+from vidinv.metrics.lpips import BACKBONES, LPIPS, lpips_absent, usable_backbone
 from vidinv.metrics.structure import pixel_structure_distance
 
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -31,7 +32,6 @@ LPIPS_SCALES = 3  # FSE eq. 3
 # Centre (edges of the crop are -1 and 1) and side, in sides of the crop; turned by less than 0.01
 # degrees.
 CHIP_CENTRE, CHIP_SIDE = (0.0137, 0.0160), 0.9810
-CHIP_PX = 150
 
 
 class FeatureNetwork(Protocol):
@@ -199,8 +199,7 @@ def perceptual_term(
         return None
     network: str = choice
     if choice == "auto":
-        cached = [name for name in BACKBONES if not absent(resolution, name)]
-        network = cached[0] if cached else "efficientnet-lite0"
+        network = usable_backbone(resolution, absent=absent) or "efficientnet-lite0"
     if network in BACKBONES:
         return LpipsTerm(network, load=load)
     return FeatureTerm(feature_network())

@@ -8,9 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.packs.tiny import write_tiny_pack
+from vidinv.errors import PackError
 from vidinv.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 from vidinv.inversion.fse import FeatureStyleInverter
 from vidinv.inversion.fse_encoder import FeatureStyleConfig, FeatureStyleEncoder
+from vidinv.packs import load_pack
 from vidinv.types import EditedLatents, Inversion
 
 GENERATOR = StyleGAN2Config(32, channel_base=256, channel_max=16, z_dim=8, w_dim=8)
@@ -130,6 +133,13 @@ def test_an_untrained_feature_editor_is_eq_1(generator):
     assert torch.equal(first, second)
     with pytest.raises(ValueError, match="edit_rule"):
         FeatureStyleInverter(generator, encoder, edit_rule="eq2")
+
+
+@pytest.mark.parametrize("knob", [{"edit_rule": "eq2"}, {"edit_feature_scale": "much"}])
+def test_a_knob_of_a_pack_that_is_none_is_one_line(tmp_path, knob):
+    pack = load_pack(write_tiny_pack(tmp_path / "p", fse=knob))
+    with pytest.raises(PackError, match=r"^pack tiny: fse: .*(eq2|much)"):
+        pack.inverter("fse")
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,7 @@ TONE_LEVELS = (4.0, 10.0)
 GATE_LOW_SIGMA, GATE_STRUCTURE_SIGMA = 1 / 16, 1 / 24
 TONE_SIGMA = 1 / 20  # inversion error finer than this belongs to the picture before the edit
 COLOUR_SIGMA = 1 / 50  # colour is matched more finely: irises keep theirs (docs/LOG.md)
+GREY = np.full((3, 3), 1 / 3, np.float32)  # each channel becomes the mean of all three
 # Fine contrast (SHARPNESS_SIGMA) of the generator's picture over the source's, as an amplitude: not
 # believed below the first number, wholly from the second on. G(w) of faces-128 shows 0.41-0.74 of
 # fourteen strangers, and its teeth are teeth; a 64 px autoencoder's are a pale blob (docs/LOG.md).
@@ -169,11 +170,11 @@ def transferred_change(
 
 def _tone(source: Float32, rendered: Float32, mask_RR: Float32, face_px: float) -> Float32:
     """``[R, R, 3]``: what gives the generator's picture the source's light and colour."""
+    low = smooth_difference(source, rendered, mask_RR, sigma_px=TONE_SIGMA * face_px)
     difference = source - rendered
-    light = np.repeat(difference.mean(2, keepdims=True), 3, axis=2)
-    smooth = smooth_difference(light, np.zeros_like(light), mask_RR, sigma_px=TONE_SIGMA * face_px)
-    colour = cv2.GaussianBlur(difference - light, (0, 0), COLOUR_SIGMA * face_px)
-    return np.asarray(smooth + colour, np.float32)
+    colour = difference - cv2.transform(difference, GREY)
+    smooth_colour = cv2.GaussianBlur(colour, (0, 0), COLOUR_SIGMA * face_px)
+    return np.asarray(cv2.transform(low, GREY) + smooth_colour, np.float32)
 
 
 def sharpness(source: Float32, rendered: Float32, mask_RR: Float32, *, face_px: float) -> float:

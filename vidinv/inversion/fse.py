@@ -14,6 +14,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from vidinv.errors import PackError
 from vidinv.generators.base import Generator, SynthesisState
 from vidinv.inversion.base import Code, Inverter
 from vidinv.inversion.fse_encoder import FeatureStyleConfig, FeatureStyleEncoder
@@ -59,12 +60,15 @@ class FeatureStyleInverter(Inverter):
     def build(cls, parts: MethodParts) -> Self:
         config = parts.config(FeatureStyleConfig)
         encoder = parts.load(FeatureStyleEncoder(config, parts.generator.config))
-        return cls(
-            parts.generator,
-            encoder,
-            edit_feature_scale=float(parts.entry.get("edit_feature_scale", 1.0)),
-            edit_rule=parts.entry.get("edit_rule", "editor"),
-        )
+        try:
+            return cls(
+                parts.generator,
+                encoder,
+                edit_feature_scale=float(parts.entry.get("edit_feature_scale", 1.0)),
+                edit_rule=parts.entry.get("edit_rule", "editor"),
+            )
+        except (TypeError, ValueError) as error:
+            raise PackError(f"pack {parts.files.meta['name']}: fse: {error}") from error
 
     def codes_for(self, mode: RenderMode) -> Set[str]:
         return self.codes.keys() if self._feature_scale(mode) else frozenset()

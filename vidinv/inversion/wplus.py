@@ -27,7 +27,7 @@ from vidinv.generators.base import Generator
 from vidinv.inversion.base import Inverter
 from vidinv.inversion.parts import MethodParts
 from vidinv.inversion.state import TrackState
-from vidinv.metrics.lpips import LPIPS, lpips_absent
+from vidinv.metrics.lpips import BACKBONES, LPIPS, usable_backbone
 from vidinv.metrics.structure import pixel_structure_distance
 from vidinv.types import EditedLatents, Inversion, RenderMode
 
@@ -36,7 +36,7 @@ Distance = Callable[[Tensor, Tensor], Tensor]
 NUM_SAMPLES = 1024  # of w, for its spread: known to about 2 %
 ADAM_BETAS, ADAM_EPS = (0.9, 0.99), 1e-8  # the first pair suits a few dozen steps
 STRUCTURE = "structure"
-LPIPS_BACKBONES = ("alex", "squeeze", "vgg")  # the first that is there: alex costs least
+LPIPS_BACKBONES = tuple(BACKBONES)
 STRUCTURE_NAME = "L1 and SSIM at three scales"
 
 
@@ -215,5 +215,4 @@ def _perceptual_term(wish: str, resolution: int) -> str:
     """``"structure"`` or a backbone."""
     if wish != "auto":
         return wish
-    there = [name for name in LPIPS_BACKBONES if not lpips_absent(resolution, name)]
-    return there[0] if there else STRUCTURE
+    return usable_backbone(resolution) or STRUCTURE

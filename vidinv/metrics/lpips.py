@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,17 @@ def lpips_absent(side_px: int, backbone: str = "alex") -> str:
     if backbone not in cached_backbones():
         return f"its backbone is not in the torch cache ({needed.file})"
     return ""
+
+
+def usable_backbone(
+    side_px: int, *, absent: Callable[[int, str], str] = lpips_absent
+) -> str | None:
+    """The first of ``BACKBONES`` (alex costs least) that serves for pictures of that side.
+
+    Args:
+        absent: why a backbone does not serve; empty where it does.
+    """
+    return next((name for name in BACKBONES if not absent(side_px, name)), None)
 
 
 def cached_backbones() -> tuple[str, ...]:

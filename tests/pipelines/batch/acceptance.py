@@ -25,7 +25,8 @@ from pipelines.batch.request.result import BatchResult
 from pipelines.batch.stages.render import RenderTask
 from pipelines.batch.stages.runner import StageRunner
 from pipelines.batch.stages.tasks import Completed, Failure, StageTask
-from vidinv.video import Part, VideoReader, open_reader
+from vidinv.video import Part, VideoReader
+from vidinv.video.reader import DECODE_WORKER
 
 GOOD = (  # 812 frames, 288 to 1364 px high
     "grid_bbaf2n.mpg",
@@ -47,10 +48,11 @@ class AcceptanceRunner(StageRunner):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().run(task)
 
-    def open(self, job: Job, *, part: Part | None = None) -> VideoReader:
-        if Path(job.input).stem == "hanging":
-            return open_reader(job.input, worker="tests.video.bad_workers")
-        return super().open(job, part=part)
+    def open(
+        self, job: Job, *, part: Part | None = None, worker: str = DECODE_WORKER
+    ) -> VideoReader:
+        hangs = Path(job.input).stem == "hanging"
+        return super().open(job, part=part, worker="tests.video.bad_workers" if hangs else worker)
 
 
 def main(clips: str, folder: str) -> None:

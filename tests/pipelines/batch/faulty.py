@@ -14,6 +14,7 @@ from pipelines.batch.stages.render import RenderTask
 from pipelines.batch.stages.runner import StageRunner
 from pipelines.batch.stages.tasks import Completed, Failure, StageTask
 from vidinv.video import Part, VideoReader, open_reader
+from vidinv.video.reader import DECODE_WORKER
 
 
 class FaultyRunner(StageRunner):
@@ -29,10 +30,12 @@ class FaultyRunner(StageRunner):
             time.sleep(600)
         return super().run(task)
 
-    def open(self, job: Job, *, part: Part | None = None) -> VideoReader:
+    def open(
+        self, job: Job, *, part: Part | None = None, worker: str = DECODE_WORKER
+    ) -> VideoReader:
         if Path(job.input).name.startswith("hanging"):
             return open_reader(job.input, timeout_seconds=1.0, worker="tests.video.bad_workers")
-        return super().open(job, part=part)
+        return super().open(job, part=part, worker=worker)
 
     def _die_once(self, folder: Path) -> None:
         marker = folder / "died"
