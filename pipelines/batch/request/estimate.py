@@ -19,8 +19,8 @@ from vidinv.video import VideoInfo, probe, read_image
 
 Look = Callable[[str], VideoInfo]
 
-# CPU seconds of `vidinv edit` less its imports (4 s) and embeddings (0.3 s), on a machine under
-# load: 0.09 a frame of greenscreen_512.mp4, 0.08 of grid_bbaf2n.mpg (360x288). Order of magnitude.
+# CPU seconds of `vidinv edit` less its imports (4 s) and embeddings (0.3 s), with faces-128:
+# 0.09 a frame of greenscreen_512.mp4, 0.08 of grid_bbaf2n.mpg (360x288). Order of magnitude.
 _FRAME_SECONDS, _MEGAPIXEL_SECONDS, _CLIP_SECONDS = 0.075, 0.05, 1.7
 # CPU seconds of a report with the inversion, under load: 3.6 for grid_bbaf2n.mpg (75 frames), 4.7
 # for greenscreen_512.mp4 (78), 9.0 for talk_hand_512.mp4 (183).
