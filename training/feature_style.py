@@ -50,6 +50,7 @@ class EncoderConfig(GanConfig):
         edited_adversarial: of G(w~, F~) in it.
         edit_weight: of the edit's loss in pixels; 0 leaves edits out.
         edit_feature_weight: of the edit's loss in features of EfficientNet-lite0.
+        edited_identity: weight of the identity term of G(w~, F~) against the source, on the edited.
         max_edit: longest edit, in standard deviations of the attribute.
     """
 
@@ -59,6 +60,7 @@ class EncoderConfig(GanConfig):
     edited_adversarial: float = 0.25
     edit_weight: float = 4.0
     edit_feature_weight: float = 0.125
+    edited_identity: float = 0.1
     max_edit: float = 4.0
 
 
@@ -145,7 +147,7 @@ class FeatureStyleTask(GanTask):
         half, part = _parts(len(latents), number)
         pictures = [full, self.synthesise(self.probe.noisy(latents[half]))]
         if config.edit_weight:
-            self.edits.update(batch.targets, latents[:, 0].detach())
+            self.edits.update(batch.targets, latents.mean(dim=1).detach())
             subject = encoded[part]
             shifts = self.edits.draw(len(subject.latents_NLD), config.max_edit)
             moved = subject.latents_NLD + shifts[:, None]
@@ -162,6 +164,10 @@ class FeatureStyleTask(GanTask):
                 plain = [View(self.synthesise(w)) for w in (subject.latents_NLD, moved)]
             change = EditChange(views[0][part].detach(), views[2])
             loss = loss + self._edit_loss(change, EditChange(*plain), batch.weights[part], metrics)
+            if (identity := self.judges.identity) is not None and config.edited_identity:
+                distance = identity.distance(views[2], source[part]).mean()
+                metrics["edited_identity"] = distance
+                loss = loss + config.edited_identity * distance
         if self.judges.acts(self._images_seen(number)):
             weights = (1.0, config.plain_adversarial, config.edited_adversarial)
             weighted = list(zip(views, weights, strict=False))  # two views without edits
@@ -172,7 +178,7 @@ class FeatureStyleTask(GanTask):
             "autoencoder",
             through(pictures, views, loss)
             + config.feature_penalty * metrics["feature"]
-            + self._latent_losses(latents[:, 0], log_sigma, batch, metrics),
+            + self._latent_losses(latents, log_sigma, batch, metrics),
             average,
         )
         self._adversary_step(source, views, average, metrics)

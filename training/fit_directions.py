@@ -27,11 +27,11 @@ FACE_WEIGHT = (BACKGROUND + FACE) / 2  # of data.weights: above it a pixel lies 
 
 @torch.inference_mode()
 def encode_all(encoder: FeatureStyleEncoder, data: FaceArrays, indices: np.ndarray) -> np.ndarray:
-    """w of the first layer for faces by index, ``[M, D]`` float64."""
+    """w of faces by index (in W+ the mean of the rows), ``[M, D]`` float64."""
     rows = []
     for start in range(0, len(indices), 32):
         batch = make_batch(data, indices[start : start + 32])
-        rows.append(encoder(batch.images)[0][:, 0].double().numpy())
+        rows.append(encoder(batch.images)[0].mean(dim=1).double().numpy())
     return np.concatenate(rows)
 
 

@@ -46,6 +46,7 @@ class GanConfig:
         init_resolution: side of its pictures where it was lower: blocks above start silent; 0 else.
         kl_weight: per nat of KL, against a pixel term of order 0.3 at the start.
         supervision_weight: of the linear attribute and landmark head.
+        row_weight: in W+, of the squared distance of the rows of a face from their mean.
     """
 
     generator: GeneratorConfig
@@ -58,6 +59,7 @@ class GanConfig:
     encoder_learning_rate: float = 1e-3
     kl_weight: float = 4e-5
     supervision_weight: float = 0.02
+    row_weight: float = 1e-5
     judges: JudgesConfig = field(default_factory=JudgesConfig)
 
     def __post_init__(self) -> None:
@@ -87,9 +89,9 @@ class LatentProbe(nn.Module):
         self.log_sigma = nn.Parameter(torch.full([w_dim], -1.0))
         self.head = nn.Linear(w_dim, len(ATTRIBUTES) + NUM_LANDMARK_TARGETS)
 
-    def noisy(self, w_ND: Tensor) -> Tensor:
-        """w with the learned latent noise."""
-        return w_ND + torch.randn_like(w_ND) * self.log_sigma.exp()
+    def noisy(self, latents_NLD: Tensor) -> Tensor:
+        """Latents with the learned noise of w, the same in all rows."""
+        return latents_NLD + torch.randn_like(latents_NLD[:, :1]) * self.log_sigma.exp()
 
     def loss(self, w_ND: Tensor, batch: Batch) -> Tensor:
         """Attributes (unit variance) plus landmarks (in units of a tenth of the half side)."""
@@ -166,8 +168,8 @@ class GanTask:
         synthesis.silence_above(resolution)
 
     def step(self, batch: Batch, number: int, average: GradientAverage) -> Metrics:
-        mean = self.encoder(batch.images)[0][:, 0]
-        picture = self.synthesise(self.generator.broadcast(self.probe.noisy(mean)))
+        latents = self.encoder(batch.images)[0]
+        picture = self.synthesise(self.probe.noisy(latents))
         source, view = View(batch.images), leaf(picture)
         metrics: Metrics = {}
         loss = self.judges.reconstruction(view, source, batch.weights, metrics)
@@ -176,7 +178,7 @@ class GanTask:
         self._optimise(
             "autoencoder",
             through([picture], [view], loss)
-            + self._latent_losses(mean, self.probe.log_sigma, batch, metrics),
+            + self._latent_losses(latents, self.probe.log_sigma, batch, metrics),
             average,
         )
         self._adversary_step(source, [view], average, metrics)
@@ -186,12 +188,17 @@ class GanTask:
         return number * self.config.loop.batch * self.config.loop.workers
 
     def _latent_losses(
-        self, w_ND: Tensor, log_sigma_D: Tensor, batch: Batch, metrics: Metrics
+        self, latents_NLD: Tensor, log_sigma_D: Tensor, batch: Batch, metrics: Metrics
     ) -> Tensor:
-        metrics["kl"] = gaussian_kl(w_ND, log_sigma_D)
-        metrics["supervision"] = self.probe.loss(w_ND, batch)
+        w = latents_NLD.mean(dim=1)
+        metrics["kl"] = gaussian_kl(w, log_sigma_D)
+        metrics["supervision"] = self.probe.loss(w, batch)
         config = self.config
-        return config.kl_weight * metrics["kl"] + config.supervision_weight * metrics["supervision"]
+        loss = config.kl_weight * metrics["kl"] + config.supervision_weight * metrics["supervision"]
+        if config.encoder.latent_space == "w+":
+            metrics["rows"] = (latents_NLD - w[:, None]).square().sum(dim=(1, 2)).mean()
+            loss = loss + config.row_weight * metrics["rows"]
+        return loss
 
     def synthesise(self, latents_NLD: Tensor, generator: Generator | None = None) -> Tensor:
         """Picture at the stage's resolution; noise is off while an autoencoder trains."""
@@ -225,13 +232,13 @@ class GanTask:
         latents = encoder(batch.images)[0]
         picture = self.synthesise(latents, generator)
         metrics = self.measure(picture, batch.images, "_w")
-        predicted = self.probe.head(latents[:, 0])[:, : len(ATTRIBUTES)]
+        w = latents.mean(dim=1)
+        predicted = self.probe.head(w)[:, : len(ATTRIBUTES)]
         for index, name in enumerate(ATTRIBUTES):
             target = batch.targets[:, index]
             known = ~torch.isnan(target)
             residual = (predicted[known, index] - target[known]).square().mean()
             metrics[f"r2_{name}"] = float(1 - residual / target[known].var())
-        w = latents[:, 0]
         mix = torch.randn(16, len(w), generator=torch.Generator().manual_seed(0)) / len(w) ** 0.5
         drawn = w.mean(dim=0) + mix @ (w - w.mean(dim=0))
         samples = self.synthesise(generator.broadcast(drawn), generator)

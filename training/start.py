@@ -1,6 +1,6 @@
 """Start a training run.
 
-    python -m training gan|encoder|directions --config FILE --out FOLDER [--resume]
+    python -m training gan|encoder|editor|directions --config FILE --out FOLDER [--resume]
 
 One process per worker, one thread each; a run that was stopped goes on with ``--resume``.
 """
@@ -17,6 +17,7 @@ import torch.multiprocessing as mp
 
 from training.config import load_yaml
 from training.data import load
+from training.feature_editor import FeatureEditorTask
 from training.feature_style import EncoderConfig, FeatureStyleTask
 from training.gan import GanConfig, GanTask
 from training.loop import Loop
@@ -26,6 +27,7 @@ from vidinv.errors import UsageError
 KINDS: dict[str, tuple[type[GanConfig], type[GanTask]]] = {
     "gan": (GanConfig, GanTask),
     "encoder": (EncoderConfig, FeatureStyleTask),
+    "editor": (EncoderConfig, FeatureEditorTask),
 }
 
 

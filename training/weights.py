@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vidinv.errors import UsageError
 from vidinv.files import atomic_file
-from vidinv.inversion.fse_encoder import FeatureStyleEncoder
+from vidinv.inversion.fse_encoder import FeatureHead, FeatureStyleEncoder, rename_old_keys
 from vidinv.packs.format import PackFiles
 
 WEIGHTS_FILE = "weights.safetensors"
@@ -126,11 +126,14 @@ def take_encoder(
     Raises:
         UsageError: the rest of it does not fit.
     """
-    parts = ("feature_head", "feature_editor")
+    parts = ("row_head", "feature_head", "feature_editor")
     anew = []
     for name in parts:
         part = getattr(encoder, name)
         own = {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
+        if name == "feature_head" and part is not None and own:
+            rename_old_keys(own)
+            own = widened_head(part, own)
         if part is not None and not take_over(part, own):
             anew.append(name)
     rest = {k: v for k, v in state.items() if not k.startswith(parts)}
@@ -142,6 +145,33 @@ def take_encoder(
     if wrong := [*missing, *unexpected]:
         raise _unfit(path, "encoder", ", ".join(wrong[:3]))
     return anew
+
+
+def widened_head(head: FeatureHead, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A narrower head's weights for ``head``, which then computes the same.
+
+    Channels that are new have the weights of ``head``, and nothing that was there reads them yet.
+    A head that is no narrower comes back as it is.
+    """
+    width, new_width = (s["expand.weight"].shape[1] for s in (state, head.state_dict()))
+    if width >= new_width:
+        return dict(state)
+    widened = {}
+    for key, own in head.state_dict().items():
+        if (old := state.get(key)) is None:
+            continue
+        value = own.clone()
+        if own.dim() < 4:  # of batch norms and activations, by channel
+            value[tuple(slice(n) for n in old.shape)] = old
+        else:
+            # fuse reads the projection's channels first, then the generator's.
+            split = width if key == "fuse.0.weight" else old.shape[1]
+            shift = new_width - width if key == "fuse.0.weight" else 0
+            value[: len(old)] = 0
+            value[: len(old), :split] = old[:, :split]
+            value[: len(old), split + shift : old.shape[1] + shift] = old[:, split:]
+        widened[key] = value
+    return widened
 
 
 def _unfit(path: Path, module: str, why: str) -> UsageError:

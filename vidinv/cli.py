@@ -330,7 +330,7 @@ def _add_directions(commands: argparse._SubParsersAction[argparse.ArgumentParser
 
 def _add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = _add(commands, "train", "train the models of a pack (docs/TRAINING.md)", train)
-    parser.add_argument("kind", choices=["gan", "encoder", "directions"])
+    parser.add_argument("kind", choices=["gan", "encoder", "editor", "directions"])
     parser.add_argument("--config", type=Path, required=True, help="a file of configs/")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--data", type=Path, default=Path("data/faces"), help="prepared faces")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -98,8 +100,18 @@ def with_editor() -> FeatureStyleEncoder:
     return encoder
 
 
+def cells_at(features_CHW: np.ndarray, flow_2HW: np.ndarray) -> np.ndarray:
+    """Bilinear features at p + flow(p) by OpenCV, the border repeated."""
+    height, width = flow_2HW.shape[1:]
+    columns, rows = np.meshgrid(np.arange(width), np.arange(height))
+    x, y = (flow_2HW + np.stack([columns, rows])).astype(np.float32)
+    planes = [cv2.remap(f, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+              for f in features_CHW]  # fmt: skip
+    return np.stack(planes)
+
+
 def test_a_feature_editor_says_what_becomes_of_the_residual(generator):
-    """F~ = G^K(w~) + r + n(r, d) - n(r, 0) with d = G^K(w~) - G^K(w), naively."""
+    """F~ = G^K(w~) + r~(r, d) with d = G^K(w~) - G^K(w), naively."""
     encoder = with_editor()
     editor = encoder.feature_editor
     nn.init.normal_(editor.layers[-1].weight, std=0.3)
@@ -109,7 +121,11 @@ def test_a_feature_editor_says_what_becomes_of_the_residual(generator):
     edited = w + torch.randn(2, GENERATOR.num_ws, 8)
     before, after = (output_of(generator, LAYERS[4], latents) for latents in (w, edited))
     n = [editor.layers(torch.cat([residual, d], 1)) for d in (after - before, 0 * before)]
-    features = after + residual + n[0] - n[1]
+    addition, flow, gate = (n[0] - n[1]).split([residual.shape[1], 2, 1], dim=1)
+    moved = np.stack(
+        [cells_at(r, f) for r, f in zip(residual.numpy(), flow.detach().numpy(), strict=True)]
+    )
+    features = after + 2 * torch.sigmoid(gate) * torch.from_numpy(moved) + addition
     expected = picture_with(generator, LAYERS[5], features, edited)
     actual = inverter.render(inversion, EditedLatents(edited))
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)

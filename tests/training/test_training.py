@@ -13,6 +13,7 @@ import training.loop
 from training.adversary import Adversary, AdversaryConfig
 from training.build_pack import smile_tensors
 from training.data import ATTRIBUTES, attribute_targets
+from training.feature_editor import FeatureEditorTask
 from training.feature_style import EditDirections, EncoderConfig, FeatureStyleTask, edit_weights
 from training.fit_directions import conditional_directions, photographic_conditions
 from training.gan import GanConfig, GanTask
@@ -20,6 +21,7 @@ from training.judges import JudgesConfig, leaf, through
 from training.loop import FLIP_68, Loop, LoopConfig, learning_rate_factor, make_batch
 from training.mapping import set_gaussian_mapping
 from training.terms import View
+from training.weights import write_weights
 from vidinv.errors import UsageError
 from vidinv.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 from vidinv.inversion.fse import FeatureStyleInverter
@@ -177,7 +179,8 @@ def test_a_folder_without_checkpoint_is_not_resumed(faces, tmp_path):
 
 
 def test_training_learns_to_reconstruct(faces, tmp_path):
-    config = replace(PLAIN, loop=replace(LOOP, checkpoint_images=400, log_images=8))
+    loop = replace(LOOP, checkpoint_images=400, log_images=8)
+    config = replace(PLAIN, learning_rate=0.006, encoder_learning_rate=0.003, loop=loop)
     loop = make_loop(faces, tmp_path / "learn", 800, config)
     loop.run()
     text = (tmp_path / "learn" / "log.jsonl").read_text()
@@ -225,7 +228,8 @@ def test_all_judges_together_move_generator_and_encoder(faces, features, config)
     metrics = task.step(make_batch(faces, np.arange(8)), 0, lambda parameters: None)
     names = {"pixel", "perceptual", "identity", "adversarial", "discriminator", "kl", "supervision"}
     if isinstance(config, EncoderConfig):
-        names |= {"pixel_w", "perceptual_w", "edit", "edit_features", "feature"}
+        names |= {"pixel_w", "perceptual_w", "edit", "edit_features", "edited_identity"}
+        names |= {"feature"}
     assert set(metrics) == {*names, "adversarial_weight"}
     assert all(torch.isfinite(value) for value in metrics.values())
     for module in (task.generator.synthesis, task.encoder):
@@ -336,6 +340,32 @@ def test_the_feature_editor_learns_from_edits_and_eq1_stays_in_use(faces):
     torch.testing.assert_close(pictures[1][:3], pictures[0][:3])
     torch.testing.assert_close(pictures[1][3:], pictures[2][3:])
     assert (pictures[0] - pictures[2]).abs().mean() > 1e-3
+
+
+def test_the_editors_stage_moves_the_editor_alone(faces, tmp_path):
+    torch.manual_seed(0)
+    before = FeatureStyleTask(CONFIG)
+    torch.nn.init.normal_(before.encoder.feature_head.expand.weight)
+    modules = {name: module.state_dict() for name, module in before.modules.items()}
+    write_weights(tmp_path / "none.safetensors", modules, 0)
+    task = FeatureEditorTask(CONFIG)
+    with pytest.raises(UsageError, match="no directions of edits"):
+        task.initialise(tmp_path / "none.safetensors")
+    torch.nn.init.normal_(before.edits.cross_AD)
+    modules["edits"] = before.edits.state_dict()
+    write_weights(tmp_path / "some.safetensors", modules, 0)
+    task.initialise(tmp_path / "some.safetensors")
+    start = {k: v.clone() for k, v in task.encoder.state_dict().items()}
+    batch = make_batch(faces, np.arange(16))
+    found = []
+    for _ in range(12):
+        torch.manual_seed(1)
+        found.append(float(task.step(batch, 0, lambda parameters: None)["edit"].detach()))
+    assert found[-1] < 0.97 * found[0]
+    moved = {k for k, v in task.encoder.state_dict().items() if not torch.equal(v, start[k])}
+    assert moved == {f"feature_editor.{k}" for k in task.encoder.feature_editor.state_dict()}
+    with pytest.raises(UsageError, match="editor_width"):
+        FeatureEditorTask(replace(CONFIG, encoder=replace(ENCODER, editor_width=0)))
 
 
 def test_an_edit_counts_most_at_eyes_and_mouth():

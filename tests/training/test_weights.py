@@ -97,7 +97,7 @@ def test_a_file_may_lack_the_mapping_and_have_the_older_names_of_the_feature_hea
 
 @pytest.mark.parametrize(
     ("stage", "anew"),
-    [("w", "edits, feature_editor, feature_head"), ("f", "feature_editor")],
+    [("w", "edits, feature_editor, row_head"), ("f", "feature_editor, row_head")],
 )
 def test_the_trials_weights_start_the_f_stage(shared_dir, stage, anew):
     config = load_yaml(EncoderConfig, CONFIGS / "faces_fse128.yaml")
@@ -107,15 +107,53 @@ def test_the_trials_weights_start_the_f_stage(shared_dir, stage, anew):
     assert task.start.endswith(f"begun anew: {anew}")
 
 
-def test_a_feature_head_of_another_width_begins_anew(tmp_path):
+def test_a_wider_feature_head_starts_as_the_narrower_one(tmp_path):
+    task = make_task(0)
+    nn.init.normal_(task.encoder.feature_head.expand.weight)
+    write_weights(tmp_path / WEIGHTS_FILE, state_of(task), 0)
+    wider = make_task(1, encoder=replace(CONFIG.encoder, feature_width=24))
+    wider.initialise(tmp_path)
+    assert wider.start.endswith("begun anew: nothing")
+    task.encoder.eval()
+    stage, generated = seen_by_the_head(task)
+    expected, found = (t.encoder.eval().feature_residual(stage, generated) for t in (task, wider))
+    assert expected.abs().mean() > 0.1
+    torch.testing.assert_close(found, expected)
+    found.square().mean().backward()  # and the new channels learn from the first step on
+    assert wider.encoder.feature_head.expand.weight.grad[:, -8:].abs().min() > 0
+
+
+def seen_by_the_head(task: FeatureStyleTask) -> tuple[torch.Tensor, torch.Tensor]:
+    """A made-up stage of the trunk and made-up features of the generator."""
+    with torch.no_grad():
+        encoded, _ = task._invert(torch.randn(2, 3, 32, 32), task.generator, task.encoder)
+        stage = task.encoder(torch.randn(2, 3, 32, 32))[1]
+    return stage, torch.randn_like(encoded.base_NCHW)
+
+
+def test_a_narrower_feature_head_begins_anew(tmp_path):
     task = make_task(0)
     write_weights(tmp_path / WEIGHTS_FILE, state_of(task), 0)
-    wider = make_task(1, encoder=replace(ENCODER, feature_width=8))
-    wider.initialise(tmp_path)
-    assert wider.start.endswith("begun anew: feature_head")
-    assert torch.equal(wider.encoder.latent_head.weight, task.encoder.latent_head.weight)
-    headless = make_task(1, encoder=replace(ENCODER, feature_width=8))
-    assert same(wider.encoder.feature_head, headless.encoder.feature_head)
+    narrower = make_task(1, encoder=replace(CONFIG.encoder, feature_width=2))
+    narrower.initialise(tmp_path)
+    assert narrower.start.endswith("begun anew: feature_head")
+    assert torch.equal(narrower.encoder.latent_head.weight, task.encoder.latent_head.weight)
+
+
+def test_w_plus_through_a_bottleneck_starts_from_w(tmp_path):
+    task = make_task(0)
+    write_weights(tmp_path / WEIGHTS_FILE, state_of(task), 0)
+    encoder = replace(CONFIG.encoder, latent_space="w+", row_width=4)
+    rows = make_task(1, encoder=encoder)
+    rows.initialise(tmp_path)
+    assert rows.start.endswith("begun anew: row_head")
+    faces = torch.randn(2, 3, 32, 32)
+    expected, found = (t.encoder.eval()(faces)[0] for t in (task, rows))
+    torch.testing.assert_close(found, expected)
+    nn.init.normal_(rows.encoder.row_head[-1].weight)
+    assert (rows.encoder(faces)[0] - found).std(dim=1).min() > 0  # every row has its own w
+    with pytest.raises(ValueError, match="row_width"):
+        replace(encoder, latent_space="w")
 
 
 @pytest.mark.parametrize(

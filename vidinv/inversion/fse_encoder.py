@@ -5,7 +5,9 @@ the feature head reads one stage and gives F at layer K of the generator.
 
 Departures from the paper, decided by size and measured in docs/LOG.md:
 - trunk widths and depths are set by the pack (iresnet50 would outweigh a small generator 30 times);
-- the latent space may be W (one linear head, repeated) or W+ (one head a layer, as in the paper);
+- the latent space may be W (one linear head, repeated) or W+ (one head a layer, as in the paper, or
+  a shared w plus what a bottleneck of ``row_width`` adds to each layer's row: a twentieth of the
+  weights, and training starts from W);
 - the feature head also reads G^K(w) and predicts F - G^K(w) through a bottleneck of
   ``feature_width`` channels: training starts from G(w), F stays near the generator's own features
   (what eq. 1 needs), and the loss of eq. 4 is the mean square of the prediction.
@@ -39,6 +41,7 @@ class FeatureStyleConfig:
         widths: channels of the four stages; stage i works at input_resolution / 2^i.
         blocks: residual blocks of each stage.
         latent_space: ``"w"`` or ``"w+"``.
+        row_width: bottleneck of the rows' differences from w in W+; 0 gives every row a full head.
         feature_layer: K, convolutions of the generator that run before F comes in (5 in the paper).
         feature_width: channels of F's bottleneck; 0 builds no feature head.
         editor_width: channels of the feature editor (fse_editor.py); 0 builds none, and edits
@@ -51,6 +54,7 @@ class FeatureStyleConfig:
     widths: tuple[int, int, int, int] = (32, 64, 128, 256)
     blocks: tuple[int, int, int, int] = (2, 2, 2, 2)
     latent_space: Literal["w", "w+"] = "w"
+    row_width: int = 0
     feature_layer: int = 5
     feature_width: int = 64
     editor_width: int = 0
@@ -61,6 +65,8 @@ class FeatureStyleConfig:
             object.__setattr__(self, "feature_layer", block_end(feature_resolution))
         if self.latent_space not in ("w", "w+"):
             raise ValueError(f'latent_space must be "w" or "w+", got {self.latent_space!r}')
+        if self.row_width and self.latent_space == "w":
+            raise ValueError("row_width is for the latent space w+")
 
 
 class ResidualBlock(nn.Module):
@@ -152,6 +158,11 @@ class FeatureHead(nn.Module):
 
 
 def _rename_old_keys(head: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    rename_old_keys(state, prefix)
+
+
+def rename_old_keys(state: dict[str, Any], prefix: str = "") -> None:
+    """Give a head's weights, saved under their earlier names, their present ones."""
     for old, new in (("look", "project"), ("compare", "fuse")):
         for key in [key for key in state if key.startswith(f"{prefix}{old}.")]:
             state[f"{prefix}{new}{key.removeprefix(prefix + old)}"] = state.pop(key)
@@ -166,9 +177,15 @@ class FeatureStyleEncoder(nn.Module):
         super().__init__()
         self.config, self.num_ws, self.w_dim = config, generator.num_ws, generator.w_dim
         self.trunk = Trunk(config)
-        rows = 1 if config.latent_space == "w" else self.num_ws
+        rows = 1 if config.latent_space == "w" or config.row_width else self.num_ws
         pooled = sum(config.widths) * POOL_SIZE**2
         self.latent_head = nn.Linear(pooled, rows * self.w_dim)
+        self.row_head: nn.Sequential | None = None
+        if config.row_width:
+            expand = nn.Linear(config.row_width, self.num_ws * self.w_dim, bias=False)
+            nn.init.zeros_(expand.weight)  # training starts from W
+            squeeze = nn.Linear(pooled, config.row_width)
+            self.row_head = nn.Sequential(squeeze, nn.PReLU(config.row_width), expand)
         # A mean that the head's prediction is added to (``latent_avg`` of the pSp family).
         self.register_buffer("w_offset", torch.zeros(self.w_dim))
         self.feature_stage = 0
@@ -185,7 +202,10 @@ class FeatureStyleEncoder(nn.Module):
         """Latents ``[N, L, D]`` and the trunk's stage for ``feature_residual``."""
         stages = self.trunk(self._resize(x_N3RR))
         pooled = [F.adaptive_avg_pool2d(stage, POOL_SIZE).flatten(1) for stage in stages]
-        rows = self.latent_head(torch.cat(pooled, dim=1)).unflatten(1, (-1, self.w_dim))
+        features = torch.cat(pooled, dim=1)
+        rows = self.latent_head(features).unflatten(1, (-1, self.w_dim))
+        if self.row_head is not None:
+            rows = rows + self.row_head(features).unflatten(1, (-1, self.w_dim))
         latents = (rows + self.w_offset).expand(-1, self.num_ws, -1)
         return latents, stages[self.feature_stage]
 

@@ -1,0 +1,68 @@
+"""Feature-editor stage: the editor alone learns, on edits of every face of a batch.
+
+Generator and encoder stand still and work as they will in use (averaged weights, batch norm's
+running statistics), so a step costs half of one of the stage before and shows four times as many
+edits. Losses are those of the stage before (training.feature_style): the change of G(w~, F~) must
+be that of G(w), the person must stay the source's, and the adversary judges what is sharp.
+
+    python -m training editor --config configs/faces_editor128.yaml --out runs/editor128
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from training.feature_style import EditChange, EncoderConfig, FeatureStyleTask
+from training.judges import Metrics, leaf, through
+from training.loop import Batch, GradientAverage
+from training.terms import View
+from vidinv.errors import UsageError
+
+
+class FeatureEditorTask(FeatureStyleTask):
+    """Trains the encoder's feature editor; see the file's head."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        if not config.encoder.editor_width or not config.edit_weight:
+            raise UsageError("this stage needs encoder.editor_width and edit_weight above 0")
+        super().__init__(config)
+        for module in (self.generator, self.encoder):
+            module.eval().requires_grad_(False)
+        assert self.encoder.feature_editor is not None
+        self.encoder.feature_editor.requires_grad_(True)
+
+    def _autoencoder_optimizer(self) -> torch.optim.Optimizer:
+        assert self.encoder.feature_editor is not None
+        parameters = list(self.encoder.feature_editor.parameters())
+        rate = self.config.encoder_learning_rate
+        return torch.optim.Adam(parameters, lr=rate, betas=(0.9, 0.99), fused=True)
+
+    def initialise(self, path: Path) -> None:
+        super().initialise(path)
+        if not bool(self.edits.cross_AD.any()):
+            raise UsageError(f"{path} has no directions of edits: it is no Feature-Style stage")
+
+    def step(self, batch: Batch, number: int, average: GradientAverage) -> Metrics:
+        config, generator, encoder = self.config, self.generator, self.encoder
+        with torch.no_grad():
+            encoded, full = self._invert(batch.images, generator, encoder)
+            latents = encoded.latents_NLD
+            moved = latents + self.edits.draw(len(latents), config.max_edit)[:, None]
+            plain = [View(self.synthesise(w)) for w in (latents, moved)]
+        picture = self._edited(encoded, moved, generator, encoder)
+        source, view = View(batch.images), leaf(picture)
+        metrics: Metrics = {}
+        wanted = EditChange(*plain)
+        loss = self._edit_loss(EditChange(View(full), view), wanted, batch.weights, metrics)
+        if (identity := self.judges.identity) is not None and config.edited_identity:
+            part = slice(0, max(1, len(latents) // config.judges.identity_share))
+            metrics["edited_identity"] = identity.distance(view[part], source[part]).mean()
+            loss = loss + config.edited_identity * metrics["edited_identity"]
+        if self.judges.acts(self._images_seen(number)):
+            pair = [(view, config.edited_adversarial)]
+            loss = loss + self.judges.adversarial(pair, loss, number, metrics)
+        self._optimise("autoencoder", through([picture], [view], loss), average)
+        self._adversary_step(source, [view], average, metrics)
+        return metrics
