@@ -17,8 +17,8 @@ import pytest
 from pipelines.demo import make_clip
 from tests.packs.tiny import write_tiny_pack
 from tests.pipelines.passes import Passes
-from vidinv import cli
-from vidinv.cli import main
+from vidinv.cli import build_parser, main, run_command
+from vidinv.cli.clips import edit
 from vidinv.packs import DEFAULT_PACK, load_pack
 from vidinv.version import __version__
 from vidinv.video import open_reader
@@ -270,9 +270,9 @@ def test_debug_shows_the_traceback(vidinv, tiny, tmp_path):
 def test_an_interrupt_exits_130(face_clip, tiny, tmp_path, capsys):
     output = tmp_path / "out.mp4"
     arguments = ["edit", face_clip, "-o", output, "--attr", "smile", "--pack", tiny]
-    options = cli.build_parser().parse_args([str(argument) for argument in arguments])
-    options.command = partial(cli.edit, progress=Passes(interrupted="analyse", after=2))
-    assert cli.run_command(options) == 130
+    options = build_parser().parse_args([str(argument) for argument in arguments])
+    options.command = partial(edit, progress=Passes(interrupted="analyse", after=2))
+    assert run_command(options) == 130
     assert_one_line(capsys.readouterr().err, "interrupted")
     assert not output.exists()
 

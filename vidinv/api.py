@@ -1,6 +1,6 @@
 """The user's door from Python: ``edit``, ``invert``, ``batch`` and ``write_report``.
 
-This file and cli.py are the only ones in vidinv that may reach pipelines and training, lazily.
+This file and cli/ are the only ones in vidinv that may reach pipelines and training, lazily.
 """
 
 from __future__ import annotations

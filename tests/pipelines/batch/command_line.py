@@ -5,14 +5,15 @@ from __future__ import annotations
 from functools import partial
 
 from pipelines.batch.driver import run as run_batch
-from vidinv import cli
+from vidinv.cli import build_parser, run_command
+from vidinv.cli.batch import batch
 
 
 def batch_by(run, arguments):
     """Exit code of the command line ``arguments`` ("batch", ...) where ``run`` takes requests."""
-    options = cli.build_parser().parse_args([str(argument) for argument in arguments])
-    options.command = partial(cli.batch, run=run)
-    return cli.run_command(options)
+    options = build_parser().parse_args([str(argument) for argument in arguments])
+    options.command = partial(batch, run=run)
+    return run_command(options)
 
 
 def batch_with(start_workers, arguments):

@@ -1,0 +1,116 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vidinv.inversion import METHODS
+
+if TYPE_CHECKING:
+    from vidinv.packs import Pack
+
+Command = Callable[[argparse.Namespace], int | None]
+Commands = argparse._SubParsersAction  # of ``parser.add_subparsers``
+
+
+def add_command(
+    commands: Commands,
+    name: str,
+    summary: str,
+    command: Command,
+) -> argparse.ArgumentParser:
+    """A command and what runs it; its own options are added to what this returns."""
+    parser = commands.add_parser(
+        name, help=summary, description=summary[0].upper() + summary[1:] + "."
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.set_defaults(command=command)
+    return parser
+
+
+def add_attributes(parser: argparse.ArgumentParser) -> None:
+    """What to change."""
+    parser.add_argument(
+        "--attr",
+        action="append",
+        default=[],
+        metavar="NAME[=STRENGTH]",
+        help="what to change: smile, smile=-1, or keyframes smile=0:0,2.5:1.5 (seconds:strength); "
+        "may be given several times",
+    )
+    parser.add_argument(
+        "--no-detail", action="store_true", help="paste the generator's own picture"
+    )
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Methods, faces, encoding: what runs on clips share."""
+    add_method(parser)
+    parser.add_argument("--pack", default=None, metavar="NAME|PATH", help="model pack")
+    parser.add_argument(
+        "--face",
+        default="largest",
+        metavar="WHICH",
+        help="largest (default), all, a track's number, or a reference picture",
+    )
+    add_device(parser)
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="for methods that draw random numbers (default: 0)",
+    )
+    parser.add_argument("--encoder", default=None, help="video encoder (default: by container)")
+    parser.add_argument("--preset", default=None, help="the encoder's speed preset")
+    parser.add_argument("--crf", type=int, default=None, help="constant quality, lower is better")
+    parser.add_argument(
+        "--latents",
+        type=Path,
+        default=None,
+        metavar="FOLDER",
+        help="keep analysis and inversions there; the next edit of the same clips starts from them",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
+
+
+def add_method(parser: argparse.ArgumentParser) -> None:
+    """``--method``."""
+    methods = "; ".join(f"{name}: {entry.summary}" for name, entry in METHODS.items())
+    parser.add_argument(
+        "--method",
+        default="fse",
+        metavar="NAME",
+        help=f"inversion method (default: fse). {methods}. Packs have weights for some of them",
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """``--device``."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        choices=["auto", "cpu", "cuda"],
+        help="where the networks run (default: auto, a GPU where there is one)",
+    )
+
+
+def add_inversion(parser: argparse.ArgumentParser) -> None:
+    """``--inversion``, of reports."""
+    parser.add_argument(
+        "--inversion",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="in the report, also invert the source and measure what the inversion alone loses",
+    )
+
+
+def open_pack(options: argparse.Namespace) -> Pack:
+    """The pack of ``--pack``, or the default one."""
+    from vidinv.packs import DEFAULT_PACK, load_pack
+
+    return load_pack(options.pack or DEFAULT_PACK)

@@ -1,0 +1,56 @@
+"""Commands on this installation and its models: ``train``, ``bench``, ``doctor``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vidinv.cli.options import Commands, add_command, open_pack
+
+
+def add_train(commands: Commands) -> None:
+    """Declare ``vidinv train``."""
+    parser = add_command(commands, "train", "train the models of a pack (docs/TRAINING.md)", train)
+    parser.add_argument("kind", choices=["gan", "encoder", "editor", "directions"])
+    parser.add_argument("--config", type=Path, required=True, help="a file of configs/")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--data", type=Path, default=Path("data/faces"), help="prepared faces")
+    parser.add_argument("--resume", action="store_true", help="go on from the run's checkpoint")
+
+
+def add_bench(commands: Commands) -> None:
+    """Declare ``vidinv bench``."""
+    parser = commands.add_parser("bench", help="measure this installation")
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    action = add_command(
+        actions, "speed", "frames per second against the per-frame baseline", bench_speed
+    )
+    action.add_argument("clip", nargs="?", type=Path, help="a clip with a face (default: made up)")
+    action.add_argument("--pack", default=None, metavar="NAME|PATH")
+
+
+def train(options: argparse.Namespace) -> None:
+    """``vidinv train``."""
+    from training.request import TrainingRequest
+    from training.start import train as run_training
+
+    request = TrainingRequest(
+        options.kind, options.config, options.out, options.data, options.resume
+    )
+    run_training(request)
+
+
+def bench_speed(options: argparse.Namespace) -> None:
+    """``vidinv bench speed``."""
+    from pipelines.bench import measure
+
+    for line in measure(open_pack(options), clip=options.clip).lines():
+        print(line)
+
+
+def doctor(options: argparse.Namespace) -> None:
+    """``vidinv doctor``."""
+    from vidinv.doctor import report
+
+    for line in report():
+        print(line)
