@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -36,6 +36,7 @@ from vidinv.geometry import transform_points
 from vidinv.inversion.fse import FeatureStyleInverter
 from vidinv.metrics.attributes import SmileMeasure
 from vidinv.packs import Pack, load_pack
+from vidinv.rendering import to_array
 from vidinv.types import RenderMode
 
 NUM_STRANGERS = 20
@@ -142,6 +143,54 @@ def validation_effects(
     return table
 
 
+def kept_under_features(
+    judge: Judge, pack: Pack, *, count: int = VALIDATION_FACES, strength: float = 1.0
+) -> dict[str, dict[str, float]]:
+    """``"smile"`` -> its change in G(w), and what of it is kept under F, by rule of editing F.
+
+    Measured by landmarks and recognition on the generator's own pictures of validation faces;
+    ``kept`` is a ratio of mean changes, ``distance`` the median embedding distance to the source.
+    """
+    own = pack.inverter()
+    assert isinstance(own, FeatureStyleInverter)
+    rules: list[Literal["eq1", "editor"]] = ["eq1"]
+    if own.encoder.feature_editor is not None:
+        rules.append("editor")
+    inverters = {r: FeatureStyleInverter(pack.generator, own.encoder, edit_rule=r) for r in rules}
+    indices = np.random.default_rng(1).choice(judge.data.val_indices, count, replace=False)
+    batches = [make_batch(judge.data, part).images for part in np.array_split(indices, count // 16)]
+    inversions = [inverters["eq1"].encode(images) for images in batches]
+    _, source = judge.meter.with_embeddings(_pictures(batches))
+
+    def measured(pictures: Iterable[Tensor]) -> tuple[dict[str, np.ndarray], float]:
+        values, seen = judge.meter.with_embeddings(_pictures(pictures))
+        return values, float(np.median(np.linalg.norm(seen - source, axis=1)))
+
+    plain, _ = measured(own.synthesis(i.latents_NLD) for i in inversions)
+    full, _ = measured(inverters["eq1"].render(i, i.unedited) for i in inversions)
+    directions, table = pack.directions(), {}
+    for name in ATTRIBUTES:
+        edited = [
+            directions.apply(i.latents_NLD, {name: torch.full([len(i.latents_NLD)], strength)})
+            for i in inversions
+        ]
+        moved, distance = measured(own.synthesis(e.latents_NLD) for e in edited)
+        wanted = float((moved[name] - plain[name]).mean())
+        row = {"moved_w": wanted, "distance_w": distance}
+        for rule, inverter in inverters.items():
+            pairs = zip(inversions, edited, strict=True)
+            values, distance = measured(inverter.render(i, e) for i, e in pairs)
+            row[f"kept_{rule}"] = float((values[name] - full[name]).mean()) / wanted
+            row[f"distance_{rule}"] = distance
+        table[name] = {key: round(value, 3) for key, value in row.items()}
+    return table
+
+
+def _pictures(batches: Iterable[Tensor]) -> np.ndarray:
+    """``[N, R, R, 3]`` float32, 0..255."""
+    return np.concatenate([to_array(images) for images in batches])
+
+
 def sheet(
     judge: Judge, columns: Sequence[Sequence[np.ndarray]], path: Path, *, closer: int | None
 ) -> None:
@@ -189,6 +238,7 @@ def evaluate(
         report["reconstruction"] = _reconstruction(pack, judge.data)
         report["distribution"] = distribution(pack, judge.data)
         report["effects"] = effects(judge, pack)
+        report["kept_under_features"] = kept_under_features(judge, pack)
         report["validation"] = validation_effects(judge, pack, load(faces, 128))
         for name in ATTRIBUTES:
             sides = [edit(judge.strangers[:10], pack, {name: s}) for s in (-1.5, 1.5)]
