@@ -20,10 +20,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from training.appearance import APPEARANCE, measure_appearance
 from training.config import load_yaml
 from training.data import ATTRIBUTES, FaceArrays, load
 from training.feature_style import EncoderConfig
-from training.fit_directions import attribute_directions, encode_all, ridge_weights
+from training.fit_directions import (
+    appearance_directions,
+    attribute_directions,
+    encode_all,
+    ridge_weights,
+)
 from training.loop import make_batch
 from training.mapping import set_gaussian_mapping
 from training.measure import MEASURE_PX, AlignedFaces
@@ -48,6 +54,10 @@ UNITS = {
     "pitch": 0.8,
     "mouth_open": 1.0,
     "eyes_open": 1.0,
+    "beard": 1.0,
+    "glasses": 1.0,
+    "lips": 1.0,
+    "brows": 1.0,
 }
 POSITIVE = {
     "smile": "more smile",
@@ -57,6 +67,10 @@ POSITIVE = {
     "pitch": "nose up",
     "mouth_open": "mouth wider open",
     "eyes_open": "eyes wider open",
+    "beard": "more beard and moustache",
+    "glasses": "glasses, with stronger rims",
+    "lips": "fuller lips",
+    "brows": "higher brows",
 }
 # A direction at strength 1 is at most this long, in Mahalanobis distance of w over the training
 # faces (a face lies at 16 of the mean one): beyond it a weak attribute would be bought with an
@@ -65,7 +79,8 @@ MAX_DISTANCE = 4.0
 BY_EMBEDDING = ("age", "gender")
 EMBEDDING_RIDGE = 0.1
 METER_FACES = 4000  # that age and gender are learnt from
-RANGES = dict.fromkeys(ATTRIBUTES, (-2.0, 2.0))  # checked on strangers (docs/LOG.md)
+EDITS = (*ATTRIBUTES, *APPEARANCE)  # what a pack can edit, in the order of its directions
+RANGES = dict.fromkeys(EDITS, (-2.0, 2.0))  # checked on strangers (docs/LOG.md)
 
 
 @dataclass(frozen=True)
@@ -155,7 +170,7 @@ class ComposedFaces:
 
 
 class AttributeMeter:
-    """Measures all attributes on pictures, in population standard deviations.
+    """Measures all ``EDITS`` on pictures, in population standard deviations.
 
     Geometry (smile, mouth, eyes, pose) comes from landmarks, age and gender from the embedding of
     the recognition network: none of them shares the encoder's errors. A regression on embeddings
@@ -171,6 +186,8 @@ class AttributeMeter:
         self.faces = AlignedFaces(data.landmarks_M.mean(0))
         self.smile = SmileMeasure.fit(landmarks, targets[:, 0])
         self.spread = {name: values.std() for name, values in geometry(landmarks).items()}
+        appearance, _ = measure_appearance(pictures(data, train), landmarks)
+        self.appearance_spread = appearance.std(axis=0)
         embeddings = self.faces.embeddings_at(pictures(data, train), landmarks)
         columns = [ATTRIBUTES.index(name) for name in BY_EMBEDDING]
         self._mean = embeddings.mean(0)
@@ -189,6 +206,8 @@ class AttributeMeter:
         landmarks = self.faces.landmarks(pictures_NRR3)
         values = {n: v / self.spread[n] for n, v in geometry(landmarks).items()}
         values["smile"] = self.smile(landmarks)
+        appearance, _ = measure_appearance(pictures_NRR3, landmarks)
+        values |= dict(zip(APPEARANCE, (appearance / self.appearance_spread).T, strict=True))
         embeddings = self.faces.embeddings_at(pictures_NRR3, landmarks)
         read = ((embeddings - self._mean) @ self._weights.T).T
         return values | dict(zip(BY_EMBEDDING, read, strict=True)), embeddings
@@ -222,13 +241,13 @@ def calibrate(
     lengths = mahalanobis(directions_AD, w_MD)
     scaled: dict[str, Tensor] = {}
     effects: dict[str, dict[str, float]] = {}
-    for index, name in enumerate(ATTRIBUTES):
+    for index, name in enumerate(EDITS):
         vector = torch.from_numpy(directions_AD[index].astype(np.float32))
         limit = MAX_DISTANCE / lengths[index]
         scale = limit / 2
         for _ in range(2):
             after = meter(faces(vector * scale))
-            effect = {key: float((after[key] - before[key]).mean()) for key in ATTRIBUTES}
+            effect = {key: float((after[key] - before[key]).mean()) for key in EDITS}
             gain = max(effect[name] / scale, 0.01)
             previous, scale = scale, float(np.clip(UNITS[name] / gain, 0.3, limit))
         effects[name] = {key: round(value * scale / previous, 3) for key, value in effect.items()}
@@ -289,7 +308,8 @@ def build(request: TrainingRequest) -> dict[str, Any]:
     meter = AttributeMeter(data, train[:: max(1, len(train) // METER_FACES)])
     rng = np.random.default_rng(0)
     chosen = rng.choice(data.val_indices, settings.calibration_faces, replace=False)
-    directions = attribute_directions(w, data, train)
+    found = [attribute_directions(w, data, train), appearance_directions(w, data, train)]
+    directions = np.concatenate(found)
     faces = ComposedFaces(models.inverter, data, load(request.data, 128), chosen)
     scaled, effects = calibrate(faces, directions, meter, w)
     someone = rng.choice(data.train_indices, settings.identities, replace=False)
@@ -318,7 +338,7 @@ def describe(
     """The fields of pack.json beside the file table."""
     entries = {
         key: {"space": "w", "positive": POSITIVE[key], "strength_range": RANGES[key]}
-        for key in ATTRIBUTES
+        for key in EDITS
     }
     encoder = dataclasses.asdict(config.encoder)
     return {

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from training import efficientnet
-from training.build_pack import AttributeMeter, ComposedFaces, reconstruction
-from training.data import ATTRIBUTES, FaceArrays, load
+from training.build_pack import EDITS, AttributeMeter, ComposedFaces, reconstruction
+from training.data import FaceArrays, load
 from training.distribution import crowd_features, frechet_distance, kernel_distance
 from training.loop import make_batch
 from training.measure import MEASURE_PX
@@ -105,12 +105,12 @@ def effects(judge: Judge, pack: Pack) -> dict[str, dict[str, float]]:
     """``"smile+1"`` -> mean change of every attribute, in standard deviations."""
     before = judge.meter(judge.originals())
     table = {}
-    for name in ATTRIBUTES:
+    for name in EDITS:
         for strength in (1.0, -1.0):
             pictures = [e.picture for e in edit(judge.strangers, pack, {name: strength})]
             after = judge.meter(judge.crops(pictures))
             table[f"{name}{strength:+.0f}"] = {
-                key: round(float((after[key] - before[key]).mean()), 3) for key in ATTRIBUTES
+                key: round(float((after[key] - before[key]).mean()), 3) for key in EDITS
             }
     return table
 
@@ -127,7 +127,7 @@ def validation_effects(
     directions, latents = pack.directions(), faces.inversion.latents_NLD
     before, source = judge.meter.with_embeddings(faces())
     table = {}
-    for name in ATTRIBUTES:
+    for name in EDITS:
         for strength in (1.0, -1.0):
             strengths = {name: torch.full([count], strength)}
             pictures = faces.edited(directions.apply(latents, strengths))
@@ -169,7 +169,7 @@ def kept_under_features(
     plain, _ = measured(own.synthesis(i.latents_NLD) for i in inversions)
     full, _ = measured(inverters["eq1"].render(i, i.unedited) for i in inversions)
     directions, table = pack.directions(), {}
-    for name in ATTRIBUTES:
+    for name in EDITS:
         edited = [
             directions.apply(i.latents_NLD, {name: torch.full([len(i.latents_NLD)], strength)})
             for i in inversions
@@ -240,7 +240,7 @@ def evaluate(
         report["effects"] = effects(judge, pack)
         report["kept_under_features"] = kept_under_features(judge, pack)
         report["validation"] = validation_effects(judge, pack, load(faces, 128))
-        for name in ATTRIBUTES:
+        for name in EDITS:
             sides = [edit(judge.strangers[:10], pack, {name: s}) for s in (-1.5, 1.5)]
             few = Judge(judge.data, judge.meter, judge.strangers[:10])
             columns = [[s.frame.image for s in few.strangers]]

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.appearance import APPEARANCE, SPREAD, measure_appearance
 from training.data import BACKGROUND, FACE, FaceArrays
 from training.loop import make_batch
 from vidinv.inversion.fse_encoder import FeatureStyleEncoder
@@ -55,11 +56,26 @@ def attribute_directions(w_MD: np.ndarray, data: FaceArrays, indices: np.ndarray
     return conditional_directions(w_MD, data.targets_MA[indices], light)
 
 
+def appearance_directions(w_MD: np.ndarray, data: FaceArrays, indices: np.ndarray) -> np.ndarray:
+    """``[4, D]`` directions of ``APPEARANCE``, labels, light and contrast held fixed."""
+    images = (np.asarray(data.images_M3RR[i]).transpose(1, 2, 0) for i in indices)
+    measured, contrast = measure_appearance(images, data.landmarks_M[indices])
+    targets = np.clip(_standardised(measured), -SPREAD, SPREAD)
+    conditions = [photographic_conditions(data, indices), _standardised(contrast)]
+    both = np.concatenate([targets, data.targets_MA[indices]], axis=1)
+    found = conditional_directions(w_MD, both, np.concatenate(conditions, axis=1))
+    return found[: len(APPEARANCE)]
+
+
 def photographic_conditions(data: FaceArrays, indices: np.ndarray) -> np.ndarray:
     """``[M, 8]`` standardised: colour of face and background, side and height of the light."""
     parts = np.array_split(indices, max(1, len(indices) // 512))
     rows = np.concatenate([_conditions(data, part) for part in parts])
-    return np.asarray((rows - rows.mean(axis=0)) / rows.std(axis=0))
+    return _standardised(rows)
+
+
+def _standardised(columns_MC: np.ndarray) -> np.ndarray:
+    return np.asarray((columns_MC - columns_MC.mean(axis=0)) / columns_MC.std(axis=0))
 
 
 def _conditions(data: FaceArrays, indices: np.ndarray) -> np.ndarray:
