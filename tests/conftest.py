@@ -1,4 +1,4 @@
-"""Shared fixtures: where the data beside the repository lives."""
+"""Shared fixtures: the data beside the repository, files of the extra ``train``."""
 
 from __future__ import annotations
 
@@ -20,3 +20,15 @@ def shared_dir() -> Path:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def features():
+    """EfficientNet-lite0 with its weights."""
+    from vidinv.metrics import efficientnet  # torch: not for every test
+
+    if reason := efficientnet.absent():
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return efficientnet.feature_network()

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from training.efficientnet import CHANNELS, NAME, STRIDES
 from training.loop import mean_over_workers
 from training.terms import FeatureNetwork, View, feature_network
+from vidinv.metrics.efficientnet import CHANNELS, NAME, STRIDES
 
 PROJECTED_CHANNELS, HEAD_CHANNELS = 64, 128
 PATCH_CHANNELS = (48, 96, 128)

@@ -32,10 +32,10 @@ from training.fit_directions import (
 )
 from training.loop import make_batch
 from training.mapping import set_gaussian_mapping
-from training.measure import MEASURE_PX, AlignedFaces
 from training.request import TrainingRequest
 from vidinv.compose import Composer
 from vidinv.faces import face_mask
+from vidinv.faces.aligned import MEASURE_PX, AlignedFaces
 from vidinv.generators.registry import build_generator
 from vidinv.inversion import Inverter
 from vidinv.inversion.fse import FeatureStyleInverter

@@ -7,7 +7,7 @@ measured on the composed pictures with landmarks (smile, mouth, eyes, pose) and 
 network (identity, age, gender): nothing shares the encoder's errors. 200 validation faces are
 edited along every attribute, and the pictures composed as well.
 Writes ``report.json`` and contact sheets. Needs dlib; a few minutes on one core. FID and KID are on
-features of EfficientNet-lite0 (training.distribution), where the extra ``train`` is installed.
+features of EfficientNet-lite0 (vidinv.metrics.distribution), where it is installed.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training import efficientnet
 from training.build_pack import EDITS, AttributeMeter, ComposedFaces, reconstruction
 from training.data import FaceArrays, load
-from training.distribution import crowd_features, frechet_distance, kernel_distance
 from training.loop import make_batch
-from training.measure import MEASURE_PX
 from training.strangers import Edited, Stranger, clip_strangers, edit, val_strangers
 from vidinv.faces import dlib_backend, extract_crop
+from vidinv.faces.aligned import MEASURE_PX
 from vidinv.geometry import transform_points
 from vidinv.inversion.fse import FeatureStyleInverter
+from vidinv.metrics import efficientnet
 from vidinv.metrics.attributes import SmileMeasure
+from vidinv.metrics.distribution import crowd_features, frechet_distance, kernel_distance
 from vidinv.packs import Pack, load_pack
 from vidinv.rendering import to_array
 from vidinv.types import RenderMode

@@ -26,10 +26,11 @@ from training.data import ATTRIBUTES, FACE, PARTS, WEIGHT_UNIT
 from training.gan import GanConfig, GanTask
 from training.judges import Metrics, leaf, through
 from training.loop import Batch, GradientAverage, mean_over_workers
-from training.terms import View, feature_network
+from training.terms import View
 from vidinv.errors import UsageError
 from vidinv.generators.base import Generator, GeneratorNetwork, SynthesisState
 from vidinv.inversion.fse_encoder import FeatureStyleEncoder
+from vidinv.metrics.efficientnet import feature_network
 
 EDITED_SHARE = 4  # one face in four is edited in a step
 EDITS_MEMORY = 0.02  # share of a batch in the running regression

@@ -12,16 +12,15 @@ eq. 6). FSE's face parsing (eq. 7) is left out: no parsing network is to be had 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.efficientnet import EfficientNetLite0
 from vidinv.faces.dlib_chips import CHIP_PX
 from vidinv.faces.dlib_recognition import load_recognition
+from vidinv.metrics.efficientnet import feature_network
 from vidinv.metrics.lpips import BACKBONES, LPIPS, lpips_absent, usable_backbone
 from vidinv.metrics.structure import pixel_structure_distance
 
@@ -203,12 +202,6 @@ def perceptual_term(
     if network in BACKBONES:
         return LpipsTerm(network, load=load)
     return FeatureTerm(feature_network())
-
-
-@cache
-def feature_network() -> EfficientNetLite0:
-    """EfficientNet-lite0, one for the whole process: it is frozen."""
-    return EfficientNetLite0.load()
 
 
 def _unit(features_NCHW: Tensor) -> Tensor:

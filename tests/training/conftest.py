@@ -1,26 +1,11 @@
-"""Fixtures of the training tests: the files of the extra ``train``, and made-up faces."""
+"""Fixtures of the training tests: made-up faces."""
 
 from __future__ import annotations
-
-import os
 
 import numpy as np
 import pytest
 
-from training import efficientnet
 from training.data import ATTRIBUTES, FaceArrays
-from training.efficientnet import EfficientNetLite0
-from training.terms import feature_network
-
-
-@pytest.fixture(scope="session")
-def features() -> EfficientNetLite0:
-    """EfficientNet-lite0 with its weights."""
-    if reason := efficientnet.absent():
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return feature_network()
 
 
 @pytest.fixture(scope="session")

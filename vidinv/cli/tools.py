@@ -42,7 +42,7 @@ def train(options: argparse.Namespace) -> None:
 
 def bench_speed(options: argparse.Namespace) -> None:
     """``vidinv bench speed``."""
-    from pipelines.bench import measure
+    from pipelines.bench.speed import measure
 
     for line in measure(open_pack(options), clip=options.clip).lines():
         print(line)

@@ -8,9 +8,9 @@ import warnings
 import pytest
 import torch
 
-from training import efficientnet
-from training.efficientnet import CHANNELS, LEVELS, STRIDES, EfficientNetLite0
 from vidinv.errors import MissingDependencyError
+from vidinv.metrics import efficientnet
+from vidinv.metrics.efficientnet import CHANNELS, LEVELS, STRIDES, EfficientNetLite0
 
 
 @pytest.fixture(scope="module")

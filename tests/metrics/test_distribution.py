@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.distribution import crowd_features, frechet_distance, kernel_distance
+from vidinv.metrics.distribution import crowd_features, frechet_distance, kernel_distance
 
 
 def crowd(count: int, *, shift: float = 0.0, scale: float = 1.0, seed: int = 0) -> torch.Tensor:

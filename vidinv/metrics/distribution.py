@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from training.terms import feature_network
+from vidinv.metrics.efficientnet import feature_network
 
 
 @torch.inference_mode()

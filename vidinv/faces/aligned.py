@@ -1,6 +1,6 @@
-"""Attributes measured on generated and photographed aligned faces, with dlib's landmarks.
+"""Landmarks and embeddings of generated and photographed faces that are aligned already.
 
-Needs dlib (not on bare GPU machines), so calibration and evaluation run after training.
+Needs dlib, which bare GPU machines lack.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vidinv.faces import dlib_backend
 from vidinv.faces.chips import face_box
+from vidinv.faces.dlib_backend import dlib_backend
 from vidinv.faces.protocols import Backend
 
 MEASURE_PX = 256  # aligned faces are enlarged to this before landmarks are placed

@@ -1,0 +1,1 @@
+"""Measuring packs and methods: speed, inversion, editing."""
