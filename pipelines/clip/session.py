@@ -146,7 +146,9 @@ class ClipSession:
 
     def needs_fit(self, tracks: Sequence[FaceTrack]) -> bool:
         """The method learns something of each track before it encodes."""
-        return self.method.sample_frames > 0 and bool(tracks)
+        # The class is asked first: networks are not loaded for methods that never fit.
+        may_fit = self.method.sample_frames > 0 and bool(tracks)
+        return may_fit and self.networks.inverter.sample_frames > 0
 
     def recall_states(self) -> dict[int, TrackState] | None:
         """What an earlier run fitted, by track."""
@@ -169,7 +171,7 @@ class ClipSession:
         samples = sample_tracks(
             frames,
             tracks,
-            count=self.method.sample_frames,
+            count=inverter.sample_frames,
             resolution=self.networks.pack.resolution,
         )
         for done, track in enumerate(tracks):

@@ -29,7 +29,8 @@ from tests.video.clips import images_of
 from vidinv.cli import main
 from vidinv.errors import MissingDependencyError, PackError
 from vidinv.generators.stylegan2 import StyleGAN2Generator
-from vidinv.inversion.wplus import LPIPS_BACKBONES, STRUCTURE_NAME, WPlusConfig, WPlusInverter
+from vidinv.inversion.perceptual import LPIPS_BACKBONES, STRUCTURE_NAME
+from vidinv.inversion.wplus import WPlusConfig, WPlusInverter
 from vidinv.metrics import psnr_batch
 from vidinv.metrics.lpips import BACKBONES
 from vidinv.packs import Pack, load_pack

@@ -36,6 +36,7 @@ def write_tiny_pack(
     resolution: int = GENERATOR.resolution,
     hyper: HyperConfig | None = None,
     fse: Mapping[str, Any] | None = None,
+    added: Mapping[str, tuple[Mapping[str, Any], Mapping[str, torch.Tensor]]] | None = None,
     **changes: Any,
 ) -> Path:
     """Write the pack and return its folder; ``changes`` replace fields of pack.json.
@@ -43,6 +44,7 @@ def write_tiny_pack(
     Args:
         fse: more of what pack.json says of ``fse``.
         hyper: adds networks of ``hyper`` with these sizes.
+        added: further methods by name: what pack.json says of them, and the weights.
     """
     torch.manual_seed(0)
     config = dataclasses.replace(GENERATOR, resolution=resolution)
@@ -84,6 +86,9 @@ def write_tiny_pack(
         config_of_hyper = dataclasses.asdict(hyper)
         meta["methods"]["hyper"] = {"file": "hyper.safetensors", "config": config_of_hyper}
         tensors["hyper.safetensors"] = make_hyper(hyper, generator).state_dict()
+    for method, (entry, weights) in (added or {}).items():
+        meta["methods"][method] = entry
+        tensors[entry["file"]] = weights
     write_pack(folder, {**meta, **changes}, tensors)
     return folder
 

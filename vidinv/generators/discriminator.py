@@ -54,26 +54,32 @@ class Conv(nn.Module):
         return lrelu(y) * gain if self.activate else y * gain
 
 
-class DiscriminatorBlock(nn.Module):
-    """Residual block to half the size; the highest one reads the image."""
+class DownBlock(nn.Module):
+    """Residual block to half the size."""
 
-    def __init__(self, config: StyleGAN2Config, resolution: int) -> None:
+    def __init__(self, channels: int, lower: int) -> None:
         super().__init__()
-        channels, lower = config.channels(resolution), config.channels(resolution // 2)
-        if resolution == config.resolution:
-            self.fromrgb: Conv | None = Conv(3, channels, 1)
-        else:
-            self.fromrgb = None
         self.conv0 = Conv(channels, channels, 3)
         self.conv1 = Conv(channels, lower, 3, down=True)
         self.skip = Conv(channels, lower, 1, down=True, bias=False, activate=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gain = math.sqrt(0.5)
+        return self.skip(x, gain=gain) + self.conv1(self.conv0(x), gain=gain)
+
+
+class DiscriminatorBlock(DownBlock):
+    """A block of the discriminator; the highest one reads the image."""
+
+    def __init__(self, config: StyleGAN2Config, resolution: int) -> None:
+        super().__init__(config.channels(resolution), config.channels(resolution // 2))
+        self.fromrgb: Conv | None = None
+        if resolution == config.resolution:
+            self.fromrgb = Conv(3, config.channels(resolution), 1)
         self.register_buffer("resample_filter", fir_kernel())
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.fromrgb is not None:
-            x = self.fromrgb(x)
-        gain = math.sqrt(0.5)
-        return self.skip(x, gain=gain) + self.conv1(self.conv0(x), gain=gain)
+        return super().forward(x if self.fromrgb is None else self.fromrgb(x))
 
 
 class DiscriminatorEpilogue(nn.Module):

@@ -108,6 +108,28 @@ def modulated_conv2d(
     return torch.addcmul(offset.to(y.dtype), y, scale.to(y.dtype)[:, :, None, None])
 
 
+def spatially_modulated_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    styles_NIHW: Tensor,
+    *,
+    offset: Tensor,
+    gain: float = 1.0,
+    up_kernel: Tensor | None = None,
+) -> Tensor:
+    """``modulated_conv2d`` with a style of its own at every place of x (ReGANIE eq. 7).
+
+    An output is demodulated by the style at its place, as if that held for all that the
+    convolution sees: a style that is the same everywhere gives what ``modulated_conv2d`` gives.
+    """
+    y = _convolve(x * styles_NIHW, weight, up_kernel, groups=1)
+    energy = weight.square().sum(dim=(2, 3), keepdim=True)  # [O, I, 1, 1]
+    scale = torch.rsqrt(F.conv2d(styles_NIHW.square(), energy) + DEMODULATION_EPS) * gain
+    if up_kernel is not None:
+        scale = F.interpolate(scale, scale_factor=2, mode="nearest")
+    return torch.addcmul(offset, y, scale)
+
+
 def _modulated_conv2d_grouped(
     x: Tensor, weights: Tensor, styles: Tensor, *, up_kernel: Tensor | None
 ) -> Tensor:

@@ -46,6 +46,7 @@ class Inverter(ABC):
         needs_weights: it works with the packs that have an entry for it; else with every pack.
         draws_random_numbers: the seed of a run changes its inversions.
         sample_frames: how many frames of a track ``fit`` wants to see; 0: it has nothing to learn.
+            An inverter may want fewer than its class says, by what the pack says.
         chain_chunks: an encoding may start from the result of the chunk before it, in runs of so
             many chunks counted from the start of the shot: the result is the same wherever a clip
             is cut into segments. 1: every chunk stands alone.
@@ -58,7 +59,7 @@ class Inverter(ABC):
     name: ClassVar[str]
     needs_weights: ClassVar[bool] = True
     draws_random_numbers: ClassVar[bool] = False
-    sample_frames: ClassVar[int] = 0
+    sample_frames: int = 0
     chain_chunks: ClassVar[int] = 1
     codes: Mapping[str, Code] = MappingProxyType({})
     on_step: Callable[[], None] | None = None
@@ -82,6 +83,15 @@ class Inverter(ABC):
             What is chosen -> the choice, in a few words for people.
         """
         return {}
+
+    @classmethod
+    def first_phase(cls, entries: Mapping[str, Any]) -> str | None:
+        """Name of the method whose inversions it starts from; None: it stands alone.
+
+        Args:
+            entries: of the pack's methods, as they stand in pack.json.
+        """
+        return None
 
     def fit(
         self, sample_N3RR: Tensor, *, progress: Callable[[float], None] = lambda share: None
@@ -114,6 +124,16 @@ class Inverter(ABC):
         Args:
             previous: the inversion of the chunk before, within a run of ``chain_chunks``.
         """
+
+    def encode_latents(
+        self,
+        faces_N3RR: Tensor,
+        state: TrackState | None = None,
+        *,
+        previous: Inversion | None = None,
+    ) -> Tensor:
+        """The latents of ``encode`` ``[N, L, D]`` alone, for methods that start from them."""
+        return self.encode(faces_N3RR, state, previous=previous).latents_NLD
 
     def recompute(
         self,

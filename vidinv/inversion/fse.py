@@ -82,14 +82,23 @@ class FeatureStyleInverter(Inverter):
         mode: RenderMode = RenderMode.INVERT,
         previous: Inversion | None = None,
     ) -> Inversion:
-        faces = faces_N3RR.to(self.device, memory_format=torch.channels_last)
-        latents, stage = self.encoder(faces)
+        latents, stage = self._encode(faces_N3RR)
         if FEATURES not in self.codes_for(mode):
             return Inversion(latents)
         lower = self.synthesis.run(latents, stop=self.encoder.config.feature_layer)
         residual = self.encoder.feature_residual(stage, lower.features_NCHW)
         assert residual is not None
         return Inversion(latents, {FEATURES: residual})
+
+    @torch.inference_mode()
+    def encode_latents(
+        self,
+        faces_N3RR: Tensor,
+        state: TrackState | None = None,
+        *,
+        previous: Inversion | None = None,
+    ) -> Tensor:
+        return self._encode(faces_N3RR)[0]
 
     @torch.inference_mode()
     def render(
@@ -116,6 +125,12 @@ class FeatureStyleInverter(Inverter):
             start=lower.replace_features(features),
             style_offsets=edited.style_offsets,
         )
+
+    def _encode(self, faces_N3RR: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents, and the trunk's stage for the feature head."""
+        faces = faces_N3RR.to(self.device, memory_format=torch.channels_last)
+        encoded: tuple[Tensor, Tensor] = self.encoder(faces)
+        return encoded
 
     def _to_feature_layer(self, edited: EditedLatents) -> SynthesisState:
         return self.synthesis.run(

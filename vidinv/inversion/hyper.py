@@ -56,8 +56,17 @@ class HyperInverter(Inverter):
         previous: Inversion | None = None,
     ) -> Inversion:
         x = self._input(faces_N3RR)
-        latents = self.generator.broadcast(self._mean_w + self.networks.w_encoder(x))
-        return self._with_residuals(x, latents)
+        return self._with_residuals(x, self._phase_one(x))
+
+    @torch.inference_mode()
+    def encode_latents(
+        self,
+        faces_N3RR: Tensor,
+        state: TrackState | None = None,
+        *,
+        previous: Inversion | None = None,
+    ) -> Tensor:
+        return self._phase_one(self._input(faces_N3RR))
 
     @torch.inference_mode()
     def recompute(
@@ -85,6 +94,9 @@ class HyperInverter(Inverter):
             weight_residuals=self._residuals_of(inversion),
             style_offsets=edited.style_offsets,
         )
+
+    def _phase_one(self, x_N3SS: Tensor) -> Tensor:
+        return self.generator.broadcast(self._mean_w + self.networks.w_encoder(x_N3SS))
 
     def _with_residuals(self, x_N3SS: Tensor, latents_NLD: Tensor) -> Inversion:
         """Phase II (section 3.2)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from vidinv.errors import PackError
 from vidinv.generators.base import Generator
+from vidinv.inversion.registry import find_method
 
 if TYPE_CHECKING:
+    from vidinv.inversion.base import Inverter
     from vidinv.packs.format import PackFiles
 
 T = TypeVar("T")
@@ -41,6 +43,11 @@ class MethodParts:
     def config(self, cls: type[T]) -> T:
         """The method's configuration, as its dataclass; PackError for one that does not fit it."""
         return build_config(cls, self.entry.get("config", {}), self.files)
+
+    def build_method(self, name: str) -> Inverter:
+        """Another method of the pack, on the same generator and device."""
+        entry = self.files.meta["methods"].get(name, {})
+        return find_method(name).build(replace(self, entry=entry))
 
     def load(self, network: Network) -> Network:
         """Fill a network with the method's weights, on the device and without gradients."""

@@ -48,6 +48,11 @@ _ENTRIES = (
         "vidinv.inversion.hyper:HyperInverter",
     ),
     MethodEntry(
+        "rectify",
+        "ReGANIE: another method's inversion, and a network that rectifies it (Li et al. 2023)",
+        "vidinv.inversion.rectify:RectifyInverter",
+    ),
+    MethodEntry(
         "wplus",
         "Projection into W+: a search for latents, without weights (Abdal et al. 2019)",
         "vidinv.inversion.wplus:WPlusInverter",

@@ -16,28 +16,30 @@ It needs no weights and works with every pack; an encoder is some fifty times as
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from vidinv.generators.base import Generator
+from vidinv.inversion.adam import Adam
 from vidinv.inversion.base import Inverter
 from vidinv.inversion.parts import MethodParts
+from vidinv.inversion.perceptual import (
+    Distance,
+    Perceptual,
+    build_distance,
+    check_perceptual,
+    describe,
+)
 from vidinv.inversion.state import TrackState
-from vidinv.metrics.lpips import BACKBONES, LPIPS, usable_backbone
 from vidinv.metrics.structure import pixel_structure_distance
 from vidinv.types import EditedLatents, Inversion, RenderMode
 
-Distance = Callable[[Tensor, Tensor], Tensor]
-
 NUM_SAMPLES = 1024  # of w, for its spread: known to about 2 %
-ADAM_BETAS, ADAM_EPS = (0.9, 0.99), 1e-8  # the first pair suits a few dozen steps
-STRUCTURE = "structure"
-LPIPS_BACKBONES = tuple(BACKBONES)
-STRUCTURE_NAME = "L1 and SSIM at three scales"
+ADAM_BETAS = 0.9, 0.99  # they suit a few dozen steps
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,7 @@ class WPlusConfig:
         pixel_weight: of the mean square difference of pictures in [-1, 1].
         perceptual_weight: of the perceptual term.
         distance_weight: of the mean square of u.
-        perceptual: ``"structure"``, a backbone of LPIPS, or ``"auto"``: LPIPS where torch's cache
-            has a backbone, else ``"structure"``.
+        perceptual: which term, as ``vidinv.inversion.perceptual`` names them.
     """
 
     steps: int = 40
@@ -65,11 +66,10 @@ class WPlusConfig:
     pixel_weight: float = 1.0
     perceptual_weight: float = 1.0
     distance_weight: float = 0.005
-    perceptual: Literal["auto", "structure", "alex", "squeeze", "vgg"] = "auto"
+    perceptual: Perceptual = "auto"
 
     def __post_init__(self) -> None:
-        if self.perceptual not in ("auto", STRUCTURE, *LPIPS_BACKBONES):
-            raise ValueError(f"there is no perceptual term {self.perceptual!r}")
+        check_perceptual(self.perceptual)
         if (
             not 0 <= self.shared_steps <= self.steps
             or min(self.steps, self.steps_from_previous) < 1
@@ -104,16 +104,12 @@ class WPlusInverter(Inverter):
     @classmethod
     def build(cls, parts: MethodParts) -> Self:
         config = parts.config(WPlusConfig)
-        term = _perceptual_term(config.perceptual, parts.generator.resolution)
-        distance = (
-            pixel_structure_distance if term == STRUCTURE else LPIPS(term, device=parts.device)
-        )
+        distance = build_distance(config.perceptual, parts.generator.resolution, parts.device)
         return cls(parts.generator, config, distance=distance, device=parts.device)
 
     @classmethod
     def local_choices(cls, config: Mapping[str, Any], resolution: int) -> dict[str, str]:
-        term = _perceptual_term(config.get("perceptual", "auto"), resolution)
-        return {"perceptual term": STRUCTURE_NAME if term == STRUCTURE else f"LPIPS ({term})"}
+        return describe(config.get("perceptual", "auto"), resolution)
 
     def encode(
         self,
@@ -165,38 +161,17 @@ class WPlusInverter(Inverter):
         steps = config.steps_from_previous if goes_on else config.steps
         rate = config.learning_rate_from_previous if goes_on else config.learning_rate
         shared = 0 if goes_on else config.shared_steps
-        adam = _Adam(u_NLD)
+        adam = Adam(u_NLD, betas=ADAM_BETAS)
         for step in range(steps):
             u_NLD.requires_grad_()
             # Rows that were moved alike so far go on being alike.
             rows = u_NLD.mean(1, keepdim=True).expand_as(u_NLD) if step < shared else u_NLD
             (gradient,) = torch.autograd.grad(self.losses(faces_N3RR, rows).sum(), u_NLD)
             falling = 0.5 + 0.5 * math.cos(math.pi * step / steps)
-            u_NLD = adam.step(u_NLD.detach(), gradient, rate * falling)
+            u_NLD = u_NLD.detach() + adam.change(gradient, rate * falling)
             if self.on_step is not None:
                 self.on_step()
         return u_NLD
-
-
-class _Adam:
-    """Kingma and Ba 2015, algorithm 1.
-
-    ``torch.optim`` imports the compiler at its first step, which takes longer than a search.
-    """
-
-    def __init__(self, like: Tensor) -> None:
-        self._count, self._mean = 0, torch.zeros_like(like)
-        self._square = torch.zeros_like(like)
-
-    def step(self, value: Tensor, gradient: Tensor, rate: float) -> Tensor:
-        """The next value."""
-        first, second = ADAM_BETAS
-        self._count += 1
-        self._mean.lerp_(gradient, 1 - first)
-        self._square.lerp_(gradient.square(), 1 - second)
-        mean = self._mean / (1 - first**self._count)
-        square = self._square / (1 - second**self._count)
-        return value - rate * mean / (square.sqrt() + ADAM_EPS)
 
 
 def _distribution(generator: Generator, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -209,10 +184,3 @@ def _distribution(generator: Generator, device: torch.device) -> tuple[Tensor, T
     mean = mean.mean(0) if generator.num_classes else mean[0]
     w = generator.mapping(z, classes_N=classes)
     return mean, (w - mean).square().mean(0).sqrt().clamp_min(1e-6)
-
-
-def _perceptual_term(wish: str, resolution: int) -> str:
-    """``"structure"`` or a backbone."""
-    if wish != "auto":
-        return wish
-    return usable_backbone(resolution) or STRUCTURE

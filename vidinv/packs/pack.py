@@ -78,8 +78,9 @@ class Pack:
 
         Other directions leave it as it is: latents that were saved stay of use.
         """
-        own = self.meta["methods"].get(method)
-        entries = [self.meta["generator"], *([own] if own else [])]
+        methods = self.meta["methods"]
+        own = [methods[name] for name in self._phases(method) if methods.get(name)]
+        entries = [self.meta["generator"], *own]
         files = [entry["file"] for entry in entries if "file" in entry]
         hashes = [self.meta["files"][file]["sha256"] for file in files]
         text = json.dumps([self.alignment, entries, hashes], sort_keys=True)
@@ -87,8 +88,32 @@ class Pack:
 
     def local_choices(self, method: str) -> Mapping[str, str]:
         """What a method chooses by what this machine has (``Inverter.local_choices``)."""
-        config = self.meta["methods"].get(method, {}).get("config", {})
-        return find_method(method).local_choices(config, self.resolution)
+        choices: dict[str, str] = {}
+        for name in reversed(self._phases(method)):
+            config = self.meta["methods"].get(name, {}).get("config", {})
+            found = find_method(name).local_choices(config, self.resolution).items()
+            about = "" if name == method else f"{name}: "
+            choices |= {about + what: choice for what, choice in found}
+        return choices
+
+    def _phases(self, method: str) -> list[str]:
+        """The method, and those whose inversions it starts from, the first of all last.
+
+        Raises:
+            PackError: the pack has no such method, or they go round in a circle.
+        """
+        phases, methods = [method], self.meta["methods"]
+        while (inner := find_method(phases[-1]).first_phase(methods)) is not None:
+            if inner not in METHODS or not self._has(inner):
+                raise PackError(
+                    f"pack {self.name}: {phases[-1]} starts from {inner!r}, which the pack has "
+                    f"not; there are: {', '.join(self.methods)}"
+                )
+            if inner in phases:
+                circle = " -> ".join([*phases, inner])
+                raise PackError(f"pack {self.name}: methods start from each other: {circle}")
+            phases.append(inner)
+        return phases
 
     @cached_property
     def generator_config(self) -> GeneratorConfig:
@@ -122,6 +147,7 @@ class Pack:
         """What the pack has for a method; UnknownNameError lists those that work with it."""
         if method not in self.methods:
             raise UnknownNameError(f"method in pack {self.name}", method, self.methods)
+        self._phases(method)  # that what it starts from is there
         return MethodParts(
             generator=self._generator_on(torch.device(device)),
             files=self.files,

@@ -35,13 +35,14 @@ def fit(context: StageContext, task: FitTask) -> FitResult:
     """Write the states into the clip's folder; those of an earlier run serve."""
     job, plan = task.local_job, load_made_plan(task.folder)
     session = context.session(job, plan.key)
-    states = session.recall_states()
+    tracks = plan.analysis.tracks
+    states = session.recall_states() if session.needs_fit(tracks) else {}
     if states is None:
         if session.saved is not None:
             session.saved.join(plan)
         with context.open(job) as reader:
             states = session.fit(
-                plan.analysis.tracks,
+                tracks,
                 _shown(reader, context),
                 progress=lambda share: context.beat(),
             )
