@@ -27,6 +27,7 @@ from vidinv.files import atomic_file
 from vidinv.inversion import TrackState
 from vidinv.packs import Pack
 from vidinv.paths import check_input, check_new_file, sole_writer
+from vidinv.provenance import edit_comment
 from vidinv.types import ClipResult, EditSpec, Frame, Image, RenderMode
 from vidinv.video import (
     EncodeOptions,
@@ -36,6 +37,7 @@ from vidinv.video import (
     copy_media,
     has_transparency,
     is_image_path,
+    keeps_comment,
     keeps_profile,
     open_reader,
     open_writer,
@@ -165,6 +167,7 @@ class _Edit:
         _ = self.session.saved  # a folder that cannot serve is found out before the work
         self.warnings = self.session.request_warnings()
         self.sampler = IdentitySampler(networks.backend)
+        self.comment = edit_comment(request.spec, pack=request.pack.name)
 
     def clip(self) -> ClipSummary:
         """Edit a video."""
@@ -184,7 +187,7 @@ class _Edit:
         if plan.analysis.tracks:
             states = self._states(plan, frames=[frame])
             ((_, picture),) = self._composed(plan, [frame], states)
-            self._write_picture(picture)
+            self._write_picture(picture, comment=self.comment)
         else:
             self.warnings.append(self.session.why_unchanged(plan))
             if same_kind(self.request.input, self.request.output):
@@ -193,9 +196,12 @@ class _Edit:
                 self._write_picture(image)
         return self._summary(plan)
 
-    def _write_picture(self, image: Image) -> None:
+    def _write_picture(self, image: Image, *, comment: str | None = None) -> None:
         profile = rgb_profile(self.request.input)
-        write_image(self.request.output, image, profile=profile)
+        write_image(self.request.output, image, profile=profile, comment=comment)
+        if comment and not keeps_comment(self.request.output):
+            suffix = self.request.output.suffix
+            self.warnings.append(f"{suffix} pictures have no comment: nothing in it says edited")
         if profile and not keeps_profile(self.request.output):
             suffix = self.request.output.suffix
             self.warnings.append(f"{suffix} pictures have no colour profile: the source's is lost")
@@ -243,7 +249,12 @@ class _Edit:
         request = self.request
         with contextlib.ExitStack() as stack:
             writer = stack.enter_context(
-                open_writer(request.output, source=plan.info, options=request.encode)
+                open_writer(
+                    request.output,
+                    source=plan.info,
+                    options=request.encode,
+                    comment=self.comment,
+                )
             )
             reader = stack.enter_context(open_reader(request.input))
             composed = self._composed(plan, reader, states)

@@ -17,11 +17,20 @@ import vidinv
 from pipelines.demo import make_clip as make_face_clip
 from tests.packs.tiny import write_tiny_pack
 from tests.pipelines.passes import Passes
-from tests.video.clips import images_of, packets_of, plain_times, psnr, side_by_side, write_clip
+from tests.video.clips import (
+    comment_of,
+    images_of,
+    packets_of,
+    plain_times,
+    psnr,
+    side_by_side,
+    write_clip,
+)
 from vidinv.errors import DecodeError, UnknownNameError, UsageError
 from vidinv.packs import load_pack
 from vidinv.paths import sole_writer
-from vidinv.video import EncodeOptions, read_image, rgb_profile, write_image
+from vidinv.provenance import is_edit_comment
+from vidinv.video import EncodeOptions, picture_comment, read_image, rgb_profile, write_image
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +66,10 @@ def test_timestamps_and_audio_are_the_sources(face_clip, smiling):
     assert plain_times(smiling[1]) == plain_times(face_clip)
     assert packets_of(smiling[1]) == packets_of(face_clip)
     assert packets_of(face_clip)
+
+
+def test_the_output_says_that_it_is_edited(pack, smiling):
+    assert f"smile=1.5; method fse; pack {pack.name}" in comment_of(smiling[1])
 
 
 def test_the_result_says_what_was_done(face_clip, smiling):
@@ -111,6 +124,7 @@ def test_a_picture_is_edited_as_a_picture(pack, face_clip, tmp_path):
     before, after = read_image(still), read_image(output)
     assert before.shape == after.shape
     assert np.array_equal(before[:40], after[:40])
+    assert is_edit_comment(picture_comment(output))
     assert np.abs(face_box(before).astype(int) - face_box(after)).mean() > 1
 
 
@@ -121,6 +135,7 @@ def test_a_faceless_clip_is_copied_and_said(pack, tmp_path):
     assert (result.frames, result.faces_edited, result.frames_without_face) == (10, 0, 10)
     assert any("no face" in warning for warning in result.warnings)
     assert packets_of(output, "video") == packets_of(clip, "video")
+    assert comment_of(output) is None
 
 
 def test_a_faceless_picture_is_copied(pack, tmp_path):

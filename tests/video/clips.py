@@ -134,6 +134,13 @@ def packets_of(path: Path, kind: str = "audio") -> list[tuple[Fraction, Fraction
         return [(p.pts * base, (p.dts or 0) * base, bytes(p)) for p in packets]
 
 
+def comment_of(path: Path) -> str | None:
+    """The container's comment."""
+    with av.open(str(path)) as container:
+        tags = {name.lower(): text for name, text in container.metadata.items()}
+    return tags.get("comment")
+
+
 def plain_times(path: Path) -> list[Fraction]:
     """Frame times in seconds as a plain demux and decode in this process gives them."""
     with av.open(str(path)) as container:

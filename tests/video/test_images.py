@@ -15,6 +15,8 @@ from vidinv.video import (
     check_kind,
     has_transparency,
     is_image_path,
+    keeps_comment,
+    picture_comment,
     read_image,
     rgb_profile,
     same_kind,
@@ -38,6 +40,18 @@ def test_picture_comes_back(tmp_path, name, least_db):
 def test_avif_comes_back(tmp_path):
     write_image(tmp_path / "a.avif", pattern(0))
     assert psnr(read_image(tmp_path / "a.avif"), pattern(0)) > 32
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif", "a.avif"])
+def test_a_comment_is_kept_where_a_picture_has_one(tmp_path, name):
+    if not is_image_path(name):
+        pytest.skip("this Pillow has no AVIF")
+    write_image(tmp_path / name, pattern(0))
+    assert picture_comment(tmp_path / name) is None
+    write_image(tmp_path / name, pattern(0), comment="edited (smile=1)")
+    assert keeps_comment(name)
+    assert picture_comment(tmp_path / name) == "edited (smile=1)"
+    assert not keeps_comment("a.BMP")
 
 
 @pytest.mark.parametrize("name", ["a.heic", "a.JXL", "a.dng", "a.psd"])

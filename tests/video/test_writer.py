@@ -18,7 +18,15 @@ import av
 import numpy as np
 import pytest
 
-from tests.video.clips import make_clip, media_workers, packets_of, pattern, plain_times, psnr
+from tests.video.clips import (
+    comment_of,
+    make_clip,
+    media_workers,
+    packets_of,
+    pattern,
+    plain_times,
+    psnr,
+)
 from vidinv.errors import DecodeError, EncodeError, UnknownNameError, UsageError
 from vidinv.types import Frame
 from vidinv.video import (
@@ -202,6 +210,35 @@ def test_title_and_chapters_come_back(tmp_path):
         (got,) = b.chapters()
         assert got["metadata"]["title"] == "Pour"
         assert got["end"] * got["time_base"] == Fraction(1, 2)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
+def test_a_comment_stands_behind_the_sources_own(tmp_path, suffix):
+    first, second = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    clip = VideoInfo.from_scratch(width=64, height=64, rate=25)
+    for source, output, comment in ((clip, first, "Tea"), (first, second, "edited")):
+        with open_writer(output, source=source, comment=comment) as writer:
+            writer.write(Frame(0, 0, Fraction(1, 25), pattern(0, width=64, height=64)))
+    assert comment_of(second) == "Tea | edited"
+
+
+def test_a_finished_file_may_be_changed_before_it_has_its_name(tmp_path):
+    output = tmp_path / "a.mkv"
+
+    def finish(path):
+        assert os.listdir(tmp_path) == [path.name]
+        assert len(read(path)) == 1
+        if refused:
+            raise EncodeError("no")
+
+    clip = VideoInfo.from_scratch(width=64, height=64, rate=25)
+    for refused in (True, False):
+        try:
+            with open_writer(output, source=clip, finish=finish) as writer:
+                writer.write(Frame(0, 0, Fraction(1, 25), pattern(0, width=64, height=64)))
+        except EncodeError:
+            assert refused
+        assert os.listdir(tmp_path) == ([] if refused else ["a.mkv"])
 
 
 @pytest.mark.parametrize(

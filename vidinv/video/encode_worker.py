@@ -23,7 +23,7 @@ from vidinv.video.color import FromRgb, matrix_is_unsupported
 from vidinv.video.info import VideoInfo
 from vidinv.video.isolation import Channel, FrameMissing, FrameRing, Heartbeat
 from vidinv.video.joining import join
-from vidinv.video.packets import PacketCopier, Refused, copy_all, muxer_options
+from vidinv.video.packets import PacketCopier, Refused, add_comment, copy_all, muxer_options
 
 FRAME_DURATION_FLAG = av.codec.context.Flags.frame_duration
 
@@ -102,6 +102,7 @@ class _Encoding:
             )
             stream = self._add_video(container)
             copier = PacketCopier.open(source, container, stack)
+            add_comment(container, self._request.get("comment"))
             container.start_encoding()
             self._check_time_base(stream.time_base)
             self._warnings += copier.warnings

@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import ExifTags, ImageOps, UnidentifiedImageError, features
 from PIL import Image as PillowImage
-from PIL import ImageOps, UnidentifiedImageError, features
 
 from vidinv.errors import DecodeError, EncodeError, UsageError
 from vidinv.files import atomic_file
 from vidinv.types import Image
+from vidinv.version import __version__
 
 # 4:4:4: faces keep their colour edges.
 _JPEG: tuple[str, dict[str, Any]] = ("JPEG", {"quality": 95, "subsampling": 0})
@@ -69,6 +70,22 @@ def same_kind(one: str | os.PathLike[str], other: str | os.PathLike[str]) -> boo
 def keeps_profile(path: str | os.PathLike[str]) -> bool:
     """Pictures of this extension are written with the ICC profile of their colours."""
     return Path(path).suffix.lower() != ".bmp"
+
+
+def keeps_comment(path: str | os.PathLike[str]) -> bool:
+    """Pictures of this extension are written with a comment."""
+    return Path(path).suffix.lower() != ".bmp"
+
+
+def picture_comment(path: str | os.PathLike[str]) -> str | None:
+    """The description in the EXIF data of a picture.
+
+    Raises:
+        DecodeError: as ``read_image``.
+    """
+    with _opened(path) as picture:
+        said = picture.getexif().get(ExifTags.Base.ImageDescription)
+        return None if said is None else str(said)
 
 
 def read_image(path: str | os.PathLike[str]) -> Image:
@@ -156,7 +173,12 @@ def _open(path: str | os.PathLike[str]) -> Iterator[tuple[PillowImage.Image, int
 
 
 def write_image(
-    path: str | os.PathLike[str], image: Image, *, profile: bytes | None = None
+    path: str | os.PathLike[str],
+    image: Image,
+    *,
+    profile: bytes | None = None,
+    comment: str | None = None,
+    finish: Callable[[Path], None] | None = None,
 ) -> None:
     """Write ``[H, W, 3]`` uint8 RGB in the format of the extension; appears only when complete.
 
@@ -164,6 +186,8 @@ def write_image(
 
     Args:
         profile: ICC profile of the colours (``rgb_profile``).
+        comment: stands in the EXIF data, as description (``keeps_comment``).
+        finish: is given the complete file before it gets its name, and may change it.
 
     Raises:
         UsageError: unknown extension, or not a uint8 RGB picture.
@@ -177,6 +201,18 @@ def write_image(
     kind, options = _FORMATS[path.suffix.lower()]
     try:
         with atomic_file(path) as temporary:
-            PillowImage.fromarray(image).save(temporary, kind, icc_profile=profile, **options)
+            said = {} if comment is None else {"exif": _exif(comment)}
+            PillowImage.fromarray(image).save(
+                temporary, kind, icc_profile=profile, **said, **options
+            )
+            if finish is not None:
+                finish(temporary)
     except OSError as error:
         raise EncodeError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def _exif(comment: str) -> PillowImage.Exif:
+    exif = PillowImage.Exif()
+    exif[ExifTags.Base.ImageDescription] = comment
+    exif[ExifTags.Base.Software] = f"vidinv {__version__}"
+    return exif

@@ -15,7 +15,7 @@ from typing import Any
 import av
 
 from vidinv.video.info import VideoInfo
-from vidinv.video.packets import PacketCopier, Refused, muxer_options
+from vidinv.video.packets import PacketCopier, Refused, add_comment, muxer_options
 
 Times = Sequence[Sequence[int]]
 
@@ -40,6 +40,7 @@ def join(request: dict[str, Any], heartbeat: Callable[[], None]) -> list[str]:
         stream.time_base = info.time_base
         _tag(stream.codec_context, info)
         copier = PacketCopier.open(request["source"], output, stack, heartbeat)
+        add_comment(output, request.get("comment"))
         output.start_encoding()
         for packet in _timed(paths, times, delay):
             packet.stream, packet.time_base = stream, info.time_base

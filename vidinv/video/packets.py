@@ -123,6 +123,15 @@ def copy_tags(source: Any, output: Any, picture: Any) -> None:
         target.disposition = picture.disposition
 
 
+def add_comment(output: Any, comment: str | None) -> None:
+    """Say ``comment`` behind what the source's own comment says, whatever its tag's case."""
+    if comment is None:
+        return
+    name = next((k for k in output.metadata if k.lower() == "comment"), "comment")
+    said = output.metadata.get(name)
+    output.metadata[name] = f"{said} | {comment}" if said else comment
+
+
 def copy_all(
     source_path: str, output_path: str, format_name: str, heartbeat: Callable[[], None]
 ) -> list[str]:

@@ -27,6 +27,8 @@ ENCODE_WORKER = "vidinv.video.encode_worker"
 # Slow presets hold many frames back before the first is done, and flush them all at the end.
 STALL_SECONDS = 300.0
 
+Finish = Callable[[Path], None]  # what is done to a complete file before it gets its name
+
 # Between a run's stages: NUT keeps every time base exactly. It does not take ProRes, MOV does.
 SEGMENT_FORMATS = {".nut": "nut", ".mov": "mov"}
 
@@ -37,6 +39,8 @@ def open_writer(
     source: str | os.PathLike[str] | VideoInfo,
     options: EncodeOptions | None = None,
     segment: bool = False,
+    comment: str | None = None,
+    finish: Finish | None = None,
     worker: str = ENCODE_WORKER,
 ) -> VideoWriter:
     """A context manager with ``write(frame)``; leaving it completes the file.
@@ -47,6 +51,8 @@ def open_writer(
         options: encoder and quality.
         segment: write the picture alone, for ``join_segments``; path and options are those of
             ``segment_path``.
+        comment: stands in the file, behind the comment of the source.
+        finish: is given the complete file before it gets its name, and may change it.
         worker: importable name of the encoding program.
 
     Raises:
@@ -56,7 +62,15 @@ def open_writer(
     """
     info = source if isinstance(source, VideoInfo) else probe(source)
     options = options or EncodeOptions()
-    return VideoWriter(path, info=info, options=options, segment=segment, worker=worker)
+    return VideoWriter(
+        path,
+        info=info,
+        options=options,
+        segment=segment,
+        comment=comment,
+        finish=finish,
+        worker=worker,
+    )
 
 
 def copy_media(
@@ -111,6 +125,8 @@ def join_segments(
     *,
     source: VideoInfo,
     times: Sequence[tuple[int, int]],
+    comment: str | None = None,
+    finish: Finish | None = None,
     on_alive: Callable[[], None] = lambda: None,
 ) -> tuple[str, ...]:
     """Put encoded segments one after another, with the source's other streams; no re-encoding.
@@ -119,6 +135,7 @@ def join_segments(
         segments: files written with ``segment=True`` and the same options, in order.
         source: facts about the clip whose other streams are copied.
         times: (pts, duration) of every frame of the clip, in the source's time base.
+        comment, finish: as for ``open_writer``.
         on_alive: called now and then while it works.
 
     Returns:
@@ -135,12 +152,16 @@ def join_segments(
         "info": source.to_json(),
         "segments": [os.path.abspath(path) for path in segments],
         "times": [list(time) for time in times],
+        "comment": comment,
     }
-    return _remuxed(output, request, on_alive)
+    return _remuxed(output, request, on_alive, finish)
 
 
 def _remuxed(
-    output: Path, request: Mapping[str, Any], on_alive: Callable[[], None]
+    output: Path,
+    request: Mapping[str, Any],
+    on_alive: Callable[[], None],
+    finish: Finish | None = None,
 ) -> tuple[str, ...]:
     """Let a child make ``output`` without another word from here; its warnings."""
     session = _Session(output, on_alive)
@@ -150,7 +171,7 @@ def _remuxed(
     except BaseException:
         session.abandon()
         raise
-    session.complete()
+    session.complete(finish)
     return tuple(done["warnings"])
 
 
@@ -167,6 +188,8 @@ class VideoWriter:
         info: VideoInfo,
         options: EncodeOptions,
         segment: bool = False,
+        comment: str | None = None,
+        finish: Finish | None = None,
         worker: str = ENCODE_WORKER,
     ) -> None:
         self.path = Path(path)
@@ -178,7 +201,7 @@ class VideoWriter:
         else:
             self._format = container_format(self.path)
             self._encoder = choose_encoder(self.path, options)
-        self._options = options
+        self._options, self._comment, self._finishing = options, comment, finish
         self._module = worker
         self._session: _Session | None = None
         self._num_free = 0
@@ -214,7 +237,7 @@ class VideoWriter:
         except BaseException:
             session.abandon()
             raise
-        session.complete()
+        session.complete(self._finishing)
 
     def write(self, frame: Frame) -> None:
         """Encode one frame at its own time; frames come in the order of display.
@@ -277,6 +300,7 @@ class VideoWriter:
             "encoder": self._encoder,
             "options": encoder_options(self._encoder, self._options),
             "threads": self._options.threads,
+            "comment": self._comment,
         }
 
 
@@ -327,9 +351,11 @@ class _Session:
         with contextlib.suppress(OSError):
             self._temporary.unlink(missing_ok=True)
 
-    def complete(self) -> None:
+    def complete(self, finish: Finish | None = None) -> None:
         """Give the finished file its name."""
         try:
+            if finish is not None:
+                finish(self._temporary)
             put_in_place(self._temporary, self.path)
         except OSError as error:
             raise EncodeError(f"{self.path}: cannot be replaced ({error.strerror})") from None

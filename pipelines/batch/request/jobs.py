@@ -25,7 +25,7 @@ Keyframes = tuple[tuple[float, float], ...]
 _PLAIN_SUFFIX = re.compile(r"\.\w{1,8}", re.ASCII)
 
 # The rows that a run is resumed from mean what this version of the stages makes of them.
-STAGES_VERSION = 3
+STAGES_VERSION = 4
 
 
 @dataclass(frozen=True)

@@ -58,4 +58,4 @@ class EditResult(StageResult):
         clip.num_frames = self.frames
 
     def row_fields(self) -> Row:
-        return self.to_json()
+        return {**self.to_json(), "synthetic": self.faces_edited > 0}

@@ -16,6 +16,7 @@ from pipelines.batch.stages.work_files import samples_path, segment_stem
 from pipelines.clip.plan import ClipPlan
 from pipelines.clip.samples import FaceSample, load_samples
 from vidinv.files import remove_temporaries
+from vidinv.provenance import edit_comment
 from vidinv.video import copy_media, join_segments
 
 
@@ -53,6 +54,7 @@ def join(context: StageContext, task: JoinTask) -> EditResult:
             task.output,
             source=plan.info,
             times=plan.times_T2.tolist(),
+            comment=edit_comment(session.spec, pack=context.networks.pack.name),
             on_alive=context.beat,
         )
     else:

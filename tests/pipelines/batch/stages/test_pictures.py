@@ -62,6 +62,7 @@ def test_pictures_are_those_of_edit_with_rows_like_those_of_clips(
         assert read_image(made).shape == read_image(folder / name).shape
         row = rows[name]
         assert (row["status"], row["frames"], row["faces_edited"]) == ("done", 1, 1)
+        assert row["synthetic"] is True
         assert row["identity"] == dataclasses.asdict(result.identity)
         assert row["tracks"][0]["identity"]["similarity_mean"] is not None
         assert set(row["seconds"]) == {"picture"}
@@ -80,6 +81,7 @@ def test_a_faceless_picture_is_copied_and_a_broken_one_is_quarantined(folder, st
     rows = run(folder, tmp_path / "out", stages)
     assert (tmp_path / "out" / "grey.png").read_bytes() == (folder / "grey.png").read_bytes()
     assert any("no face found" in warning for warning in rows["grey.png"]["warnings"])
+    assert rows["grey.png"]["synthetic"] is False
     broken, link = rows["broken.jpg"], rows["link.png"]
     assert (broken["status"], broken["stage"], broken["attempts"]) == ("quarantined", "picture", 1)
     assert broken["cause"].startswith(f"{folder / 'broken.jpg'}: the picture is damaged")

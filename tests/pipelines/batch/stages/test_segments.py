@@ -16,9 +16,10 @@ from pipelines.batch.stages.runner import StageRunner
 from pipelines.batch.stages.tasks import Completed, Failure
 from pipelines.clip.plan import load_plan, plan_segments, save_plan
 from tests.pipelines.batch.conftest import FRAMES
-from tests.video.clips import images_of, packets_of, plain_times, write_clip
+from tests.video.clips import comment_of, images_of, packets_of, plain_times, write_clip
 from vidinv.latents import PLAN_FILE
 from vidinv.packs import load_pack
+from vidinv.provenance import is_edit_comment
 from vidinv.rendering import FrameComposer
 from vidinv.video import EncodeOptions, open_reader, writer
 from vidinv.video.reader import Part
@@ -115,6 +116,9 @@ def test_joined_segments_are_the_output_of_edit(face_clip, tiny_pack, stages, tm
     assert packets_of(joined) == packets_of(whole)
     assert packets_of(joined)
     assert (row.frames, row.faces_edited) == (result.frames, result.faces_edited)
+    assert row.row_fields()["synthetic"]
+    assert is_edit_comment(comment_of(whole))
+    assert comment_of(joined) == comment_of(whole)
     assert row.identity == result.identity
     assert [t.last for t in row.tracks] == [t.last for t in result.tracks]
 
