@@ -1,7 +1,9 @@
 """The data that travels between parts of vidinv: shapes, units and ranges are stated here, once.
 
 Coordinates: pixels of the displayed frame (rotation applied), x right, y down; the centre of the
-top-left pixel is (0, 0), so the picture covers [-0.5, width - 0.5] (OpenCV's convention).
+top-left pixel is (0, 0), so the picture covers [-0.5, width - 0.5] (OpenCV's convention). Where
+pixels are not square, frames keep their pixels and landmarks lie in them; crops are squares of what
+a viewer sees (``Crop.pixel_aspect``).
 Images: RGB, ``[H, W, 3]``; uint8 in 0..255, or uint16 in 0..65535 when the source has more than
 8 bits. Tensors of faces: ``[N, 3, R, R]`` float in [-1, 1].
 
@@ -50,25 +52,28 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A square of the frame, rotated with the face: ``center ± x_axis ± y_axis``.
+    """A square of the picture as seen, rotated with the face: ``center ± x_axis ± y_axis``.
 
     ``y_axis`` is ``rot90(x_axis)`` with rot90(v) = (-v_y, v_x), so a crop is a similarity
     transform (4 numbers) and exactly invertible.
 
     Attributes:
-        center_x, center_y: centre of the square in frame pixels.
-        axis_x, axis_y: vector from the centre to the middle of the right edge, in frame pixels;
+        center_x, center_y: centre of the square in frame pixels; where pixels are not square, in
+            pixels of the frame stretched sideways until they are.
+        axis_x, axis_y: vector from the centre to the middle of the right edge, in the same pixels;
             its length is half the side.
+        pixel_aspect: width over height of a pixel of the frame, 1 for square ones.
     """
 
     center_x: float
     center_y: float
     axis_x: float
     axis_y: float
+    pixel_aspect: float = 1.0
 
     @property
     def side_px(self) -> float:
-        """Length of the square's side in frame pixels."""
+        """Length of the square's side, in rows of the frame."""
         return 2.0 * float(np.hypot(self.axis_x, self.axis_y))
 
     def as_array(self) -> npt.NDArray[np.float64]:
@@ -76,8 +81,10 @@ class Crop:
         return np.array([self.center_x, self.center_y, self.axis_x, self.axis_y], np.float64)
 
     @classmethod
-    def from_array(cls, values: Sequence[float] | FloatArray) -> Crop:
-        return cls(*(float(v) for v in values))
+    def from_array(cls, values: Sequence[float] | FloatArray, *, pixel_aspect: float = 1.0) -> Crop:
+        """The inverse of ``as_array``, which leaves out the pixels' aspect."""
+        center_x, center_y, axis_x, axis_y = (float(v) for v in values)
+        return cls(center_x, center_y, axis_x, axis_y, pixel_aspect)
 
     def crop_to_frame(self, size_px: int) -> npt.NDArray[np.float64]:
         """``[2, 3]`` affine matrix from pixels of a ``size_px`` crop to frame pixels.
@@ -86,13 +93,17 @@ class Crop:
         """
         sx, sy = 2.0 * self.axis_x / size_px, 2.0 * self.axis_y / size_px
         half = (size_px - 1) / 2.0
-        return np.array(
+        matrix = np.array(
             [
                 [sx, -sy, self.center_x - sx * half + sy * half],
                 [sy, sx, self.center_y - sy * half - sx * half],
             ],
             np.float64,
         )
+        if self.pixel_aspect != 1.0:
+            matrix[0] /= self.pixel_aspect
+            matrix[0, 2] += 0.5 / self.pixel_aspect - 0.5  # the picture begins at -0.5
+        return matrix
 
     def frame_to_crop(self, size_px: int) -> npt.NDArray[np.float64]:
         """``[2, 3]`` affine matrix from frame pixels to crop pixels: the exact inverse."""
@@ -112,6 +123,7 @@ class FaceTrack:
         crops_T4: ``[T, 4]`` float64 smoothed crops (see ``Crop.as_array``).
         measured_T: ``[T]`` bool, False where the position was filled in between sightings.
         embedding: recognition embedding of the track (unit of the embedder), or None.
+        pixel_aspect: of the frames (``Crop.pixel_aspect``).
     """
 
     id: int
@@ -121,6 +133,7 @@ class FaceTrack:
     crops_T4: npt.NDArray[np.float64]
     measured_T: npt.NDArray[np.bool_]
     embedding: npt.NDArray[np.float32] | None = None
+    pixel_aspect: float = 1.0
 
     @property
     def num_frames(self) -> int:
@@ -137,7 +150,8 @@ class FaceTrack:
     def crop(self, frame_index: int) -> Crop:
         """The crop at a frame of the clip; IndexError outside ``first..last``."""
         self._check(frame_index)
-        return Crop.from_array(self.crops_T4[frame_index - self.first])
+        row = self.crops_T4[frame_index - self.first]
+        return Crop.from_array(row, pixel_aspect=self.pixel_aspect)
 
     def landmarks(self, frame_index: int) -> npt.NDArray[np.float32]:
         """``[68, 2]`` landmarks at a frame of the clip; IndexError outside ``first..last``."""

@@ -132,6 +132,7 @@ def _baseline(pack: Pack, source: Path, output: Path) -> tuple[dict[str, float],
             reader,
             is_new_shot=ShotDetector().update,
             alignment=named_alignment(pack.alignment),
+            pixel_aspect=reader.info.pixel_aspect,
             backend=backend,
         )
     tracks = select_tracks(analysis, SPEC.face, backend=backend, load_image=read_image)

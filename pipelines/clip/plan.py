@@ -195,13 +195,13 @@ def build_plan(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, Any]
         DecodeError: another version wrote it, in a layout of its own.
     """
     with as_decode_error(path):
-        times = arrays["times_T2"]
+        times, info = arrays["times_T2"], VideoInfo.from_json(facts["info"])
         return ClipPlan(
-            info=VideoInfo.from_json(facts["info"]),
+            info=info,
             analysis=Analysis(
                 num_frames=len(times),
                 shots=tuple((first, last) for first, last in facts["shots"]),
-                tracks=tuple(_track(arrays, *ids) for ids in facts["tracks"]),
+                tracks=tuple(_track(arrays, info, *ids) for ids in facts["tracks"]),
             ),
             times_T2=times,
             exact_times=facts["exact_times"],
@@ -211,7 +211,16 @@ def build_plan(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, Any]
         )
 
 
-def _track(arrays: Mapping[str, Array], number: int, shot: int, first: int) -> FaceTrack:
+def _track(
+    arrays: Mapping[str, Array], info: VideoInfo, number: int, shot: int, first: int
+) -> FaceTrack:
     values: dict[str, Any] = {name: arrays[f"{number}.{name}"] for name in _TRACK_ARRAYS}
     embedding = arrays.get(f"{number}.embedding")
-    return FaceTrack(id=number, shot=shot, first=first, embedding=embedding, **values)
+    return FaceTrack(
+        id=number,
+        shot=shot,
+        first=first,
+        embedding=embedding,
+        pixel_aspect=info.pixel_aspect,
+        **values,
+    )

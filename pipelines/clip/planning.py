@@ -44,6 +44,7 @@ def plan_clip(
         times.watch(frames),
         is_new_shot=ShotDetector().update,
         alignment=named_alignment(pack.alignment),
+        pixel_aspect=info.pixel_aspect,
         backend=backend,
     )
     tracks = (

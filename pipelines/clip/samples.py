@@ -97,7 +97,7 @@ class IdentitySampler:
         """Keep the faces of a frame that was chosen, before and after."""
         for track, additional in self._wanted.get(frame.index, []):
             landmarks = track.landmarks(frame.index)
-            crop = named_alignment("ffhq").crop(landmarks)
+            crop = named_alignment("ffhq").crop(landmarks, pixel_aspect=track.pixel_aspect)
             points = transform_points(landmarks, crop.frame_to_crop(CHIP_PX)).astype(np.float32)
             before, after = (extract_crop(image, crop, CHIP_PX) for image in (frame.image, picture))
             self._chips.append((before, after, points))

@@ -98,6 +98,10 @@ class Clips:
         if counted[0] != counted[1]:
             raise self._other_length(*counted)
 
+    def pixel_aspect(self) -> float:
+        """Of the source: width over height of a pixel."""
+        return 1.0 if is_image_path(self.source) else probe(self.source).pixel_aspect
+
     def source_frames(self, stack: contextlib.ExitStack) -> Iterator[Frame]:
         """The source alone; its reader lives as long as ``stack``."""
         return _open(self.source, stack)

@@ -129,6 +129,7 @@ class _Comparison:
                 decoded,
                 is_new_shot=ShotDetector().update,
                 alignment=named_alignment(self.request.pack.alignment),
+                pixel_aspect=self.clips.pixel_aspect(),
                 backend=self.backend,
             )
 

@@ -156,7 +156,7 @@ class TrackMeter:
     def observe(self, frame: Frame, seconds: float, pictures: Mapping[str, Image]) -> FrameRow:
         """Measure the face in ``pictures`` (source, output and, if made, inversion)."""
         landmarks, crop = self.track.landmarks(frame.index), self.track.crop(frame.index)
-        square = FFHQ.crop(landmarks)
+        square = FFHQ.crop(landmarks, pixel_aspect=self.track.pixel_aspect)
         chips = {
             name: as_uint8(extract_crop(picture, square, CHIP_PX))
             for name, picture in pictures.items()

@@ -57,6 +57,22 @@ def test_nothing_changes_outside_the_mask(detail, side_px):
     assert not np.array_equal(output, frame)
 
 
+@pytest.mark.parametrize("aspect", [64 / 45, 3 / 4])
+def test_a_frame_of_pixels_that_are_not_square_changes_as_it_is_seen(aspect):
+    """Squeezed before or after the edit: the same picture."""
+    frame, crop = scene()
+    size = (round(frame.shape[1] / aspect), frame.shape[0])
+    exact = frame.shape[1] / size[0]
+
+    def squeezed(picture):
+        return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+    narrow = Crop(*crop.as_array(), pixel_aspect=exact)
+    found = smile(squeezed(frame), narrow, teeth=True)
+    expected = squeezed(smile(frame, crop, teeth=True))
+    assert psnr(found, expected) > psnr(squeezed(frame), expected) + 8
+
+
 def test_the_input_is_not_modified():
     frame, crop = scene()
     before = frame.copy()

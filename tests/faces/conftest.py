@@ -33,8 +33,15 @@ def clip(shared_dir: Path) -> Clip:
     return lambda name, count: list(_decode(shared_dir / "clips" / name, count))
 
 
-def analyse_images(images: Sequence[Image], *, cuts: Sequence[int] = ()) -> Analysis:
+def analyse_images(
+    images: Sequence[Image], *, cuts: Sequence[int] = (), pixel_aspect: float = 1.0
+) -> Analysis:
     """Analyse pictures as a clip at 25 frames a second with shots starting at ``cuts``."""
     calls = iter(range(len(images)))
     frames = (Frame(i, i, Fraction(1, 25), image) for i, image in enumerate(images))
-    return analyse(frames, is_new_shot=lambda _: next(calls) in cuts, alignment=TIGHT)
+    return analyse(
+        frames,
+        is_new_shot=lambda _: next(calls) in cuts,
+        alignment=TIGHT,
+        pixel_aspect=pixel_aspect,
+    )

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vidinv.faces import dlib_backend, group_persons
+from vidinv.faces import dlib_backend, extract_crop, face_mask, group_persons
 
 from .conftest import Clip, analyse_images
 
@@ -25,6 +25,30 @@ def test_one_face_is_one_track(clip: Clip) -> None:
     assert analysis.shots == ((0, 29),)
     assert spans(analysis) == [(0, 29)]
     assert analysis.tracks[0].measured_T.all()
+
+
+@pytest.mark.parametrize("aspect", [64 / 45, 3 / 4])
+def test_a_face_of_pixels_that_are_not_square_is_the_face_that_is_seen(
+    clip: Clip, aspect: float
+) -> None:
+    seen = clip(MAN, 6)
+    stored = [cv2.resize(i, (round(512 / aspect), 512), interpolation=cv2.INTER_AREA) for i in seen]
+    (expected,), (found,) = (
+        analyse_images(images, pixel_aspect=a).tracks
+        for images, a in ((seen, 1.0), (stored, 512 / round(512 / aspect)))
+    )
+    side = expected.crop(0).side_px
+    assert np.abs(found.crops_T4 - expected.crops_T4).max() < 0.03 * side
+    faces = [
+        extract_crop(images[3], track.crop(3), 64).astype(float)
+        for images, track in ((seen, expected), (stored, found))
+    ]
+    assert np.abs(faces[0] - faces[1]).mean() < 3  # levels
+    # Landmarks are in the pixels of the frame, and the mask is drawn where they are.
+    assert np.abs(found.landmarks(3)[:, 0] * aspect - expected.landmarks(3)[:, 0]).max() < 8
+    masks = [face_mask(t.landmarks(3), crop=t.crop(3), size_px=64) for t in (expected, found)]
+    assert np.abs(masks[0] - masks[1]).mean() < 0.02
+    assert np.linalg.norm(found.embedding - expected.embedding) < 0.2
 
 
 def test_no_face_is_no_track(clip: Clip) -> None:

@@ -31,6 +31,22 @@ def test_geometry_is_that_of_the_crop(side_px: float, size_px: int) -> None:
     np.testing.assert_allclose(found[..., 1] / 100, y, atol=0.05)
 
 
+@pytest.mark.parametrize("aspect", [64 / 45, 4 / 3, 3 / 4])
+@pytest.mark.parametrize("side_px", [20.0, 61.3])
+def test_a_crop_is_a_square_of_what_is_seen(aspect: float, side_px: float) -> None:
+    """Of a frame that is shown ``aspect`` times as wide: what the stretched picture would give."""
+    half, size_px = side_px / 2, 20
+    crop = Crop(97.3 * aspect, 81.6, half * np.cos(0.3), half * np.sin(0.3), aspect)
+    found = extract_crop(ramp(), crop, size_px).astype(float)
+    v, u = np.mgrid[:size_px, :size_px]
+    square = Crop(*crop.as_array()).crop_to_frame(size_px)
+    seen_x, y = np.einsum("ij,jhw->ihw", square, np.stack([u, v, np.ones_like(u)]))
+    np.testing.assert_allclose(found[..., 0] / 100, (seen_x + 0.5) / aspect - 0.5, atol=0.06)
+    np.testing.assert_allclose(found[..., 1] / 100, y, atol=0.06)
+    there = crop.crop_to_frame(size_px) @ [3.0, 5.0, 1.0]
+    np.testing.assert_allclose(crop.frame_to_crop(size_px) @ [*there, 1.0], [3.0, 5.0])
+
+
 def test_whole_frame_at_its_own_size_is_the_frame() -> None:
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     crop = Crop(31.5, 31.5, 32.0, 0.0)

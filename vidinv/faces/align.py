@@ -43,12 +43,16 @@ class Alignment:
         """Side of this crop over that of the tight crop around the same landmarks; tight: 1."""
         return self.scale / TIGHT_SCALE
 
-    def crop(self, landmarks: FloatArray) -> Crop:
+    def crop(self, landmarks: FloatArray, *, pixel_aspect: float = 1.0) -> Crop:
         """The crop of one face, from ``[68, 2]`` landmarks in frame pixels."""
-        return Crop.from_array(self.crops(np.asarray(landmarks)[None])[0])
+        seen = stretched(np.asarray(landmarks), pixel_aspect)
+        return Crop.from_array(self.crops(seen[None])[0], pixel_aspect=pixel_aspect)
 
     def crops(self, landmarks_T682: FloatArray) -> npt.NDArray[np.float64]:
-        """``[T, 4]`` float64 crops (``Crop.as_array``) from ``[T, 68, 2]`` landmarks."""
+        """``[T, 4]`` float64 crops (``Crop.as_array``) from ``[T, 68, 2]`` landmarks.
+
+        Landmarks as seen: of square pixels, or ``stretched``.
+        """
         points = to_complex(landmarks_T682)
         left, right = points[:, LEFT_EYE].mean(1), points[:, RIGHT_EYE].mean(1)
         eyes = (left + right) / 2
@@ -74,6 +78,15 @@ def named_alignment(name: str) -> Alignment:
     if name not in ALIGNMENTS:
         raise UnknownNameError("alignment", name, ALIGNMENTS)
     return ALIGNMENTS[name]
+
+
+def stretched(points: FloatArray, pixel_aspect: float) -> FloatArray:
+    """``[..., 2]`` points where they lie once pixels of this aspect have been made square."""
+    if pixel_aspect == 1.0:
+        return points
+    seen = np.array(points)
+    seen[..., 0] = (seen[..., 0] + 0.5) * pixel_aspect - 0.5
+    return seen
 
 
 def to_complex(points: FloatArray) -> npt.NDArray[np.complex128]:

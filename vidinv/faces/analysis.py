@@ -7,10 +7,12 @@ Smoothing runs when a shot is over, with the whole track in view.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 
-from vidinv.faces.align import TIGHT, Alignment
+from vidinv.faces.align import TIGHT, Alignment, stretched
+from vidinv.faces.crops import as_displayed
 from vidinv.faces.dlib_backend import dlib_backend
 from vidinv.faces.protocols import Backend
 from vidinv.faces.search import analysis_gray, reduction, scale_points
@@ -24,6 +26,7 @@ def analyse(
     *,
     is_new_shot: Callable[[Image], bool],
     alignment: Alignment,
+    pixel_aspect: float = 1.0,
     backend: Backend | None = None,
     tracking: TrackingOptions | None = None,
     smoothing: Smoothing | None = None,
@@ -34,6 +37,7 @@ def analyse(
         frames: the clip, in display order; read once, never held.
         is_new_shot: called once per frame in order; True where a new shot begins.
         alignment: the crop of the pack in use.
+        pixel_aspect: width over height of a pixel; faces are sought as a viewer sees them.
         backend: the networks; dlib's if not given.
         tracking: how often to look.
         smoothing: how much to average.
@@ -46,7 +50,7 @@ def analyse(
     shots: list[tuple[int, int]] = []
     tracks: list[FaceTrack] = []
     tracker: ShotTracker | None = None
-    first, count, shape = 0, 0, (0, 0)
+    first, count, shape = 0, 0, (0, 0)  # shape as displayed
 
     def end_shot() -> None:
         if tracker is None:
@@ -55,15 +59,17 @@ def analyse(
         scale = reduction(shape)
         for raw in tracker.finish():
             ids = {"id": len(tracks), "shot": len(shots) - 1}
-            tracks.append(_smooth(raw, alignment, smoothing, scale=scale, **ids))
+            track = _smooth(raw, alignment, smoothing, scale=scale, **ids)
+            tracks.append(_in_frame_pixels(track, pixel_aspect))
 
     for frame in frames:
         cut = is_new_shot(frame.image)
-        if tracker is None or cut or frame.image.shape[:2] != shape:
+        image = as_displayed(frame.image, pixel_aspect)
+        if tracker is None or cut or image.shape[:2] != shape:
             end_shot()
             tracker = ShotTracker(backend, tracking, first=count)
-            first, shape = count, frame.image.shape[:2]
-        tracker.step(frame.image, analysis_gray(frame.image))
+            first, shape = count, image.shape[:2]
+        tracker.step(image, analysis_gray(image))
         count += 1
     end_shot()
     return Analysis(num_frames=count, shots=tuple(shots), tracks=tuple(tracks))
@@ -72,7 +78,7 @@ def analyse(
 def _smooth(
     raw: RawTrack, alignment: Alignment, smoothing: Smoothing, *, scale: int, id: int, shot: int
 ) -> FaceTrack:
-    """The finished track of a raw one, in frame pixels."""
+    """The finished track of a raw one, in pixels of the displayed frame."""
     landmarks = scale_points(np.stack(raw.landmarks), scale)
     measured = np.array(raw.measured)
     steady = smooth_landmarks(
@@ -91,3 +97,11 @@ def _smooth(
         measured_T=measured,
         embedding=raw.embedding,
     )
+
+
+def _in_frame_pixels(track: FaceTrack, pixel_aspect: float) -> FaceTrack:
+    """A track found in the displayed frame as one of the frame itself."""
+    if pixel_aspect == 1.0:
+        return track
+    landmarks = stretched(track.landmarks_T682, 1 / pixel_aspect)
+    return replace(track, landmarks_T682=landmarks, pixel_aspect=pixel_aspect)

@@ -38,7 +38,8 @@ def extract_crop(image: Image, crop: Crop, size_px: int) -> Image:
     """
     if size_px < 1:
         raise UsageError(f"crop size must be at least 1 px, got {size_px}")
-    ratio = crop.side_px / size_px
+    # Along the finer axis of the frame's pixels, so that nothing is averaged away before.
+    ratio = crop.side_px / size_px / max(crop.pixel_aspect, 1.0)
     reduce_by = min(max(1, math.ceil(ratio / _MAX_SUPERSAMPLING)), *image.shape[:2])
     samples = max(1, math.ceil(ratio / reduce_by - _BILINEAR_ENOUGH))
     samples = min(samples, _MAX_SUPERSAMPLING)  # more only for a crop larger than the frame
@@ -57,6 +58,19 @@ def extract_crop(image: Image, crop: Crop, size_px: int) -> Image:
     return sampled
 
 
+def as_displayed(image: Image, pixel_aspect: float) -> Image:
+    """A frame with its pixels made square by stretching it sideways; itself where they are."""
+    if pixel_aspect == 1.0:
+        return image
+    height, width = image.shape[:2]
+    stretched: Any = cv2.resize(
+        image,
+        (max(1, round(width * pixel_aspect)), height),
+        interpolation=cv2.INTER_AREA if pixel_aspect < 1 else cv2.INTER_LINEAR,
+    )
+    return stretched
+
+
 def as_uint8(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """An 8-bit picture of an 8 or 16-bit one."""
     if image.dtype == np.uint16:
@@ -69,8 +83,11 @@ def _reduced_region(image: Image, crop: Crop, factor: int) -> tuple[Image, npt.N
 
     Returns the part and the 3x3 matrix from its pixels to frame pixels.
     """
-    left, right = _span(crop.center_x, crop, factor, image.shape[1])
-    top, bottom = _span(crop.center_y, crop, factor, image.shape[0])
+    reach = abs(crop.axis_x) + abs(crop.axis_y)
+    aspect = crop.pixel_aspect
+    center_x = (crop.center_x + 0.5) / aspect - 0.5
+    left, right = _span(center_x, reach / aspect, factor, image.shape[1])
+    top, bottom = _span(crop.center_y, reach, factor, image.shape[0])
     region: Any = image[top:bottom, left:right]
     if factor > 1:
         size = ((right - left) // factor, (bottom - top) // factor)
@@ -82,9 +99,13 @@ def _reduced_region(image: Image, crop: Crop, factor: int) -> tuple[Image, npt.N
     return region, to_frame
 
 
-def _span(center: float, crop: Crop, factor: int, length: int) -> tuple[int, int]:
-    """First and end pixel along one axis that a crop needs; at least ``factor`` pixels."""
-    reach = abs(crop.axis_x) + abs(crop.axis_y) + _MARGIN_PX * factor
+def _span(center: float, reach: float, factor: int, length: int) -> tuple[int, int]:
+    """First and end pixel along one axis that a crop needs; at least ``factor`` pixels.
+
+    Args:
+        reach: of the crop from its centre.
+    """
+    reach += _MARGIN_PX * factor
     first = int(np.clip(math.floor(center - reach), 0, max(0, length - factor)))
     end = int(np.clip(math.ceil(center + reach) + 1, first + factor, max(length, first + 1)))
     # One reduced pixel more, so that what the whole factor cuts off lies outside the square.

@@ -10,6 +10,7 @@ from typing import Any
 UNSPECIFIED = 2
 FULL_RANGE = 2
 LIMITED_RANGE = 1
+MAX_PIXEL_ASPECT = 8.0  # beyond it, or below its inverse, a file can not mean it
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,12 @@ class VideoInfo:
             color_primaries=1,
             color_transfer=1,
         )
+
+    @property
+    def pixel_aspect(self) -> float:
+        """Width over height of a displayed pixel; 1 where the file says none that can be meant."""
+        ratio = float(self.sample_aspect_ratio or 1)
+        return ratio if 1 / MAX_PIXEL_ASPECT <= ratio <= MAX_PIXEL_ASPECT else 1.0
 
     @property
     def frame_dtype(self) -> str:
