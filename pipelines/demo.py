@@ -22,8 +22,10 @@ from pipelines.edit import EditRequest, run
 from pipelines.meter import Progress
 from vidinv.editing.schedules import strength_at
 from vidinv.errors import UsageError
+from vidinv.faces.crops import as_uint8
 from vidinv.packs import Pack
 from vidinv.rendering import Float32, to_array
+from vidinv.sheets import captioned
 from vidinv.types import ClipResult, Crop, EditSpec, Frame, Image
 from vidinv.video import VideoInfo, is_image_path, open_reader, open_writer, probe, write_image
 from vidinv.video.synthetic import write_tone
@@ -41,7 +43,6 @@ TRUNCATION = 0.3  # near the mean face, where the generator is at its best
 
 SHEET_COLUMNS = 6
 TILE_PX = 220
-_CAPTION_PX = 20
 
 Backdrop = npt.NDArray[np.float32]
 
@@ -138,8 +139,8 @@ def contact_sheet(
         seconds = before.time_seconds
         strength = strength_at(keyframes, seconds)
         rows = [
-            _caption(_tile(before.image), f"source {seconds:.1f} s"),
-            _caption(_tile(after.image), f"{attribute} {strength:.1f}"),
+            captioned(_tile(before.image), f"source {seconds:.1f} s"),
+            captioned(_tile(after.image), f"{attribute} {strength:.1f}"),
         ]
         columns.append(np.concatenate(rows))
     return np.concatenate(columns, axis=1)
@@ -228,16 +229,7 @@ def _chosen(path: Path, numbers: npt.NDArray[np.int64]) -> Iterator[Frame]:
         yield from (frame for frame in reader if frame.index in wanted)
 
 
-def _tile(image: Image) -> Image:
-    if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
+def _tile(image: Image) -> npt.NDArray[np.uint8]:
     height, width = image.shape[:2]
     size = (round(width * TILE_PX / height), TILE_PX)
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _caption(tile: Image, text: str) -> Image:
-    strip = np.full((_CAPTION_PX, tile.shape[1], 3), 255, np.uint8)
-    where = (4, _CAPTION_PX - 6)
-    cv2.putText(strip, text, where, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.concatenate([strip, tile])
+    return np.asarray(cv2.resize(as_uint8(image), size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -26,7 +26,7 @@ from vidinv.errors import UsageError
 from vidinv.files import atomic_file
 from vidinv.inversion import TrackState
 from vidinv.packs import Pack
-from vidinv.paths import check_input, check_new_file, sole_writer
+from vidinv.paths import check_input, check_replaceable, sole_writer
 from vidinv.provenance import edit_comment
 from vidinv.types import ClipResult, EditSpec, Frame, Image, RenderMode
 from vidinv.video import (
@@ -116,13 +116,9 @@ def check_output(request: EditRequest) -> None:
     """
     source, output = request.input, request.output
     check_input(source)
-    check_new_file(output)
     check_kind(source)
     check_kind(output)
-    if source.exists() and output.exists() and source.samefile(output):
-        raise UsageError(f"{output} is the input itself: give another output")
-    if output.exists() and not request.overwrite:
-        raise UsageError(f"{output} exists: give another output, or --overwrite to replace it")
+    check_replaceable(output, sources=[source], overwrite=request.overwrite)
     if is_image_path(source) != is_image_path(output):
         kinds = ("a picture", "a video") if is_image_path(source) else ("a video", "a picture")
         raise UsageError(f"{source} is {kinds[0]}, but {output} names {kinds[1]}")

@@ -8,7 +8,7 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vidinv.errors import DecodeError, UsageError
@@ -80,6 +80,18 @@ def check_new_file(path: Path) -> None:
     if kind is not None:
         raise UsageError(f"{path} is {kind}: name a file to write")
     _check_folder(path, target.absolute().parent)
+
+
+def check_replaceable(path: Path, *, sources: Iterable[Path], overwrite: bool) -> None:
+    """UsageError for an output that no file can be written to, that would replace what is there
+    without being asked to, or that is one of its own sources.
+    """
+    check_new_file(path)
+    for source in sources:
+        if source.exists() and path.exists() and source.samefile(path):
+            raise UsageError(f"{path} is the input itself: give another output")
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} exists: give another output, or --overwrite to replace it")
 
 
 def _check_folder(path: Path, folder: Path) -> None:

@@ -92,6 +92,22 @@ def test_rendering_follows_eq_1_of_the_paper(generator, layer):
             assert (actual - without).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("layer", [2, 5])
+def test_style_mixing_takes_the_features_of_one_and_the_latents_of_the_other(generator, layer):
+    """Figures 7 and 20: G(w_B, F_A), with F_A in the place of layer K's output."""
+    torch.manual_seed(layer)
+    encoder = FeatureStyleEncoder(encoder_config(layer), GENERATOR).eval()
+    nn.init.normal_(encoder.feature_head.expand.weight, std=0.3)
+    inverter = FeatureStyleInverter(generator, encoder)
+    side = encoder.config.input_resolution
+    first, second = (inverter.encode(torch.randn(1, 3, side, side)) for _ in range(2))
+    features = output_of(generator, LAYERS[layer - 1], first.latents_NLD) + first.codes["features"]
+    expected = picture_with(generator, LAYERS[layer], features, second.latents_NLD)
+    mixed = inverter.mix(features_of=first, latents_of=second)
+    actual = inverter.render(mixed, mixed.unedited)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+
+
 def with_editor() -> FeatureStyleEncoder:
     torch.manual_seed(0)
     config = dataclasses.replace(encoder_config(5), editor_width=6)

@@ -19,6 +19,7 @@ from vidinv.cli.clips import add_demo, add_edit, add_invert, add_report
 from vidinv.cli.options import add_command
 from vidinv.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, say
 from vidinv.cli.packs import add_directions, add_packs
+from vidinv.cli.pairs import add_interpolate, add_mix
 from vidinv.cli.tools import add_bench, add_train, doctor
 from vidinv.errors import UsageError, VidinvError
 from vidinv.files import one_line
@@ -78,6 +79,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_invert(commands)
     add_batch(commands)
     add_report(commands)
+    add_interpolate(commands)
+    add_mix(commands)
     add_demo(commands)
     add_packs(commands)
     add_directions(commands)

@@ -126,6 +126,17 @@ class FeatureStyleInverter(Inverter):
             style_offsets=edited.style_offsets,
         )
 
+    @torch.inference_mode()
+    def mix(self, *, features_of: Inversion, latents_of: Inversion) -> Inversion:
+        """Style mixing (figures 7 and 20): renders as G(w_B, F_A), with F_A of the first.
+
+        The code that it holds is F_A - G^K(w_B), since F_A itself is to stay.
+        """
+        of_features = self._to_feature_layer(features_of.unedited.to(self.device)).features_NCHW
+        of_latents = self._to_feature_layer(latents_of.unedited.to(self.device)).features_NCHW
+        residual = features_of.codes[FEATURES].to(self.device) + of_features - of_latents
+        return Inversion(latents_of.latents_NLD, {FEATURES: residual})
+
     def _encode(self, faces_N3RR: Tensor) -> tuple[Tensor, Tensor]:
         """Latents, and the trunk's stage for the feature head."""
         faces = faces_N3RR.to(self.device, memory_format=torch.channels_last)

@@ -23,7 +23,12 @@ def edit_comment(spec: EditSpec, *, pack: str) -> str:
         what = "inversion"
     else:
         what = " ".join(f"{name}={_value(keys)}" for name, keys in spec.attributes.items())
-    return f"{_START}{__version__}: {what}; method {spec.method}; pack {pack})"
+    return made_comment(what, method=spec.method, pack=pack)
+
+
+def made_comment(what: str, *, method: str, pack: str) -> str:
+    """The same for faces that were made in another way, e.g. ``"interpolation"``."""
+    return f"{_START}{__version__}: {what}; method {method}; pack {pack})"
 
 
 def is_edit_comment(text: str) -> bool:
