@@ -51,6 +51,23 @@ def test_a_face_of_pixels_that_are_not_square_is_the_face_that_is_seen(
     assert np.linalg.norm(found.embedding - expected.embedding) < 0.2
 
 
+@pytest.mark.parametrize("degrees", [45, -90, 180])
+def test_a_head_that_is_not_upright_is_found_and_aligned(clip: Clip, degrees: float) -> None:
+    upright = clip(MAN, 8)
+    matrix = cv2.getRotationMatrix2D((255.5, 255.5), degrees, 0.7)
+    rolled = [cv2.warpAffine(i, matrix, (512, 512), borderValue=(90, 90, 90)) for i in upright]
+    (expected,), (found,) = (analyse_images(images).tracks for images in (upright, rolled))
+    assert (found.first, found.last) == (0, 7)
+    assert found.measured_T.mean() > 0.8
+    crops = [t.crop(4) for t in (expected, found)]
+    middle = matrix @ [crops[0].center_x, crops[0].center_y, 1.0]
+    apart = np.hypot(crops[1].center_x - middle[0], crops[1].center_y - middle[1])
+    assert apart < 0.1 * crops[1].side_px
+    turns = [np.degrees(np.arctan2(c.axis_y, c.axis_x)) for c in crops]
+    error = (turns[1] - turns[0] + degrees + 180) % 360 - 180
+    assert abs(error) < 8
+
+
 def test_no_face_is_no_track(clip: Clip) -> None:
     analysis = analyse_images(clip(NO_FACE, 40))
     assert analysis.tracks == ()

@@ -19,6 +19,7 @@ import numpy as np
 from vidinv.faces.align import TIGHT
 from vidinv.faces.chips import (
     KNOWN_FACE_SCORE,
+    best_roll,
     detect_in_chip,
     face_box,
     face_side,
@@ -35,7 +36,13 @@ from vidinv.faces.protocols import (
     Points,
     intersection_over_union,
 )
-from vidinv.faces.search import SEARCH_SIDES_PX, detect_at, scale_points, search_sides
+from vidinv.faces.search import (
+    SEARCH_SIDES_PX,
+    detect_at,
+    find_rolled,
+    scale_points,
+    search_sides,
+)
 from vidinv.types import Image
 
 
@@ -46,6 +53,7 @@ class TrackingOptions:
     Attributes:
         seek_sides_px: long sides of the frame at which to search for faces, smallest first.
         seek_every: how often to search at each of these sides while no face is known.
+        seek_rolled_every: how often to search for a face that is not upright while none is known.
         seek_more_every: how often to search at each side for further faces.
         verify_every: how often to ask the detector whether a followed face is still one.
         max_gap: how long a face may go unseen before its track ends.
@@ -58,6 +66,7 @@ class TrackingOptions:
 
     seek_sides_px: tuple[int, ...] = SEARCH_SIDES_PX
     seek_every: tuple[int, ...] = (5, 15, 60)
+    seek_rolled_every: int = 30
     seek_more_every: tuple[int, ...] = (15, 45, 180)
     verify_every: int = 5
     max_gap: int = 15
@@ -215,6 +224,12 @@ class ShotTracker:
             if due:
                 for detection in detect_at(gray, side_px, self._backend):
                     self._take(detection, image, gray)
+        if not self._live and age % options.seek_rolled_every == 0:
+            # A shot begins with a thorough look.
+            side_px = sides[min(0 if age else 1, len(sides) - 1)]
+            rolled = find_rolled(gray, side_px, self._backend)
+            if rolled is not None:
+                self._start(rolled.landmarks, rolled.side_px, rolled.score, image, gray)
 
     def _take(self, detection: Detection, image: Image, gray: Gray) -> None:
         """Give a detection to the track it belongs to, or start one."""
@@ -228,19 +243,31 @@ class ShotTracker:
                     track.measured[-1] = True
                 self._see(track, detection.score, face_side(detection.box), image, gray)
                 return
-        self._start(detection, image, gray)
-
-    def _start(self, detection: Detection, image: Image, gray: Gray) -> None:
         landmarks = landmarks_of(gray, detection, self._backend)
-        side_px = face_side(detection.box)
+        self._start(landmarks, face_side(detection.box), detection.score, image, gray)
+
+    def _start(
+        self, landmarks: Points, side_px: float, seen_score: float, image: Image, gray: Gray
+    ) -> None:
         score, side_px = detect_in_chip(gray, landmarks, side_px, self._backend)
-        if score < self._options.new_score:
+        if score < self._options.sure_score:
+            before = landmarks
+            landmarks, side_px, score = best_roll(gray, before, side_px, score, self._backend)
+            if landmarks is not before:
+                seen_score = score
+        if score < self._options.new_score or self._known(landmarks):
             return
         flow = np.zeros_like(landmarks)
         track = RawTrack(self._index, [landmarks], [flow], [True], side_px=side_px)
-        self._see(track, min(score, detection.score), side_px, image, gray)
+        self._see(track, min(score, seen_score), side_px, image, gray)
         self._follow_back(track, gray)
         self._live.append(track)
+
+    def _known(self, landmarks: Points) -> bool:
+        """Whether a face that is followed is there already."""
+        box = face_box(landmarks)
+        overlaps = (intersection_over_union(face_box(t.landmarks[-1]), box) for t in self._live)
+        return any(overlap >= _SAME_FACE_OVERLAP for overlap in overlaps)
 
     def _follow_back(self, track: RawTrack, gray: Gray) -> None:
         """Extend a new track to the frames before it, as far as the face can be followed."""
