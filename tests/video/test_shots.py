@@ -43,12 +43,37 @@ def test_cut_between_two_talking_people(shared_dir, one, other):
     assert starts([*first, *second]) == [0, 12]
 
 
-@pytest.mark.parametrize(("gain", "offset"), [(1.5, 40), (2.0, 80), (0.4, 0), (1.0, 255)])
+@pytest.mark.parametrize(("gain", "offset"), [(1.5, 40), (2.0, 80), (0.4, 0), (1.0, 150)])
 def test_flash_is_no_cut(shared_dir, gain, offset):
     images = images_of(shared_dir / "clips" / "expression_512.mp4", limit=12)
     for n in (6, 7):
         images[n] = np.clip(images[n] * gain + offset, 0, 255).astype(np.uint8)
     assert starts(images) == [0]
+
+
+@pytest.mark.parametrize("level", [0, 16, 128, 255])
+def test_cut_from_a_flat_picture_and_to_one(shared_dir, level):
+    images = images_of(shared_dir / "clips/greenscreen_512.mp4", limit=6)
+    rng = np.random.default_rng(0)
+    flat = [
+        np.clip(level + rng.integers(-2, 3, images[0].shape), 0, 255).astype(np.uint8)
+        for _ in range(6)
+    ]
+    assert starts([*flat, *images, *flat]) == [0, 6, 12]
+
+
+def test_a_flash_that_leaves_nothing_to_see_is_a_cut_to_white_and_back(shared_dir):
+    """No face is there to be followed, and an edit has no reason to fade in and out around it."""
+    images = images_of(shared_dir / "clips" / "expression_512.mp4", limit=12)
+    for n in (6, 7):
+        images[n] = np.full_like(images[n], 255)
+    assert starts(images) == [0, 6, 8]
+
+
+def test_a_fade_from_black_is_one_shot_but_for_the_black(shared_dir):
+    picture = images_of(shared_dir / "clips/greenscreen_512.mp4", limit=1)[0]
+    fade = [(picture * (n / 12)).astype(np.uint8) for n in range(13)]
+    assert starts([0 * picture] * 4 + fade + [picture] * 4) == [0]
 
 
 def test_noise_in_the_dark_is_no_cut():

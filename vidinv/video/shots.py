@@ -2,8 +2,9 @@
 
 Two neighbouring frames are compared by the structural term of SSIM (Wang et al. 2004, eq. 10) on
 small blurred thumbnails: gain and offset of brightness cancel, so a flash is no cut, and pixels
-that a flash clips are left out. A cut must also stand out from the frames before it, which fast
-motion does not. Dissolves and fades are not found: each step of them is small.
+that a flash clips are left out. A flat picture (black, white, a colour) has no structure to compare
+and is told from a real one by that alone. A cut must also stand out from the frames before it,
+which fast motion does not. Dissolves and fades are not found: each step of them is small.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ NUM_RECENT = 4
 CLIPPED_LEVEL = 225
 MIN_USABLE = 0.1  # with less of the picture left there is nothing to compare: same shot
 NOISE_VARIANCE = 9.0  # SSIM's C: black or flat frames with noise are alike
+# Spread in levels over a thumbnail: flat below the first, a picture above the second. One between
+# belongs to either: the steps of a fade go through there.
+FLAT_LEVELS, PICTURE_LEVELS = 3.0, 12.0
 
 
 class ShotDetector:
@@ -66,6 +70,9 @@ def _difference(
     b: tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]],
 ) -> float:
     """0 for the same structure, about 1 for unrelated pictures, up to 2."""
+    spreads = sorted(float(grey.std()) for grey, _ in (a, b))
+    if spreads[0] < FLAT_LEVELS and spreads[1] > PICTURE_LEVELS:
+        return 1.0
     usable = a[1] & b[1]
     if usable.mean() < MIN_USABLE:
         return 0.0
