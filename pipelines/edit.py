@@ -27,7 +27,13 @@ from vidinv.files import atomic_file
 from vidinv.inversion import TrackState
 from vidinv.packs import Pack
 from vidinv.paths import check_input, check_replaceable, sole_writer
-from vidinv.provenance import edit_comment
+from vidinv.provenance import (
+    CredentialOptions,
+    EditedFrom,
+    Finisher,
+    check_credentials,
+    edit_comment,
+)
 from vidinv.types import ClipResult, EditSpec, Frame, Image, RenderMode
 from vidinv.video import (
     EncodeOptions,
@@ -61,6 +67,8 @@ class EditRequest:
         latents: folder of this clip (``pipelines.clip.saved.clip_folder``) where its analysis and
             inversions are kept, and taken from.
         segment_frames: wished length of what one file of them holds.
+        credentials: whether and with what the output is signed.
+        source_name: of the input, as credentials tell it; None: its own.
     """
 
     input: Path
@@ -73,6 +81,14 @@ class EditRequest:
     identity: bool = True
     latents: Path | None = None
     segment_frames: int = SEGMENT_FRAMES
+    credentials: CredentialOptions = field(default_factory=CredentialOptions)
+    source_name: str | None = None
+
+    @property
+    def edited_from(self) -> EditedFrom:
+        """What its output tells of its making."""
+        name = self.source_name or self.input.name
+        return EditedFrom(self.input, name, self.spec, self.pack.name)
 
 
 def run(request: EditRequest, *, progress: Progress | None = None) -> ClipResult:
@@ -84,6 +100,7 @@ def run(request: EditRequest, *, progress: Progress | None = None) -> ClipResult
             left at the output.
     """
     check_output(request)
+    check_credentials(request.credentials)
     with sole_writer(request.output):
         return _run(request, progress or Progress())
 
@@ -164,6 +181,7 @@ class _Edit:
         self.warnings = self.session.request_warnings()
         self.sampler = IdentitySampler(networks.backend)
         self.comment = edit_comment(request.spec, pack=request.pack.name)
+        self.finisher = Finisher(request.credentials, request.output, request.edited_from)
 
     def clip(self) -> ClipSummary:
         """Edit a video."""
@@ -183,7 +201,7 @@ class _Edit:
         if plan.analysis.tracks:
             states = self._states(plan, frames=[frame])
             ((_, picture),) = self._composed(plan, [frame], states)
-            self._write_picture(picture, comment=self.comment)
+            self._write_picture(picture, is_edited=True)
         else:
             self.warnings.append(self.session.why_unchanged(plan))
             if same_kind(self.request.input, self.request.output):
@@ -192,10 +210,17 @@ class _Edit:
                 self._write_picture(image)
         return self._summary(plan)
 
-    def _write_picture(self, image: Image, *, comment: str | None = None) -> None:
+    def _write_picture(self, image: Image, *, is_edited: bool = False) -> None:
         profile = rgb_profile(self.request.input)
-        write_image(self.request.output, image, profile=profile, comment=comment)
-        if comment and not keeps_comment(self.request.output):
+        write_image(
+            self.request.output,
+            image,
+            profile=profile,
+            comment=self.comment if is_edited else None,
+            finish=self.finisher if is_edited else None,
+        )
+        self.warnings += self.finisher.warnings
+        if is_edited and not keeps_comment(self.request.output):
             suffix = self.request.output.suffix
             self.warnings.append(f"{suffix} pictures have no comment: nothing in it says edited")
         if profile and not keeps_profile(self.request.output):
@@ -250,6 +275,7 @@ class _Edit:
                     source=plan.info,
                     options=request.encode,
                     comment=self.comment,
+                    finish=self.finisher,
                 )
             )
             reader = stack.enter_context(open_reader(request.input))
@@ -260,7 +286,7 @@ class _Edit:
                 writer.write(
                     Frame(frame.index, frame.pts, frame.time_base, picture, frame.duration)
                 )
-        self.warnings += writer.warnings
+        self.warnings += (*writer.warnings, *self.finisher.warnings)
 
     def _composed(
         self, plan: ClipPlan, frames: Iterable[Frame], states: Mapping[int, TrackState]

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Signing costs every output a child process: tests of it turn it on.
+os.environ.setdefault("VIDINV_CREDENTIALS", "off")
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vidinv.editing.schedules import check_keyframes
 from vidinv.errors import UsageError
 from vidinv.packs import DEFAULT_PACK, Pack, load_pack
+from vidinv.provenance import CredentialOptions
 from vidinv.types import ClipResult, EditSpec, RenderMode
 from vidinv.video import EncodeOptions
 
@@ -39,6 +40,7 @@ def edit(
     encode: EncodeOptions | None = None,
     overwrite: bool = False,
     latents: PathLike | None = None,
+    credentials: CredentialOptions | None = None,
     progress: Progress | None = None,
 ) -> ClipResult:
     """Edit the faces of a clip or still picture and write the result to ``output``.
@@ -57,6 +59,7 @@ def edit(
         overwrite: replace an existing output.
         latents: folder where analysis and inversion of the clip are kept, so that another edit of
             it needs neither (docs/LATENTS.md).
+        credentials: whether and with what the output is signed (docs/PROVENANCE.md).
         progress: ``pipelines.meter.Progress(quiet=False)`` draws bars on stderr.
 
     Returns:
@@ -75,7 +78,9 @@ def edit(
         mode=RenderMode.TRANSFER if detail else RenderMode.PASTE,
         seed=seed,
     )
-    return _run(input, output, pack, spec, device, encode, overwrite, latents, progress)
+    return _run(
+        input, output, pack, spec, device, encode, overwrite, latents, credentials, progress
+    )
 
 
 def invert(
@@ -90,11 +95,14 @@ def invert(
     encode: EncodeOptions | None = None,
     overwrite: bool = False,
     latents: PathLike | None = None,
+    credentials: CredentialOptions | None = None,
     progress: Progress | None = None,
 ) -> ClipResult:
     """Paste back what the inversion alone gives: no edit, no detail transfer; else as ``edit``."""
     spec = EditSpec(method=method, face=str(face), mode=RenderMode.INVERT, seed=seed)
-    return _run(input, output, pack, spec, device, encode, overwrite, latents, progress)
+    return _run(
+        input, output, pack, spec, device, encode, overwrite, latents, credentials, progress
+    )
 
 
 def batch(
@@ -196,6 +204,7 @@ def _run(
     encode: EncodeOptions | None,
     overwrite: bool,
     latents: PathLike | None,
+    credentials: CredentialOptions | None,
     progress: Progress | None,
 ) -> ClipResult:
     from pipelines.clip.saved import clip_folder
@@ -210,6 +219,7 @@ def _run(
         encode=encode or EncodeOptions(),
         overwrite=overwrite,
         latents=None if latents is None else clip_folder(Path(latents), Path(input).name),
+        credentials=credentials or CredentialOptions(),
     )
     return run(request, progress=progress)
 

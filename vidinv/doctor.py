@@ -149,6 +149,17 @@ def ray() -> str:
     return _optional("ray", "vidinv batch, on this machine or a cluster", target=".")
 
 
+def credentials() -> str:
+    """Signed outputs, and whose key signs them."""
+    from vidinv.provenance.credentials import is_installed, key_file
+
+    if not is_installed():
+        return f"missing, would sign outputs (content credentials): {_command('.[credentials]')}"
+    key = key_file()
+    state = key if key.is_file() else f"will be made at the first use ({key})"
+    return f"c2pa-python {_version('c2pa-python')}; key of this installation: {state}"
+
+
 def pack_checks(folders: Iterable[Path] | None = None) -> Iterator[Check]:
     """A check for each pack; one that says so when there is none.
 
@@ -212,4 +223,5 @@ CHECKS = (
     Check("lpips", lpips),
     Check("decord", decord),
     Check("ray", ray),
+    Check("credentials", credentials),
 )

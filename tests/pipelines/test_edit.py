@@ -29,8 +29,8 @@ from tests.video.clips import (
 from vidinv.errors import DecodeError, UnknownNameError, UsageError
 from vidinv.packs import load_pack
 from vidinv.paths import sole_writer
-from vidinv.provenance import is_edit_comment
-from vidinv.video import EncodeOptions, picture_comment, read_image, rgb_profile, write_image
+from vidinv.provenance import credentials, is_edit_comment, read_credentials
+from vidinv.video import EncodeOptions, read_image, rgb_profile, write_image
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +70,22 @@ def test_timestamps_and_audio_are_the_sources(face_clip, smiling):
 
 def test_the_output_says_that_it_is_edited(pack, smiling):
     assert f"smile=1.5; method fse; pack {pack.name}" in comment_of(smiling[1])
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".png"])
+def test_outputs_are_signed_where_that_is_wanted(pack, face_clip, tmp_path, monkeypatch, suffix):
+    if not credentials.is_installed():
+        pytest.skip("needs c2pa-python: pip install -e '.[credentials]'")
+    monkeypatch.setenv(credentials.SWITCH, "on")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (face,) = images_of(face_clip, limit=1)
+    source, output = tmp_path / f"face{suffix}", tmp_path / f"out{suffix}"
+    write_image(source, face) if suffix == ".png" else write_clip(source, [face] * 2)
+    vidinv.edit(source, output, attributes={"smile": 1}, pack=pack)
+    found = read_credentials(output)
+    assert found["validation_state"] == "Valid"
+    made_from = found["manifests"][found["active_manifest"]]["ingredients"]
+    assert [source["title"] for source in made_from] == [source.name]
 
 
 def test_the_result_says_what_was_done(face_clip, smiling):
@@ -124,7 +140,7 @@ def test_a_picture_is_edited_as_a_picture(pack, face_clip, tmp_path):
     before, after = read_image(still), read_image(output)
     assert before.shape == after.shape
     assert np.array_equal(before[:40], after[:40])
-    assert is_edit_comment(picture_comment(output))
+    assert is_edit_comment(comment_of(output))
     assert np.abs(face_box(before).astype(int) - face_box(after)).mean() > 1
 
 

@@ -14,7 +14,7 @@ import psutil
 from av.video.reformatter import Interpolation
 
 from vidinv.types import Image
-from vidinv.video import open_reader
+from vidinv.video import describing, open_reader
 
 RATE = 25
 
@@ -135,10 +135,8 @@ def packets_of(path: Path, kind: str = "audio") -> list[tuple[Fraction, Fraction
 
 
 def comment_of(path: Path) -> str | None:
-    """The container's comment."""
-    with av.open(str(path)) as container:
-        tags = {name.lower(): text for name, text in container.metadata.items()}
-    return tags.get("comment")
+    """Of a clip or picture."""
+    return describing.comment_of(describing.describe(path))
 
 
 def plain_times(path: Path) -> list[Fraction]:

@@ -9,14 +9,13 @@ import pytest
 from PIL import Image as PillowImage
 from PIL import ImageCms, features
 
-from tests.video.clips import pattern, psnr
+from tests.video.clips import comment_of, pattern, psnr
 from vidinv.errors import DecodeError, EncodeError, UsageError
 from vidinv.video import (
     check_kind,
     has_transparency,
     is_image_path,
     keeps_comment,
-    picture_comment,
     read_image,
     rgb_profile,
     same_kind,
@@ -47,10 +46,10 @@ def test_a_comment_is_kept_where_a_picture_has_one(tmp_path, name):
     if not is_image_path(name):
         pytest.skip("this Pillow has no AVIF")
     write_image(tmp_path / name, pattern(0))
-    assert picture_comment(tmp_path / name) is None
+    assert comment_of(tmp_path / name) is None
     write_image(tmp_path / name, pattern(0), comment="edited (smile=1)")
     assert keeps_comment(name)
-    assert picture_comment(tmp_path / name) == "edited (smile=1)"
+    assert comment_of(tmp_path / name) == "edited (smile=1)"
     assert not keeps_comment("a.BMP")
 
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from vidinv.cli.batch import add_batch
 from vidinv.cli.clips import add_demo, add_edit, add_invert, add_report
+from vidinv.cli.inspect import add_inspect
 from vidinv.cli.options import add_command
 from vidinv.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, say
 from vidinv.cli.packs import add_directions, add_packs
@@ -82,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_interpolate(commands)
     add_mix(commands)
     add_demo(commands)
+    add_inspect(commands)
     add_packs(commands)
     add_directions(commands)
     add_train(commands)

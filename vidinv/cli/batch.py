@@ -18,6 +18,7 @@ from vidinv.cli.options import (
     add_command,
     add_inversion,
     add_model_options,
+    credentials_of,
 )
 from vidinv.cli.output import EXIT_QUARANTINED, print_json, say
 from vidinv.interrupts import interrupts_later
@@ -168,6 +169,7 @@ def _batch_request(options: argparse.Namespace) -> BatchRequest:
         resume=options.resume,
         restart=options.restart,
         latents=options.latents,
+        credentials=credentials_of(options),
         num_workers=options.workers,
         num_gpu_workers=options.gpu_workers,
         dashboard=options.dashboard,

@@ -15,6 +15,7 @@ from vidinv.cli.options import (
     add_inversion,
     add_method,
     add_model_options,
+    credentials_of,
     open_pack,
 )
 from vidinv.cli.output import print_json, print_notes, print_result
@@ -207,5 +208,6 @@ def _run_arguments(options: argparse.Namespace, progress: Progress | None = None
         "encode": EncodeOptions(encoder=options.encoder, preset=options.preset, crf=options.crf),
         "overwrite": options.overwrite,
         "latents": options.latents,
+        "credentials": credentials_of(options),
         "progress": progress or Progress(quiet=options.quiet),
     }

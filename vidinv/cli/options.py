@@ -11,6 +11,7 @@ from vidinv.inversion import METHODS
 
 if TYPE_CHECKING:
     from vidinv.packs import Pack
+    from vidinv.provenance import CredentialOptions
 
 Command = Callable[[argparse.Namespace], int | None]
 Commands = argparse._SubParsersAction  # of ``parser.add_subparsers``
@@ -74,8 +75,32 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="keep analysis and inversions there; the next edit of the same clips starts from them",
     )
+    _add_credentials(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
+
+
+def _add_credentials(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--credentials",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="sign outputs (content credentials, C2PA), where c2pa-python is installed",
+    )
+    for name, what in (("cert", "certificate chain"), ("key", "its private key")):
+        parser.add_argument(
+            f"--sign-{name}",
+            default=None,
+            metavar="PEM",
+            help=f"{what} to sign with (default: made for this installation)",
+        )
+
+
+def credentials_of(options: argparse.Namespace) -> CredentialOptions:
+    """What ``--sign-cert`` and its like say."""
+    from vidinv.provenance import CredentialOptions
+
+    return CredentialOptions(options.credentials, options.sign_cert, options.sign_key)
 
 
 def add_method(parser: argparse.ArgumentParser) -> None:

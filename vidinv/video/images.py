@@ -77,24 +77,13 @@ def keeps_comment(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() != ".bmp"
 
 
-def picture_comment(path: str | os.PathLike[str]) -> str | None:
-    """The description in the EXIF data of a picture.
-
-    Raises:
-        DecodeError: as ``read_image``.
-    """
-    with _opened(path) as picture:
-        said = picture.getexif().get(ExifTags.Base.ImageDescription)
-        return None if said is None else str(said)
-
-
 def read_image(path: str | os.PathLike[str]) -> Image:
     """``[H, W, 3]`` uint8 RGB, EXIF orientation applied, transparency dropped.
 
     Raises:
         DecodeError: missing, damaged, truncated, an animation, or larger than ``MAX_PIXELS``.
     """
-    with _opened(path) as picture:
+    with opened_picture(path) as picture:
         num_frames = getattr(picture, "n_frames", 1)
         if num_frames > 1 and picture.format == "TIFF":
             raise DecodeError(f"{path}: {num_frames} pages; save the one that is meant")
@@ -119,7 +108,7 @@ def rgb_profile(path: str | os.PathLike[str]) -> bytes | None:
     Raises:
         DecodeError: as ``read_image``.
     """
-    with _opened(path) as picture:
+    with opened_picture(path) as picture:
         profile: bytes | None = picture.info.get("icc_profile")
     # Bytes 16 to 19 name the colour space: of CMYK and grey, RGB is made without their profiles.
     return profile if profile and profile[16:20] == b"RGB " else None
@@ -131,14 +120,14 @@ def has_transparency(path: str | os.PathLike[str]) -> bool:
     Raises:
         DecodeError: as ``read_image``.
     """
-    with _opened(path) as picture:
+    with opened_picture(path) as picture:
         if not picture.has_transparency_data:
             return False
         return bool(np.asarray(picture.convert("RGBA"))[..., 3].min() < 255)
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[PillowImage.Image]:
+def opened_picture(path: str | os.PathLike[str]) -> Iterator[PillowImage.Image]:
     """A picture whose pixels are read inside; DecodeError for whatever is wrong with it."""
     try:
         with _open(path) as (picture, most_pixels):

@@ -15,6 +15,7 @@ from pipelines.clip.plan import SEGMENT_FRAMES
 from pipelines.clip.saved import check_folder
 from vidinv.errors import UsageError
 from vidinv.packs import DEFAULT_PACK, Pack, load_pack
+from vidinv.provenance import CredentialOptions, check_credentials
 from vidinv.video import EncodeOptions, choose_encoder
 
 
@@ -35,6 +36,7 @@ class BatchRequest:
         stall_seconds: a task that moves no frame for so long is killed.
         report: compare every clip with its source, and write a page over all of them.
         inversion: in the reports, also measure what the inversion alone loses.
+        credentials: whether and with what outputs are signed.
         runner_class: ``module:class`` that runs the tasks.
     """
 
@@ -60,6 +62,7 @@ class BatchRequest:
     stall_seconds: float = STALL_SECONDS
     report: bool = False
     inversion: bool = True
+    credentials: CredentialOptions = field(default_factory=CredentialOptions)
     quiet: bool = True
     runner_class: str = RUNNER_CLASS
 
@@ -105,6 +108,7 @@ def _check_options(request: BatchRequest) -> None:
         raise UsageError(f"{request.output}: not a folder")
     if request.latents is not None:
         check_folder(request.latents, cleared=request.output / WORK_FOLDER)
+    check_credentials(request.credentials)
     request.pools  # noqa: B018 - values that go with no cluster
     manifest = request.output / MANIFEST_FILE
     if any(Path(text).absolute() == manifest.absolute() for text in request.inputs):
@@ -129,4 +133,5 @@ def _settings(request: BatchRequest, pack: Pack) -> Settings:
         encode=EncodeOptions(encode.encoder, encode.preset, encode.crf, encode.threads or 1),
         segment_frames=request.segment_frames,
         latents=None if request.latents is None else str(request.latents.absolute()),
+        credentials=request.credentials.resolved(),
     )

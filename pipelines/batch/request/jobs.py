@@ -17,6 +17,7 @@ from typing import Any
 from pipelines.batch.inputs.sources import input_name, is_url, shown
 from pipelines.clip.plan import SEGMENT_FRAMES
 from vidinv.inversion import find_method
+from vidinv.provenance import CredentialOptions
 from vidinv.types import EditSpec, RenderMode
 from vidinv.video import EncodeOptions, is_image_path
 
@@ -55,6 +56,11 @@ class Job:
     def shown(self) -> str:
         """The input as people may see it: without passwords."""
         return shown(self.input)
+
+    @property
+    def name(self) -> str:
+        """Of the input, without folders."""
+        return PurePosixPath(input_name(self.input)).name
 
     @property
     def is_remote(self) -> bool:
@@ -106,6 +112,7 @@ class Settings:
         encode: one encoder thread a segment, so that the bits do not depend on the machine.
         segment_frames: length of a segment to aim at.
         latents: folder where analysis and inversions are kept, and taken from; None keeps none.
+        credentials: whether and with what outputs are signed; paths are those of every machine.
     """
 
     pack: str
@@ -118,6 +125,7 @@ class Settings:
     segment_frames: int = SEGMENT_FRAMES
     version: int = STAGES_VERSION
     latents: str | None = None
+    credentials: CredentialOptions = field(default_factory=CredentialOptions)
 
     def spec(self, job: Job) -> EditSpec:
         return EditSpec(
@@ -133,7 +141,11 @@ class Settings:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Settings:
-        return cls(**{**data, "encode": EncodeOptions(**data["encode"])})
+        own = {
+            "encode": EncodeOptions(**data["encode"]),
+            "credentials": CredentialOptions(**data.get("credentials", {})),
+        }
+        return cls(**{**data, **own})
 
     def deciding(self) -> dict[str, Any]:
         """The settings that decide the outputs: not where pack and latents lie, and the seed only

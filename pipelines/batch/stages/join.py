@@ -16,7 +16,7 @@ from pipelines.batch.stages.work_files import samples_path, segment_stem
 from pipelines.clip.plan import ClipPlan
 from pipelines.clip.samples import FaceSample, load_samples
 from vidinv.files import remove_temporaries
-from vidinv.provenance import edit_comment
+from vidinv.provenance import EditedFrom, Finisher, edit_comment
 from vidinv.video import copy_media, join_segments
 
 
@@ -49,14 +49,22 @@ def join(context: StageContext, task: JoinTask) -> EditResult:
     remove_temporaries(task.output)
     warnings = [*session.request_warnings(), *task.warnings]
     if plan.segments:
+        edited = EditedFrom(
+            Path(job.input), task.job.name, session.spec, context.networks.pack.name
+        )
+        finisher = Finisher(
+            context.settings.credentials, task.output, edited, on_alive=context.beat
+        )
         warnings += join_segments(
             [task.folder / name for name in task.files],
             task.output,
             source=plan.info,
             times=plan.times_T2.tolist(),
-            comment=edit_comment(session.spec, pack=context.networks.pack.name),
+            comment=edit_comment(edited.spec, pack=edited.pack),
+            finish=finisher,
             on_alive=context.beat,
         )
+        warnings += finisher.warnings
     else:
         warnings.append(session.why_unchanged(plan))
         warnings += copy_media(job.input, task.output, on_alive=context.beat)

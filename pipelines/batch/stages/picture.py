@@ -41,6 +41,8 @@ def picture(context: StageContext, task: PictureTask) -> EditResult:
         overwrite=True,
         latents=context.latents_of(job),
         segment_frames=settings.segment_frames,
+        credentials=settings.credentials,
+        source_name=task.job.name,
     )
     summary = edit_picture(request, context.networks, progress=TaskProgress(context))
     context.frames_done += 1

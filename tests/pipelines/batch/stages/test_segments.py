@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from tests.pipelines.batch.conftest import FRAMES
 from tests.video.clips import comment_of, images_of, packets_of, plain_times, write_clip
 from vidinv.latents import PLAN_FILE
 from vidinv.packs import load_pack
-from vidinv.provenance import is_edit_comment
+from vidinv.provenance import credentials, is_edit_comment, read_credentials
 from vidinv.rendering import FrameComposer
 from vidinv.video import EncodeOptions, open_reader, writer
 from vidinv.video.reader import Part
@@ -78,6 +79,20 @@ def test_frames_before_encoding_are_those_of_edit(face_clip, tiny_pack, stages, 
         pictures |= pictures_of_segment(stages, face_clip, tmp_path / "w", number)
     assert sorted(pictures) == sorted(expected) == list(range(FRAMES))
     assert all(np.array_equal(pictures[n], expected[n]) for n in expected)
+
+
+def test_a_joined_clip_is_signed_where_that_is_wanted(face_clip, tiny_pack, tmp_path, monkeypatch):
+    if not credentials.is_installed():
+        pytest.skip("needs c2pa-python: pip install -e '.[credentials]'")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv(credentials.SWITCH, "on")
+    stages = make_stages(tiny_pack, encode=EncodeOptions(threads=1), segment_frames=50)
+    output = tmp_path / "out" / "b.mp4"
+    run_stages(stages, face_clip, tmp_path / "w", output)
+    found = read_credentials(output)
+    made_from = found["manifests"][found["active_manifest"]]["ingredients"]
+    assert [source["title"] for source in made_from] == [face_clip.name]
+    assert os.listdir(output.parent) == ["b.mp4"]
 
 
 def pictures_of_edit(clip, pack, output):
