@@ -20,6 +20,7 @@ from vidinv.compose import Composer
 from vidinv.editing.directions import Directions
 from vidinv.editing.schedules import strength_at
 from vidinv.faces import extract_crop, face_mask, named_alignment
+from vidinv.geometry import transform_points
 from vidinv.inversion import Inverter, TrackState
 from vidinv.types import (
     Analysis,
@@ -264,6 +265,9 @@ class FrameComposer:
                 rendered=face.rendered,
                 edited=face.edited,
                 mask=mask,
+                landmarks=transform_points(
+                    face.landmarks, face.crop.frame_to_crop(len(face.edited))
+                ),
                 opacity=self._opacity(face.track, frame.index),
             )
         return image

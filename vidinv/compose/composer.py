@@ -26,7 +26,8 @@ from vidinv.compose.change import (
 from vidinv.compose.flow import Float32, FlowEstimator
 from vidinv.compose.masks import fade_inwards
 from vidinv.compose.paste import apply_change
-from vidinv.types import Crop, Image
+from vidinv.compose.rigid import keep_on_face, rigid_parts
+from vidinv.types import Crop, FloatArray, Image
 
 # Newest first: 0.7 frames of mean delay. Measured on portrait_glasses with a jittering made-up
 # smile: flicker above the source's goes from 0.65 to 0.39 levels, with STEADY_LEVELS
@@ -55,6 +56,7 @@ class Composer:
         self._flows: deque[Float32] = deque(maxlen=len(SMOOTHING_WEIGHTS))
         self._confidences: deque[Float32] = deque(maxlen=len(SMOOTHING_WEIGHTS))
         self._residuals: deque[Float32] = deque(maxlen=len(SMOOTHING_WEIGHTS))
+        self._rigid: deque[Float32] = deque(maxlen=len(SMOOTHING_WEIGHTS))
 
     def compose(
         self,
@@ -65,6 +67,7 @@ class Composer:
         rendered: Float32,
         edited: Float32,
         mask: npt.NDArray[np.floating],
+        landmarks: FloatArray | None = None,
         opacity: float = 1.0,
     ) -> Image:
         """The frame with the face edited.
@@ -76,12 +79,20 @@ class Composer:
             rendered: the generator's picture before the edit, ``[R, R, 3]`` float32, 0..255.
             edited: the generator's picture after the edit, the same.
             mask: ``[R, R]`` 0..1 in crop coordinates, where change is allowed.
+            landmarks: ``[68, 2]`` in crop pixels; with them glasses and background are found,
+                which an edit does not bend.
             opacity: how much of the change is painted, 0..1.
 
         Returns:
             A new picture, bit-exact outside the mask; ``image`` itself where nothing changes.
         """
-        change = self.observe(source_crop=source_crop, rendered=rendered, edited=edited, mask=mask)
+        change = self.observe(
+            source_crop=source_crop,
+            rendered=rendered,
+            edited=edited,
+            mask=mask,
+            landmarks=landmarks,
+        )
         return apply_change(image, crop=crop, change=change.scaled(opacity))
 
     def observe(
@@ -91,6 +102,7 @@ class Composer:
         rendered: Float32,
         edited: Float32,
         mask: npt.NDArray[np.floating],
+        landmarks: FloatArray | None = None,
     ) -> Change:
         """Take in one frame without painting it (the halo of a segment); arguments as ``compose``.
 
@@ -105,15 +117,33 @@ class Composer:
         soft = fade_inwards(mask, face_px=face_px)
         if not self.detail:
             return generated_change(source, edited, soft, face_px=face_px)
-        return self._transfer(source, rendered, edited, soft, face_px)
+        movable = 1.0 - self._held(source, rendered, landmarks, face_px)
+        return self._transfer(source, rendered, edited, mask, soft, movable, face_px)
+
+    def _held(
+        self, source: Float32, rendered: Float32, landmarks: FloatArray | None, face_px: float
+    ) -> Float32 | np.float32:
+        """Where the source stays as it is, 0..1."""
+        if landmarks is None:
+            return np.float32(0)
+        self._rigid.appendleft(rigid_parts(source, rendered, landmarks, face_px=face_px))
+        return _smoothed(self._rigid)
 
     def _transfer(
-        self, source: Float32, rendered: Float32, edited: Float32, soft: Float32, face_px: float
+        self,
+        source: Float32,
+        rendered: Float32,
+        edited: Float32,
+        mask: npt.NDArray[np.floating],
+        soft: Float32,
+        movable: Float32 | np.float32,
+        face_px: float,
     ) -> Change:
-        weight = activity_gate(rendered, edited, face_px=face_px) * soft
+        weight = activity_gate(rendered, edited, face_px=face_px) * soft * movable
         self._flows.appendleft(self._estimator.estimate(rendered, edited, face_px=face_px))
         # This frame's weight, not a smoothed one: a frame without an edit is the source at once.
         flow = _smoothed(self._flows) * weight[..., None]
+        flow = keep_on_face(flow, np.asarray(mask, np.float32))
         confidence, residual = explain(rendered, edited, flow=flow, face_px=face_px)
         self._confidences.appendleft(confidence)
         self._residuals.appendleft(residual)
