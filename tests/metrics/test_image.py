@@ -1,14 +1,16 @@
-"""PSNR and SSIM against values that can be worked out by hand."""
+"""PSNR, SSIM and MS-SSIM against values that can be worked out by hand."""
 
 from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
-from vidinv.metrics import masked_psnr, psnr, psnr_batch, ssim_batch
+from vidinv.metrics import masked_psnr, ms_ssim_batch, psnr, psnr_batch, ssim_batch
+from vidinv.metrics.image import ms_ssim_scales
 
 
 def test_psnr_of_a_constant_difference():
@@ -95,3 +97,48 @@ def test_ssim_of_equal_pictures_is_one_and_noise_lowers_it():
 def test_ssim_fails_for_shapes_it_cannot_compare(shapes):
     with pytest.raises(ValueError, match=r"shape|11 px"):
         ssim_batch(*(torch.zeros(shape) for shape in shapes))
+
+
+def test_ms_ssim_of_equal_pictures_is_1_and_falls_with_noise():
+    random = torch.Generator().manual_seed(0)
+    picture = torch.rand(2, 3, 64, 64, generator=random) * 2 - 1
+    picture = torch.nn.functional.avg_pool2d(picture, 9, stride=1, padding=4) * 4
+    noisy = [picture + sigma * torch.randn(picture.shape, generator=random) for sigma in (0.1, 0.4)]
+    one, little, much = (ms_ssim_batch(other, picture) for other in (picture, *noisy))
+    torch.testing.assert_close(one, torch.ones(2))
+    assert (one > little).all()
+    assert (little > much).all()
+
+
+def test_ms_ssim_is_the_weighted_product_of_its_scales():
+    """Contrast and structure at each scale, luminance at the coarsest, exponents of the paper."""
+    random = torch.Generator().manual_seed(1)
+    first = torch.rand(1, 3, 48, 48, generator=random) * 2 - 1
+    second = (first + 0.3 * torch.randn(first.shape, generator=random)).clamp(-1, 1)
+    assert ms_ssim_scales(48) == 3
+    weights = np.array([0.0448, 0.2856, 0.3001])
+    expected, x, y = 1.0, first, second
+    for number, weight in enumerate(weights / weights.sum()):
+        value = ssim_batch(x, y) if number == 2 else contrast_and_structure(x, y)
+        expected *= float(value) ** weight
+        x, y = (torch.nn.functional.avg_pool2d(z, 2) for z in (x, y))
+    assert float(ms_ssim_batch(first, second)) == pytest.approx(expected, abs=1e-5)
+
+
+def contrast_and_structure(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """cs of SSIM by OpenCV's Gaussian, the border of 5 px cut off."""
+    planes = []
+    for a, b in zip(x[0].numpy() / 2 + 0.5, y[0].numpy() / 2 + 0.5, strict=True):
+
+        def mean(z):
+            return cv2.GaussianBlur(z, (11, 11), 1.5)[5:-5, 5:-5]
+
+        covariance = mean(a * b) - mean(a) * mean(b)
+        spread = mean(a * a) - mean(a) ** 2 + mean(b * b) - mean(b) ** 2
+        planes.append((2 * covariance + 0.03**2) / (spread + 0.03**2))
+    return torch.tensor(np.mean(planes))
+
+
+def test_scales_are_those_in_which_the_window_fits():
+    sides = (8, 11, 22, 64, 128, 176, 1024)
+    assert [ms_ssim_scales(side) for side in sides] == [0, 1, 2, 3, 4, 5, 5]

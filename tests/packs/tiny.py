@@ -36,6 +36,7 @@ def write_tiny_pack(
     resolution: int = GENERATOR.resolution,
     hyper: HyperConfig | None = None,
     fse: Mapping[str, Any] | None = None,
+    vectors: Mapping[str, torch.Tensor] | None = None,
     added: Mapping[str, tuple[Mapping[str, Any], Mapping[str, torch.Tensor]]] | None = None,
     **changes: Any,
 ) -> Path:
@@ -43,6 +44,7 @@ def write_tiny_pack(
 
     Args:
         fse: more of what pack.json says of ``fse``.
+        vectors: of the directions, where ``changes`` replaces these.
         hyper: adds networks of ``hyper`` with these sizes.
         added: further methods by name: what pack.json says of them, and the weights.
     """
@@ -51,7 +53,7 @@ def write_tiny_pack(
     generator, encoder = StyleGAN2Generator(config), FeatureStyleEncoder(ENCODER, config)
     assert encoder.feature_head is not None
     torch.nn.init.normal_(encoder.feature_head.expand.weight, std=0.3)  # it starts at 0
-    vectors = {"smile": torch.randn(8), "age": torch.randn(config.num_ws, 8)}
+    own_vectors = {"smile": torch.randn(8), "age": torch.randn(config.num_ws, 8)}
     meta: dict[str, Any] = {
         "name": name,
         "version": "1",
@@ -80,7 +82,7 @@ def write_tiny_pack(
     tensors = {
         "generator.safetensors": generator.state_dict(),
         "fse.safetensors": encoder.state_dict(),
-        "directions.safetensors": vectors,
+        "directions.safetensors": vectors or own_vectors,
     }
     if hyper is not None:
         config_of_hyper = dataclasses.asdict(hyper)

@@ -1,11 +1,11 @@
-"""Commands on this installation and its models: ``train``, ``bench``, ``doctor``."""
+"""Commands on this installation: ``train``, ``doctor``."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from vidinv.cli.options import Commands, add_command, open_pack
+from vidinv.cli.options import Commands, add_command
 
 
 def add_train(commands: Commands) -> None:
@@ -18,17 +18,6 @@ def add_train(commands: Commands) -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the run's checkpoint")
 
 
-def add_bench(commands: Commands) -> None:
-    """Declare ``vidinv bench``."""
-    parser = commands.add_parser("bench", help="measure this installation")
-    actions = parser.add_subparsers(required=True, metavar="ACTION")
-    action = add_command(
-        actions, "speed", "frames per second against the per-frame baseline", bench_speed
-    )
-    action.add_argument("clip", nargs="?", type=Path, help="a clip with a face (default: made up)")
-    action.add_argument("--pack", default=None, metavar="NAME|PATH")
-
-
 def train(options: argparse.Namespace) -> None:
     """``vidinv train``."""
     from training.request import TrainingRequest
@@ -38,14 +27,6 @@ def train(options: argparse.Namespace) -> None:
         options.kind, options.config, options.out, options.data, options.resume
     )
     run_training(request)
-
-
-def bench_speed(options: argparse.Namespace) -> None:
-    """``vidinv bench speed``."""
-    from pipelines.bench.speed import measure
-
-    for line in measure(open_pack(options), clip=options.clip).lines():
-        print(line)
 
 
 def doctor(options: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ and ``tl_id`` are the same measures of whole pictures and clips, for use from Py
 """
 
 from vidinv.metrics.identity import identity_consistency, similarity, tg_id, tl_id, tl_id_of_pairs
-from vidinv.metrics.image import masked_psnr, psnr, psnr_batch, ssim_batch
+from vidinv.metrics.image import masked_psnr, ms_ssim_batch, psnr, psnr_batch, ssim_batch
 from vidinv.metrics.lpips import LPIPS, lpips_absent
 from vidinv.metrics.temporal import NeighbourDifference, flicker
 
@@ -16,6 +16,7 @@ __all__ = [
     "identity_consistency",
     "lpips_absent",
     "masked_psnr",
+    "ms_ssim_batch",
     "psnr",
     "psnr_batch",
     "similarity",

@@ -1,7 +1,7 @@
-"""Picture quality against a reference: PSNR, PSNR inside a mask, SSIM.
+"""Picture quality against a reference: PSNR, PSNR inside a mask, SSIM, MS-SSIM.
 
 Two forms: arrays ``[H, W, 3]`` in 0..255 (``psnr``, ``masked_psnr``) and batches of tensors
-``[N, 3, H, W]`` in [-1, 1] (``psnr_batch``, ``ssim_batch``).
+``[N, 3, H, W]`` in [-1, 1] (``psnr_batch``, ``ssim_batch``, ``ms_ssim_batch``).
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import torch.nn.functional as F
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
 SSIM_K1, SSIM_K2 = 0.01, 0.03
+# Wang, Simoncelli, Bovik, "Multi-scale structural similarity" (Asilomar 2003), section 3.2.
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 RealArray = npt.NDArray[np.floating] | npt.NDArray[np.integer]
 
@@ -68,19 +70,53 @@ def ssim_batch(images_N3HW: torch.Tensor, references_N3HW: torch.Tensor) -> torc
     Raises:
         ValueError: shapes that differ, or a side under 11 px.
     """
-    _check_shapes(images_N3HW.shape, references_N3HW.shape)
-    if min(images_N3HW.shape[-2:]) < SSIM_WINDOW:
-        raise ValueError(
-            f"SSIM needs at least {SSIM_WINDOW} px a side, got {tuple(images_N3HW.shape)}"
-        )
-    x, y = ((values.float() + 1) / 2 for values in (images_N3HW, references_N3HW))
+    _check_ssim_shapes(images_N3HW, references_N3HW)
+    luminance, structure = _ssim_parts(*_from_zero(images_N3HW, references_N3HW))
+    return (luminance * structure).mean((1, 2, 3))
+
+
+def ms_ssim_batch(images_N3HW: torch.Tensor, references_N3HW: torch.Tensor) -> torch.Tensor:
+    """``[N]`` multi-scale structural similarity of tensors in [-1, 1]; parts below 0 count as 0.
+
+    Five scales from 176 px; smaller pictures have those in which the window fits
+    (``ms_ssim_scales``), with the weights of these, which then sum to 1 again.
+
+    Raises:
+        ValueError: shapes that differ, or a side under 11 px.
+    """
+    _check_ssim_shapes(images_N3HW, references_N3HW)
+    weights = MS_SSIM_WEIGHTS[: ms_ssim_scales(min(images_N3HW.shape[-2:]))]
+    x, y = _from_zero(images_N3HW, references_N3HW)
+    product = torch.ones(len(x), device=x.device)
+    for number, weight in enumerate(weights, start=1):
+        luminance, structure = _ssim_parts(x, y)
+        if number == len(weights):  # luminance counts at the coarsest scale alone
+            structure = luminance * structure
+        value = structure.mean((1, 2, 3)).clamp_min(0)
+        product = product * value ** (weight / sum(weights))
+        x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
+    return product
+
+
+def ms_ssim_scales(side_px: int) -> int:
+    """Scales of MS-SSIM in which the window fits."""
+    scales = range(1, len(MS_SSIM_WEIGHTS) + 1)
+    return max((n for n in scales if side_px >> (n - 1) >= SSIM_WINDOW), default=0)
+
+
+def _from_zero(*batches: torch.Tensor) -> list[torch.Tensor]:
+    """From [-1, 1] to [0, 1]."""
+    return [(values.float() + 1) / 2 for values in batches]
+
+
+def _ssim_parts(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Luminance, and contrast with structure, at every position; of values in [0, 1]."""
     moments = _window_mean(torch.cat([x, y, x * x, y * y, x * y]))
     mean_x, mean_y, xx, yy, xy = moments.chunk(5)
     c1, c2 = SSIM_K1**2, SSIM_K2**2
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     spread = (xx - mean_x**2) + (yy - mean_y**2)
-    structure = (2 * (xy - mean_x * mean_y) + c2) / (spread + c2)
-    return (luminance * structure).mean((1, 2, 3))
+    return luminance, (2 * (xy - mean_x * mean_y) + c2) / (spread + c2)
 
 
 def _window_mean(images: torch.Tensor) -> torch.Tensor:
@@ -96,6 +132,14 @@ def _window_mean(images: torch.Tensor) -> torch.Tensor:
 
 def _decibel(error: float, peak: float) -> float:
     return float("inf") if error == 0 else 10.0 * float(np.log10(peak**2 / error))
+
+
+def _check_ssim_shapes(images_N3HW: torch.Tensor, references_N3HW: torch.Tensor) -> None:
+    _check_shapes(images_N3HW.shape, references_N3HW.shape)
+    if min(images_N3HW.shape[-2:]) < SSIM_WINDOW:
+        raise ValueError(
+            f"SSIM needs at least {SSIM_WINDOW} px a side, got {tuple(images_N3HW.shape)}"
+        )
 
 
 def _check_shapes(first: tuple[int, ...], second: tuple[int, ...]) -> None:

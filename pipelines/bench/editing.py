@@ -1,0 +1,186 @@
+"""``vidinv bench editing``: what the same edit does in every method.
+
+As HyperInverter's table 2 and ReGANIE's table 2: fixed magnitudes along the pack's directions, the
+mean change of the attribute as it is measured on the generator's own pictures, edited against
+unedited, and identity similarity of the edited picture with the source. The papers read age and
+pose by networks that are not to be had offline: here attributes are read from landmarks, and those
+without a measure have identity alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pipelines.bench.methods import (
+    BenchFaces,
+    BenchRequest,
+    InvertedFaces,
+    chosen_methods,
+    invert_all,
+    load_method,
+)
+from pipelines.bench.table import Column, table_lines
+from pipelines.process import set_up_process
+from vidinv.editing.directions import Directions
+from vidinv.faces import Backend, dlib_backend
+from vidinv.faces.aligned import AlignedFaces
+from vidinv.inversion import Inverter
+from vidinv.metrics.attributes import geometry
+from vidinv.packs import Pack
+from vidinv.rendering import Float32, to_array
+from vidinv.types import RenderMode
+
+MAGNITUDES = (-2.0, -1.0, 1.0, 2.0)
+UNITS = {
+    "smile": "standard deviations over people",
+    "yaw": "nose sideways, in distances between the eyes",
+    "pitch": "nose height, in the eyes' height over the mouth",
+    "mouth_open": "gap of the lips, in distances between the eyes",
+    "eyes_open": "gap of the lids, in distances between the eyes",
+}
+
+Measured = dict[str, npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class EditingBench:
+    """A row for every attribute, magnitude and method: ``change`` and ``identity``, means."""
+
+    pack: str
+    faces: int
+    methods: Sequence[str]
+    rows: Sequence[dict[str, Any]]
+    notes: Sequence[str]
+
+    def lines(self) -> list[str]:
+        """For people: attributes and magnitudes down, methods across."""
+        lines = [f"{self.faces} faces, pack {self.pack}"]
+        for key, title in (("change", "change of the attribute"), ("identity", "identity")):
+            columns = [Column("what", title), *(Column(m, m, 3) for m in self.methods)]
+            lines += ["", *table_lines(columns, self._across(key))]
+        return [*lines, "", *(f"note: {note}" for note in self.notes)]
+
+    def _across(self, key: str) -> list[dict[str, Any]]:
+        lines: dict[str, dict[str, Any]] = {}
+        for row in self.rows:
+            what = f"{row['attribute']} {row['magnitude']:+g}"
+            lines.setdefault(what, {"what": what})[row["method"]] = row[key]
+        return list(lines.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain types only."""
+        return {
+            "pack": self.pack,
+            "faces": self.faces,
+            "rows": list(self.rows),
+            "units": {name: UNITS[name] for name in UNITS if self._measures(name)},
+            "notes": list(self.notes),
+        }
+
+    def _measures(self, name: str) -> bool:
+        return any(row["attribute"] == name and row["change"] is not None for row in self.rows)
+
+
+def measure_editing(
+    request: BenchRequest,
+    *,
+    attributes: Sequence[str] = (),
+    magnitudes: Sequence[float] = MAGNITUDES,
+    backend: Backend | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> EditingBench:
+    """Edit all faces by every method and measure.
+
+    Args:
+        attributes: names; none: all of the pack.
+        magnitudes: strengths of the pack's directions.
+        backend: finds faces, places landmarks and recognises; dlib's if not given.
+        tell: is told which method is at work.
+
+    Raises:
+        UsageError: an unknown method or attribute, or no face.
+        DecodeError: an input that cannot be read.
+    """
+    set_up_process()
+    methods, directions = chosen_methods(request), request.pack.directions()
+    names = [directions[name].name for name in attributes or directions.names()]
+    faces = BenchFaces(request, backend or dlib_backend())
+    meter = AttributeReader(faces.meter, request.pack)
+    sums: dict[tuple[str, float, str], _Mean] = {}
+    for method in methods:
+        tell(f"{method}: {len(faces.all)} faces, {len(names) * len(magnitudes)} edits")
+        inverter = load_method(request, method)
+        for batch in invert_all(inverter, faces, mode=RenderMode.PASTE):
+            before = meter(batch.pictures)
+            for name in names:
+                for magnitude in magnitudes:
+                    edited = edit(inverter, batch, directions, name, magnitude)
+                    after = meter(edited).get(name)
+                    mean = sums.setdefault((name, magnitude, method), _Mean())
+                    change = None if after is None else after - before[name]
+                    mean.add(change, faces.identity(batch.faces, edited))
+    rows = [
+        {"attribute": name, "magnitude": value, "method": method, **mean.figures()}
+        for (name, value, method), mean in sorted(sums.items(), key=lambda item: item[0][:2])
+    ]
+    return EditingBench(request.pack.name, len(faces.all), methods, rows, [
+        *faces.notes, *meter.notes(names),
+    ])  # fmt: skip
+
+
+class AttributeReader:
+    """Attributes of pictures by landmarks: geometry, and the smile where a pack has its measure."""
+
+    def __init__(self, faces: AlignedFaces, pack: Pack) -> None:
+        self._faces, self._smile = faces, pack.smile_measure()
+
+    def __call__(self, pictures_NRR3: Float32) -> Measured:
+        """Name -> ``[N]`` in ``UNITS``."""
+        landmarks = self._faces.landmarks(pictures_NRR3)
+        smile = {} if self._smile is None else {"smile": self._smile(landmarks)}
+        return {**geometry(landmarks), **smile}
+
+    def notes(self, names: Sequence[str]) -> list[str]:
+        """What the figures of these attributes are, and which have none."""
+        measured = [name for name in names if name in UNITS]
+        if self._smile is None:
+            measured = [name for name in measured if name != "smile"]
+        lines = [f"{name}: {UNITS[name]}" for name in measured]
+        absent = [name for name in names if name not in measured]
+        return [*lines, *([f"no measure for: {', '.join(absent)}"] if absent else [])]
+
+
+def edit(
+    inverter: Inverter, batch: InvertedFaces, directions: Directions, name: str, magnitude: float
+) -> Float32:
+    """``[N, R, R, 3]`` 0..255 of the batch with one attribute changed."""
+    strengths = torch.full([len(batch.faces)], magnitude)
+    edited = directions.apply(batch.inversion.latents_NLD, {name: strengths})
+    return to_array(inverter.render(batch.inversion, edited, batch.state, mode=RenderMode.PASTE))
+
+
+class _Mean:
+    """Of the change, where it is measured, and of identity."""
+
+    def __init__(self) -> None:
+        self._changes: list[npt.NDArray[np.float64]] = []
+        self._identities: list[Float32] = []
+
+    def add(self, change_N: npt.NDArray[np.float64] | None, identity_N: Float32) -> None:
+        if change_N is not None:
+            self._changes.append(change_N)
+        self._identities.append(identity_N)
+
+    def figures(self) -> dict[str, float | None]:
+        change = float(np.concatenate(self._changes).mean()) if self._changes else None
+        identity = float(np.concatenate(self._identities).mean())
+        return {
+            "change": None if change is None else round(change, 5),
+            "identity": round(identity, 5),
+        }

@@ -1,0 +1,164 @@
+"""What the benchmarks of methods share: the request, faces in batches, methods at work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipelines.clip.networks import Networks
+from pipelines.still_faces import FaceFinder, StillFace, as_batch, collect_faces
+from vidinv.errors import UsageError
+from vidinv.faces import Backend
+from vidinv.faces.aligned import AlignedFaces
+from vidinv.inversion import Inverter, TrackState
+from vidinv.metrics import similarity
+from vidinv.packs import Pack
+from vidinv.rendering import Float32, to_array
+from vidinv.types import Inversion, RenderMode
+
+BATCH = 8
+FRAMES_PER_CLIP = 8
+
+
+@dataclass(frozen=True)
+class BenchRequest:
+    """Faces, and who is measured on them.
+
+    Attributes:
+        inputs: pictures, clips, and folders of them.
+        methods: names; none: all that work with the pack.
+        aligned: pictures are aligned faces already, and taken whole.
+        frames_per_clip: evenly spread.
+        limit: of faces; None: all.
+    """
+
+    inputs: Sequence[Path]
+    pack: Pack
+    methods: Sequence[str] = ()
+    device: str = "auto"
+    aligned: bool = False
+    frames_per_clip: int = FRAMES_PER_CLIP
+    limit: int | None = None
+
+
+class BenchFaces:
+    """The faces of a request, and their identity as the recognition network sees it.
+
+    Attributes:
+        groups: faces by file.
+        notes: what was left out.
+    """
+
+    def __init__(self, request: BenchRequest, backend: Backend) -> None:
+        for name in ("frames_per_clip", "limit"):
+            value = getattr(request, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name.replace('_', ' ')} must be 1 at least, got {value}")
+        without: list[Path] = []
+        finder = FaceFinder(request.pack, backend, aligned=request.aligned)
+        self.groups = collect_faces(
+            request.inputs,
+            finder,
+            frames_per_clip=request.frames_per_clip,
+            limit=request.limit,
+            without=without.append,
+        )
+        self.notes = [f"no face found in {len(without)} files"] if without else []
+        faces = self.all
+        self.meter = AlignedFaces(np.mean([face.landmarks for face in faces], axis=0), backend)
+        mean = request.pack.mean_embedding()
+        self._mean = 0.0 if mean is None else mean.numpy()
+        if mean is None:
+            self.notes.append("identity is the raw cosine: the pack has no mean embedding")
+        self._embeddings = {
+            id(face): row
+            for face, row in zip(
+                faces, self.meter.embeddings([face.aligned for face in faces]), strict=True
+            )
+        }
+
+    @property
+    def all(self) -> list[StillFace]:
+        return [face for group in self.groups for face in group]
+
+    def identity(self, faces: Sequence[StillFace], pictures_NRR3: Float32) -> Float32:
+        """``[N]`` similarity of pictures with the sources of ``faces``."""
+        sources = np.stack([self._embeddings[id(face)] for face in faces])
+        return similarity(self.meter.embeddings(pictures_NRR3), sources, mean=self._mean).astype(
+            np.float32
+        )
+
+    def batches(self, inverter: Inverter) -> Iterator[list[StillFace]]:
+        """As the method takes them: what fits sees one file at a time, as one track."""
+        groups = self.groups if inverter.sample_frames else [self.all]
+        for group in groups:
+            for start in range(0, len(group), BATCH):
+                yield group[start : start + BATCH]
+
+
+@dataclass(frozen=True)
+class InvertedFaces:
+    """A batch that went through a method.
+
+    Attributes:
+        seconds: fitting, encoding and rendering of the inversion.
+    """
+
+    faces: list[StillFace]
+    inversion: Inversion
+    state: TrackState | None
+    pictures: Float32
+    seconds: float
+
+
+def chosen_methods(request: BenchRequest) -> list[str]:
+    """UnknownNameError names those that there are."""
+    for name in request.methods:
+        request.pack.parts(name)
+    return list(dict.fromkeys(request.methods or request.pack.methods))
+
+
+def load_method(request: BenchRequest, name: str) -> Inverter:
+    """The method on the device that was asked for."""
+    return Networks(request.pack, name, device=request.device).inverter
+
+
+def invert_all(
+    inverter: Inverter, faces: BenchFaces, *, mode: RenderMode = RenderMode.INVERT
+) -> Iterator[InvertedFaces]:
+    """Every batch, inverted and rendered unedited; the first use of the networks is not timed."""
+    if not inverter.sample_frames:
+        _invert(inverter, faces.all[:1], None, mode)
+    state, file = None, None
+    for batch in faces.batches(inverter):
+        started = time.perf_counter()
+        if inverter.sample_frames and batch[0].path != file:
+            file = batch[0].path
+            group = next(g for g in faces.groups if g[0].path == file)
+            state = inverter.fit(as_batch(_sample(group, inverter.sample_frames)))
+        inversion, pictures = _invert(inverter, batch, state, mode)
+        yield InvertedFaces(batch, inversion, state, pictures, time.perf_counter() - started)
+
+
+def _invert(
+    inverter: Inverter, faces: Sequence[StillFace], state: TrackState | None, mode: RenderMode
+) -> tuple[Inversion, Float32]:
+    inversion = inverter.encode(as_batch(faces), state, mode=mode)
+    rendered = inverter.render(inversion, inversion.unedited, state, mode=mode)
+    return inversion, to_array(rendered)
+
+
+def _sample(group: Sequence[StillFace], count: int) -> list[StillFace]:
+    places = np.linspace(0, len(group) - 1, min(count, len(group))).round().astype(int)
+    return [group[place] for place in places]
+
+
+@torch.inference_mode()
+def pictures_of_latents(pack: Pack, inversion: Inversion) -> Float32:
+    """``[N, R, R, 3]`` 0..255: the generator's own pictures, without the method's other codes."""
+    return to_array(pack.generator.synthesis(inversion.latents_NLD.cpu()))
