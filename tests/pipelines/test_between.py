@@ -17,7 +17,7 @@ from vidinv.inversion import METHODS
 from vidinv.inversion.registry import MethodEntry
 from vidinv.packs import load_pack
 from vidinv.video import EncodeOptions, open_reader, probe, read_image, write_image
-from vidinv.video.images import picture_comment
+from vidinv.video.describing import comment_of, describe
 
 BACKEND = fake_backend()
 SIDE = 32  # of the tiny pack's pictures
@@ -77,7 +77,7 @@ def test_a_picture_s_name_gives_a_sheet(request_of):
     request = request_of("way.png", steps=3, size_px=40)
     run_interpolation(request, backend=BACKEND)
     assert read_image(request.output).shape[1] == 3 * 40
-    assert ": interpolation; method fse; pack tiny)" in (picture_comment(request.output) or "")
+    assert ": interpolation; method fse; pack tiny)" in (comment_of(describe(request.output)) or "")
 
 
 def test_what_is_fitted_is_interpolated(request_of, monkeypatch):
