@@ -1,8 +1,12 @@
-"""Weights and inputs of ../shared/golden, rebuilt from their rule (golden/README.md)."""
+"""Weights and inputs of golden vectors, rebuilt from their rule (golden/README.md beside them).
+
+They are in ../shared/golden, or in the folder that VIDINV_GOLDEN names.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -24,6 +28,8 @@ RULES: dict[str, Any] = {
     "prelu": lambda x: np.float32(0.25) + np.float32(0.05) * x,
     "mapping_weight": lambda x: np.float32(100) * x,
     "mapping_bias": lambda x: np.float32(10) * x,
+    "sg3_in_affine_weight": lambda x: np.float32(0.3) * x,
+    "sg3_in_affine_bias": lambda x: np.array([1, 0, 0, 0], np.float32) + np.float32(0.1) * x,
 }
 
 
@@ -58,8 +64,24 @@ class GoldenCase:
             state[key] = torch.from_numpy(np.array(value))
         return state
 
+    def input(self, name: str) -> torch.Tensor:
+        """The input with this last part of its name, as the case describes it."""
+        inputs = self.description["inputs"].items()
+        ((full, text),) = [(key, text) for key, text in inputs if key.split(".")[-1] == name]
+        kind, _, shape = text.partition(" ")
+        return getattr(self, kind)(full, json.loads(shape))
+
+    def check(self, name: str, actual: torch.Tensor, *, as_name: str | None = None) -> None:
+        """That an output is as recorded; ``as_name``: whose tolerance holds."""
+        atol = self.atol(as_name or name)
+        torch.testing.assert_close(actual, self.output(name), rtol=0, atol=atol)
+
     def latent(self, name: str, shape: list[int]) -> torch.Tensor:
         return torch.from_numpy(_normal(f"{self.salt}input:{name}", shape))
+
+    def latent_of_key(self, key: str) -> torch.Tensor:
+        """The number that the rule draws for a scalar weight."""
+        return torch.from_numpy(_normal(f"{self.salt}{key}", []))
 
     def image(self, name: str, shape: list[int]) -> torch.Tensor:
         seed = zlib.crc32(f"{self.salt}input:{name}".encode()) & 0xFFFFFFFF
@@ -75,3 +97,8 @@ class GoldenCase:
 
     def atol(self, name: str) -> float:
         return self.description["suggested_atol"][name]
+
+
+def golden_folder(shared: Path) -> Path:
+    """Where the vectors are."""
+    return Path(os.environ.get("VIDINV_GOLDEN") or shared / "golden")

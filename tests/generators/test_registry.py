@@ -12,10 +12,12 @@ from vidinv.errors import UnknownNameError
 from vidinv.generators import base
 from vidinv.generators.registry import DEFAULT_KIND, FAMILIES, build_generator, find_family
 from vidinv.generators.stylegan2 import StyleGAN2Config
+from vidinv.generators.stylegan3 import StyleGAN3Config
 
 # A small configuration of each family; a further family adds its own here.
 SMALL = {
     "stylegan2": StyleGAN2Config(16, channel_base=64, channel_max=8, z_dim=6, w_dim=8),
+    "stylegan3": StyleGAN3Config(16, channel_base=128, channel_max=8, z_dim=6, w_dim=8),
 }
 
 

@@ -15,7 +15,6 @@ from torch import Tensor
 
 import vidinv
 from pipelines.demo import make_clip
-from tests.golden import GoldenCase
 from tests.packs.tiny import HYPER, make_hyper, write_tiny_pack
 from tests.video.clips import images_of, packets_of
 from vidinv.arrays import read_arrays
@@ -24,7 +23,7 @@ from vidinv.errors import PackError, UsageError
 from vidinv.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 from vidinv.inversion import find_method
 from vidinv.inversion.hyper import WEIGHTS, HyperInverter
-from vidinv.inversion.hyper_networks import HyperConfig, HyperInverterNetworks, feature_rows
+from vidinv.inversion.hyper_networks import HyperConfig, feature_rows
 from vidinv.packs import Pack, load_pack
 from vidinv.rendering import FaceEditor, chunked
 from vidinv.types import EditedLatents, EditSpec, FaceTrack, Frame, Inversion, RenderMode
@@ -293,45 +292,3 @@ def test_the_command_line_takes_it(pack, clip, tmp_path, capsys):
     arguments = ["invert", clip, "-o", output, "--method", "hyper", "--pack", pack.folder, "--json"]
     assert main([str(argument) for argument in (*arguments, "--quiet")]) == 0
     assert json.loads(capsys.readouterr().out)["method"] == "hyper"
-
-
-def golden_inverter(case: GoldenCase, resolution: int) -> HyperInverter:
-    generator = StyleGAN2Generator(StyleGAN2Config(resolution)).eval().requires_grad_(False)
-    generator.load_state_dict(case.state("decoder"))
-    weights = generator.synthesis.layer_weights()
-    networks = HyperInverterNetworks(HyperConfig(hidden_width=32), generator.config, weights)
-    for name in ("w_encoder", "w_bar_encoder", "hypernet"):
-        networks.get_submodule(name).load_state_dict(case.state(name))
-    return HyperInverter(generator, networks.eval().requires_grad_(False))
-
-
-def assert_golden_residuals(case: GoldenCase, name: str, residuals: dict[str, Tensor]) -> None:
-    own = [residuals[layer.removesuffix(".weight")] for layer in case.description["layers"]]
-    first = torch.stack([residual.flatten()[:32] for residual in own])
-    spread = [(r.double().mean().float(), r.double().std(correction=0).float()) for r in own]
-    assert_golden(case, f"{name}_first32", first)
-    assert_golden(case, f"{name}_mean_std", torch.tensor(spread))
-
-
-def assert_golden(case: GoldenCase, name: str, actual: Tensor) -> None:
-    torch.testing.assert_close(actual, case.output(name), rtol=0, atol=case.atol(name))
-
-
-@pytest.mark.parametrize("resolution", [64, pytest.param(1024, marks=pytest.mark.slow)])
-def test_networks_and_pictures_equal_the_official_code(shared_dir, resolution):
-    case = GoldenCase(shared_dir / "golden", f"08_hyperinverter_{resolution}")
-    inverter = golden_inverter(case, resolution)
-    networks = inverter.networks
-    x, x_hat = (case.image(f"hi{resolution}.{n}", [1, 3, 256, 256]) for n in ("x", "xhat"))
-    assert_golden(case, "w_E1", networks.w_encoder(x))
-    for name, picture in (("x", x), ("xhat", x_hat)):
-        features = torch.stack(networks.w_bar_encoder(picture), dim=1)
-        assert_golden(case, f"E2_{name}_sample", features[:, :, ::64, ::4, ::4])
-    assert_golden_residuals(case, "direct", networks.residuals(x, x_hat))
-    inversion = inverter.encode(x)
-    assert_golden_residuals(case, "chain", residuals_of(inversion))
-    step = slice(None) if resolution == 64 else slice(8, None, 16)
-    picture_of_w = inverter.generator.synthesis(inversion.latents_NLD)
-    assert_golden(case, "w_image", picture_of_w[:, :, step, step])
-    picture = inverter.render(inversion, inversion.unedited)
-    assert_golden(case, "final_image", picture[:, :, step, step])

@@ -260,3 +260,22 @@ class GeneratorNetwork(nn.Module):
     def broadcast(self, w_ND: Tensor) -> Tensor:
         """Repeat w for every layer: ``[N, L, D]``."""
         return w_ND[:, None].expand(-1, self.num_ws, -1)
+
+
+def check_pass(
+    config: GeneratorConfig, latents_NLD: Tensor, first: int, stop: int, names: set[str]
+) -> None:
+    """ValueError for latents of another length, layers that there are not, or names of such.
+
+    Args:
+        first: K that has run already.
+        names: layers that residuals or offsets are given for.
+    """
+    rows, last = config.num_ws, config.num_layers
+    if latents_NLD.shape[1] != rows:
+        raise ValueError(f"latents must have {rows} rows, got {latents_NLD.shape[1]}")
+    if not max(first, 1) <= stop <= last:
+        raise ValueError(f"layer to stop after must be in {max(first, 1)}..{last}, got {stop}")
+    unknown = sorted(names.difference(config.style_channels)) if names else []
+    if unknown:
+        raise ValueError(f"there is no layer {unknown[0]!r}")

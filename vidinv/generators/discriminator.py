@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidinv.generators.base import Discriminator
-from vidinv.generators.layers import Linear, filter_fir, fir_kernel, lrelu
+from vidinv.generators.layers import Linear, fir_kernel, lrelu, upfirdn
 from vidinv.generators.stylegan2 import StyleGAN2Config
 
 
@@ -43,10 +43,10 @@ class Conv(nn.Module):
         weight = (self.weight * self.weight_gain).to(x.dtype)
         size = weight.shape[-1]
         if self.down and size == 1:
-            x = filter_fir(x, self.resample_filter, padding=(1, 1))[:, :, ::2, ::2]
+            x = upfirdn(x, self.resample_filter, down=2, padding=(1, 1))
             y = F.conv2d(x, weight)
         elif self.down:
-            y = F.conv2d(filter_fir(x, self.resample_filter, padding=(2, 2)), weight, stride=2)
+            y = F.conv2d(upfirdn(x, self.resample_filter, padding=(2, 2)), weight, stride=2)
         else:
             y = F.conv2d(x, weight, padding=size // 2)
         if self.bias is not None:

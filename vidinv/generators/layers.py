@@ -11,6 +11,7 @@ Shapes: x ``[N, C, H, W]``, styles ``[N, I]``, weights ``[O, I, k, k]``; per-sam
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -32,24 +33,73 @@ def fir_kernel() -> Tensor:
     return torch.outer(taps, taps) / 64.0
 
 
-def filter_fir(x: Tensor, kernel: Tensor, *, padding: tuple[int, int], gain: float = 1.0) -> Tensor:
-    """Filter every channel with ``kernel``; ``padding`` is (before, after) on both axes."""
+def upfirdn(
+    x: Tensor,
+    kernel: Tensor,
+    *,
+    up: int = 1,
+    down: int = 1,
+    padding: tuple[int, int],
+    gain: float = 1.0,
+) -> Tensor:
+    """Zero insertion, padding, symmetric FIR filter and decimation of every channel.
+
+    Args:
+        kernel: ``[k, k]``, or ``[k]`` for a separable one.
+        padding: (before, after) on both axes, of what ``up`` made; negative crops.
+        gain: of the whole.
+    """
+    if kernel.ndim == 1:
+        one_way = partial(_upfirdn, up=up, down=down, padding=padding, gain=math.sqrt(gain))
+        x = one_way(x, kernel[None], axes=(False, True))
+        return one_way(x, kernel[:, None], axes=(True, False))
+    return _upfirdn(x, kernel, axes=(True, True), up=up, down=down, padding=padding, gain=gain)
+
+
+def _upfirdn(
+    x: Tensor,
+    kernel: Tensor,
+    *,
+    axes: tuple[bool, bool],
+    up: int,
+    down: int,
+    padding: tuple[int, int],
+    gain: float,
+) -> Tensor:
+    """``upfirdn`` along the chosen axes (vertical, horizontal)."""
     channels = x.shape[1]
-    before, after = padding
     weight = (kernel * gain).to(x.dtype).expand(channels, 1, *kernel.shape)
-    if before != after:
-        x, before = F.pad(x, [before, after, before, after]), 0
-    return F.conv2d(x, weight, padding=before, groups=channels)
+    before, after = padding
+    if up > 1:  # a transposed convolution has all the padding that the filter can reach
+        taps = max(kernel.shape)
+        before, after = before - (taps - 1), after - (taps - up)
+        inside = -before if before == after and before <= 0 else 0
+        before, after = before + inside, after + inside
+        x = F.conv_transpose2d(
+            x, weight, stride=_along(axes, up, 1), padding=_along(axes, inside, 0), groups=channels
+        )
+        x = _pad(x, before, after, axes)
+        return x[:, :, :: down if axes[0] else 1, :: down if axes[1] else 1]
+    if before != after or before < 0:
+        x, before = _pad(x, before, after, axes), 0
+    stride = _along(axes, down, 1)
+    return F.conv2d(x, weight, stride=stride, padding=_along(axes, before, 0), groups=channels)
+
+
+def _along(axes: tuple[bool, bool], chosen: int, other: int) -> tuple[int, int]:
+    return chosen if axes[0] else other, chosen if axes[1] else other
+
+
+def _pad(x: Tensor, before: int, after: int, axes: tuple[bool, bool]) -> Tensor:
+    if before == after == 0:
+        return x
+    vertical, horizontal = ((before, after) if axis else (0, 0) for axis in axes)
+    return F.pad(x, [*horizontal, *vertical])
 
 
 def upsample_fir(x: Tensor, kernel: Tensor) -> Tensor:
-    """Twice the size by zero insertion and FIR filtering (the RGB skip of StyleGAN2).
-
-    Written as a transposed convolution; equal to upfirdn(up=2, pad=(2, 1), gain=4).
-    """
-    channels = x.shape[1]
-    weight = (kernel * 4.0).to(x.dtype).expand(channels, 1, *kernel.shape)
-    return F.conv_transpose2d(x, weight, stride=2, padding=1, groups=channels)
+    """Twice the size by zero insertion and FIR filtering (the RGB skip of StyleGAN2)."""
+    return upfirdn(x, kernel, up=2, padding=(2, 1), gain=4.0)
 
 
 class Linear(nn.Module):
@@ -76,15 +126,22 @@ class Linear(nn.Module):
         return lrelu(y) if self.activate else y
 
 
+def modulated_styles(affine: Linear, w_ND: Tensor, offset: Tensor | None) -> Tensor:
+    """The style of a layer, moved by ``[N, I]`` or ``[I]`` (StyleSpace, Wu et al. 2021)."""
+    styles: Tensor = affine(w_ND)
+    return styles if offset is None else styles + offset.to(styles)
+
+
 def modulated_conv2d(
     x: Tensor,
     weight: Tensor,
     styles: Tensor,
     *,
     offset: Tensor,
-    gain: float = 1.0,
+    gain: float | Tensor = 1.0,
     up_kernel: Tensor | None = None,
     weight_residual: Tensor | None = None,
+    padding: int | None = None,
 ) -> Tensor:
     """Convolution whose input channels are scaled by ``styles`` (StyleGAN2 eqs. 1 and 3).
 
@@ -98,11 +155,14 @@ def modulated_conv2d(
         gain: of the demodulated output, before ``offset``. Demodulation, gain and offset are one
             pass over the activations: at these sizes passes cost as much as the convolution.
         up_kernel: FIR kernel; when given the output has twice the size.
+        padding: of x on all sides; by default what keeps its size.
     """
     if weight_residual is not None:
-        y = _modulated_conv2d_grouped(x, weight + weight_residual, styles, up_kernel=up_kernel)
-        return torch.add(offset.to(y.dtype), y, alpha=gain)
-    y = _convolve(x * styles.to(x.dtype)[:, :, None, None], weight.to(x.dtype), up_kernel, groups=1)
+        own = weight + weight_residual
+        y = _modulated_conv2d_grouped(x, own, styles, up_kernel=up_kernel, padding=padding)
+        return torch.add(offset.to(y.dtype), y * gain)
+    scaled = x * styles.to(x.dtype)[:, :, None, None]
+    y = _convolve(scaled, weight.to(x.dtype), up_kernel, groups=1, padding=padding)
     energy = weight.square().sum(dim=(2, 3))  # [O, I]
     scale = torch.rsqrt(F.linear(styles.square(), energy) + DEMODULATION_EPS) * gain  # [N, O]
     return torch.addcmul(offset.to(y.dtype), y, scale.to(y.dtype)[:, :, None, None])
@@ -131,20 +191,34 @@ def spatially_modulated_conv2d(
 
 
 def _modulated_conv2d_grouped(
-    x: Tensor, weights: Tensor, styles: Tensor, *, up_kernel: Tensor | None
+    x: Tensor,
+    weights: Tensor,
+    styles: Tensor,
+    *,
+    up_kernel: Tensor | None,
+    padding: int | None,
 ) -> Tensor:
     batch, out_channels, in_channels, size, _ = weights.shape
     weights = weights * styles[:, None, :, None, None]
     norm = torch.rsqrt(weights.square().sum(dim=(2, 3, 4), keepdim=True) + DEMODULATION_EPS)
     flat = (weights * norm).reshape(batch * out_channels, in_channels, size, size).to(x.dtype)
-    y = _convolve(x.reshape(1, -1, *x.shape[2:]), flat, up_kernel, groups=batch)
+    joined = x.reshape(1, -1, *x.shape[2:])
+    y = _convolve(joined, flat, up_kernel, groups=batch, padding=padding)
     return y.reshape(batch, out_channels, *y.shape[2:])
 
 
-def _convolve(x: Tensor, weight: Tensor, up_kernel: Tensor | None, *, groups: int) -> Tensor:
+def _convolve(
+    x: Tensor,
+    weight: Tensor,
+    up_kernel: Tensor | None,
+    *,
+    groups: int,
+    padding: int | None = None,
+) -> Tensor:
     """Same-size convolution, or twice-size: transposed convolution followed by the FIR filter."""
     if up_kernel is None:
-        return F.conv2d(x, weight, padding=weight.shape[-1] // 2, groups=groups)
+        padding = weight.shape[-1] // 2 if padding is None else padding
+        return F.conv2d(x, weight, padding=padding, groups=groups)
     out_channels, in_channels, size, _ = weight.shape
     if groups == 1:
         transposed = weight.transpose(0, 1)
@@ -152,4 +226,4 @@ def _convolve(x: Tensor, weight: Tensor, up_kernel: Tensor | None, *, groups: in
         grouped = weight.reshape(groups, out_channels // groups, in_channels, size, size)
         transposed = grouped.transpose(1, 2).reshape(groups * in_channels, -1, size, size)
     y = F.conv_transpose2d(x, transposed, stride=2, groups=groups)
-    return filter_fir(y, up_kernel, padding=(1, 1), gain=4.0)
+    return upfirdn(y, up_kernel, padding=(1, 1), gain=4.0)

@@ -13,6 +13,7 @@ from vidinv.errors import UnknownNameError
 from vidinv.generators.base import Discriminator, GeneratorConfig, GeneratorNetwork
 from vidinv.generators.discriminator import StyleGAN2Discriminator
 from vidinv.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
+from vidinv.generators.stylegan3 import StyleGAN3Config, StyleGAN3Generator
 
 DEFAULT_KIND = "stylegan2"
 
@@ -36,6 +37,7 @@ FAMILIES = {
     StyleGAN2Config.kind: GeneratorFamily(
         StyleGAN2Config, StyleGAN2Generator, StyleGAN2Discriminator
     ),
+    StyleGAN3Config.kind: GeneratorFamily(StyleGAN3Config, StyleGAN3Generator),
 }
 
 

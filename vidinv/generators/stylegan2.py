@@ -19,8 +19,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from vidinv.generators.base import GeneratorNetwork, LatentSpace, NoiseMode, SynthesisState
-from vidinv.generators.layers import Linear, upsample_fir
+from vidinv.generators.base import (
+    GeneratorNetwork,
+    LatentSpace,
+    NoiseMode,
+    SynthesisState,
+    check_pass,
+)
+from vidinv.generators.layers import upsample_fir
+from vidinv.generators.mapping import MappingNetwork
 from vidinv.generators.stylegan2_blocks import SynthesisBlock, SynthesisLayer, ToRGB
 
 
@@ -104,32 +111,6 @@ def block_end(resolution: int) -> int:
     return 2 * (resolution.bit_length() - 1) - 3
 
 
-class MappingNetwork(nn.Module):
-    """z -> w: 8 equalised linear layers at a learning rate of 0.01 after normalising z."""
-
-    w_avg: Tensor
-
-    def __init__(self, config: StyleGAN2Config, *, lr_multiplier: float = 0.01) -> None:
-        super().__init__()
-        self.num_layers = config.num_mapping_layers
-        for index in range(self.num_layers):
-            width = config.z_dim if index == 0 else config.w_dim
-            layer = Linear(width, config.w_dim, lr_multiplier=lr_multiplier, activate=True)
-            self.add_module(f"fc{index}", layer)
-        self.register_buffer("w_avg", torch.zeros(config.w_dim))
-
-    def forward(
-        self, z_NZ: Tensor, *, truncation: float = 1.0, classes_N: Tensor | None = None
-    ) -> Tensor:
-        """w ``[N, D]``; ``truncation`` 1 leaves it, 0 gives the mean (StyleGAN, appendix B)."""
-        if classes_N is not None:
-            raise ValueError("this generator is not class-conditional")
-        x = z_NZ * torch.rsqrt(z_NZ.square().mean(dim=1, keepdim=True) + 1e-8)
-        for index in range(self.num_layers):
-            x = getattr(self, f"fc{index}")(x)
-        return x if truncation == 1.0 else self.w_avg.lerp(x, truncation)
-
-
 class SynthesisNetwork(nn.Module):
     """w+ -> image, in one pass or in parts."""
 
@@ -181,7 +162,7 @@ class SynthesisNetwork(nn.Module):
         """
         residuals, offsets = weight_residuals or {}, style_offsets or {}
         first = 0 if start is None else start.layer
-        self._check(latents_NLD, first, stop, {*residuals, *offsets})
+        check_pass(self.config, latents_NLD, first, stop, {*residuals, *offsets})
         x = self._constant(len(latents_NLD)) if start is None else start.features_NCHW
         image = None if start is None else start.image_N3HW
         for layer in range(first + 1, stop + 1):
@@ -229,16 +210,6 @@ class SynthesisNetwork(nn.Module):
         assert isinstance(block, SynthesisBlock)
         return block
 
-    def _check(self, latents_NLD: Tensor, first: int, stop: int, names: set[str]) -> None:
-        rows, last = self.config.num_ws, self.config.num_layers
-        if latents_NLD.shape[1] != rows:
-            raise ValueError(f"latents must have {rows} rows, got {latents_NLD.shape[1]}")
-        if not max(first, 1) <= stop <= last:
-            raise ValueError(f"layer to stop after must be in {max(first, 1)}..{last}, got {stop}")
-        unknown = sorted(names.difference(self.config.style_channels)) if names else []
-        if unknown:
-            raise ValueError(f"there is no layer {unknown[0]!r}")
-
 
 class StyleGAN2Generator(GeneratorNetwork):
     """Mapping and synthesis; ``mapping.*`` and ``synthesis.*`` as in NVIDIA's ``G_ema``."""
@@ -251,7 +222,7 @@ class StyleGAN2Generator(GeneratorNetwork):
         super().__init__()
         self.config = config
         self.synthesis = SynthesisNetwork(config)
-        self.mapping = MappingNetwork(config)
+        self.mapping = MappingNetwork(config.z_dim, config.w_dim, config.num_mapping_layers)
 
     def forward(
         self, z_NZ: Tensor, *, truncation: float = 1.0, noise_mode: NoiseMode = "const"

@@ -20,6 +20,7 @@ from vidinv.generators.layers import (
     Linear,
     fir_kernel,
     modulated_conv2d,
+    modulated_styles,
 )
 
 
@@ -54,7 +55,7 @@ class SynthesisLayer(nn.Module):
         x = modulated_conv2d(
             x,
             self.weight,
-            _styles(self.affine, w_ND, style_offset),
+            modulated_styles(self.affine, w_ND, style_offset),
             offset=self._offset(len(x), noise_mode),
             gain=LRELU_GAIN,
             up_kernel=self.resample_filter if self.up else None,
@@ -84,6 +85,10 @@ class ToRGB(nn.Module):
         self.bias = nn.Parameter(torch.zeros(3))
         self.weight_gain = 1.0 / math.sqrt(in_channels)
 
+    def gain(self) -> float | Tensor:
+        """Of the styles: the equalised learning rate's."""
+        return self.weight_gain
+
     def forward(
         self,
         x: Tensor,
@@ -93,7 +98,7 @@ class ToRGB(nn.Module):
         style_offset: Tensor | None = None,
     ) -> Tensor:
         weight = self.weight if weight_residual is None else self.weight + weight_residual
-        styles = _styles(self.affine, w_ND, style_offset) * self.weight_gain
+        styles = modulated_styles(self.affine, w_ND, style_offset) * self.gain()
         # Three channels are so few that weights of each sample's own beat scaling the input.
         weights_N3I = (weight.flatten(-3) * styles[:, None]).to(x.dtype)
         y = torch.baddbmm(self.bias.to(x.dtype)[:, None], weights_N3I, x.flatten(2))
@@ -125,9 +130,3 @@ class SynthesisBlock(nn.Module):
     def conv(self, number: int) -> SynthesisLayer:
         """conv0 or conv1."""
         return self.conv1 if number else self.conv0
-
-
-def _styles(affine: Linear, w_ND: Tensor, offset: Tensor | None) -> Tensor:
-    """The style of a layer, moved by ``[N, I]`` or ``[I]`` (StyleSpace, Wu et al. 2021)."""
-    styles = affine(w_ND)
-    return styles if offset is None else styles + offset.to(styles)

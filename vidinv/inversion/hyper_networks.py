@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +21,14 @@ from torch import Tensor, nn
 
 from vidinv.generators.base import GeneratorConfig
 from vidinv.generators.layers import Linear
-
-SQUEEZE = 16  # channels to hidden channels of squeeze and excitation
-FIRST_MIDDLE_ROW, FIRST_FINE_ROW = 3, 7  # rows of w+ that E2 reads from its larger maps, as in pSp
+from vidinv.networks.irse import (
+    BLOCKS,
+    WIDTHS,
+    IRSEPyramid,
+    IRSETrunk,
+    pyramid_level,
+    strided_convs,
+)
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,8 @@ class HyperConfig:
     """
 
     input_resolution: int = 256
-    widths: tuple[int, int, int, int] = (64, 128, 256, 512)
-    blocks: tuple[int, int, int, int] = (3, 4, 14, 3)
+    widths: tuple[int, int, int, int] = WIDTHS
+    blocks: tuple[int, int, int, int] = BLOCKS
     transformer_width: int = 64
     hidden_width: int = 256
 
@@ -53,75 +57,11 @@ class HyperConfig:
             raise ValueError(f"every stage needs a block, got {self.blocks}")
 
 
-class SqueezeExcitation(nn.Module):
-    """Channels scaled by what their means say (Hu et al. 2018)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        hidden = max(1, channels // SQUEEZE)
-        self.fc1 = nn.Conv2d(channels, hidden, 1, bias=False)
-        self.fc2 = nn.Conv2d(hidden, channels, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        means = x.mean(dim=(2, 3), keepdim=True)
-        return x * torch.sigmoid(self.fc2(F.relu(self.fc1(means))))
-
-
-class Bottleneck(nn.Module):
-    """The block of IR-SE50: BN, conv, PReLU, strided conv, BN, squeeze and excitation; shortcut."""
-
-    def __init__(self, in_channels: int, channels: int, *, stride: int) -> None:
-        super().__init__()
-        self.shortcut_layer: nn.Module = nn.MaxPool2d(1, stride)
-        if in_channels != channels:
-            self.shortcut_layer = nn.Sequential(
-                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
-            )
-        self.res_layer = nn.Sequential(
-            nn.BatchNorm2d(in_channels),
-            nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
-            nn.PReLU(channels),
-            nn.Conv2d(channels, channels, 3, stride, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-            SqueezeExcitation(channels),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.res_layer(x) + self.shortcut_layer(x)
-
-
-class IRSETrunk(nn.Module):
-    """IR-SE: stem and four stages, each of which halves the side; returns their outputs."""
-
-    def __init__(self, config: HyperConfig) -> None:
-        super().__init__()
-        channels = config.widths[0]
-        self.input_layer = nn.Sequential(
-            nn.Conv2d(3, channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.PReLU(channels),
-        )
-        self.body = nn.Sequential()  # flat, as in the official code
-        for width, depth in zip(config.widths, config.blocks, strict=True):
-            for number in range(depth):
-                self.body.append(Bottleneck(channels, width, stride=1 if number else 2))
-                channels = width
-        self._stage_ends = set(accumulate(config.blocks))
-
-    def stages(self, x_N3SS: Tensor) -> list[Tensor]:
-        x, outputs = self.input_layer(x_N3SS), []
-        for number, block in enumerate(self.body, start=1):
-            x = block(x)
-            if number in self._stage_ends:
-                outputs.append(x)
-        return outputs
-
-
 class LatentEncoder(IRSETrunk):
     """E1: x -> w less its mean, ``[N, D]`` (eq. 1)."""
 
     def __init__(self, config: HyperConfig, w_dim: int) -> None:
-        super().__init__(config)
+        super().__init__(config.widths, config.blocks)
         self.linear = Linear(config.widths[-1], w_dim)
 
     def forward(self, x_N3SS: Tensor) -> Tensor:
@@ -134,43 +74,25 @@ class DownsamplingHead(nn.Module):
 
     def __init__(self, channels: int, halvings: int) -> None:
         super().__init__()
-        self.convs = nn.Sequential()
-        for _ in range(halvings):
-            self.convs.append(nn.Conv2d(channels, channels, 3, 2, padding=1))
-            self.convs.append(nn.LeakyReLU())
+        self.convs = strided_convs(channels, halvings)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.convs(x)
 
 
-class LayerEncoder(IRSETrunk):
-    """E2: a picture -> a feature for every row of w+ (eq. 3), from a pyramid of three maps.
-
-    The first rows read the map of S/16, the middle ones S/8, the others S/4.
-    """
+class LayerEncoder(IRSEPyramid):
+    """E2: a picture -> a feature for every row of w+ (eq. 3), from a pyramid of three maps."""
 
     def __init__(self, config: HyperConfig, num_ws: int) -> None:
-        super().__init__(config)
-        _, fine, middle, coarse = config.widths
-        self.halvings = [
-            1 + (row >= FIRST_MIDDLE_ROW) + (row >= FIRST_FINE_ROW) for row in range(num_ws)
-        ]
-        self.styles = nn.ModuleList(DownsamplingHead(coarse, count) for count in self.halvings)
-        self.latlayer1 = nn.Conv2d(middle, coarse, 1)
-        self.latlayer2 = nn.Conv2d(fine, coarse, 1)
+        super().__init__(config.widths, config.blocks)
+        self.levels = [pyramid_level(row) for row in range(num_ws)]
+        channels = config.widths[-1]
+        self.styles = nn.ModuleList(DownsamplingHead(channels, 1 + n) for n in self.levels)
 
     def forward(self, x_N3SS: Tensor) -> list[Tensor]:
         """Features ``[N, C, S/32, S/32]``, one for every row."""
-        _, fine, middle, coarse = self.stages(x_N3SS)
-        middle = _enlarge_and_add(coarse, self.latlayer1(middle))
-        fine = _enlarge_and_add(middle, self.latlayer2(fine))
-        maps = {1: coarse, 2: middle, 3: fine}
-        heads = zip(self.styles, self.halvings, strict=True)
-        return [head(maps[halvings]) for head, halvings in heads]
-
-
-def _enlarge_and_add(smaller: Tensor, larger: Tensor) -> Tensor:
-    return F.interpolate(smaller, larger.shape[-2:], mode="bilinear", align_corners=True) + larger
+        maps = self.pyramid(x_N3SS)
+        return [head(maps[n]) for head, n in zip(self.styles, self.levels, strict=True)]
 
 
 class Hypernetwork(nn.Module):

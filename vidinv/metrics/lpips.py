@@ -50,28 +50,46 @@ class LPIPS:
 
     Args:
         backbone: a name of ``BACKBONES``; evaluations of GAN inversion use "alex".
+        network: with its weights; by default that of the package on the backbone in torch's cache.
 
     Raises:
         MissingDependencyError: package or weights are not there.
         UnknownNameError: no such backbone.
     """
 
-    def __init__(self, backbone: str = "alex", *, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        backbone: str = "alex",
+        *,
+        device: torch.device | str = "cpu",
+        network: torch.nn.Module | None = None,
+    ) -> None:
         self.backbone = _backbone(backbone)
-        if reason := lpips_absent(MAX_PX, backbone):
-            raise MissingDependencyError(f"LPIPS is absent: {reason}")
-        import lpips
-
-        with warnings.catch_warnings():
-            # lpips calls torchvision by an argument that it has renamed.
-            warnings.simplefilter("ignore", UserWarning)
-            network: Any = lpips.LPIPS(net=backbone, verbose=False)
-        self._network = network.eval().requires_grad_(False).to(device)
+        network = lpips_network(backbone) if network is None else network
+        self._network: Any = network.eval().requires_grad_(False).to(device)
 
     def __call__(self, first_N3HW: torch.Tensor, second_N3HW: torch.Tensor) -> torch.Tensor:
         """``[N]`` distances of pictures in [-1, 1] of at least the backbone's side; 0 is equal."""
+        return self.layers(first_N3HW, second_N3HW).sum(dim=0)
+
+    def layers(self, first_N3HW: torch.Tensor, second_N3HW: torch.Tensor) -> torch.Tensor:
+        """``[L, N]``: what each layer of the backbone adds to the distance."""
         pair = (_at_most(images, MAX_PX) for images in (first_N3HW, second_N3HW))
-        return torch.as_tensor(self._network(*pair)).flatten()
+        _, layers = self._network(*pair, retPerLayer=True)
+        return torch.stack([layer.flatten() for layer in layers])
+
+
+def lpips_network(backbone: str) -> torch.nn.Module:
+    """The package's network; MissingDependencyError where it or its backbone is not there."""
+    if reason := lpips_absent(MAX_PX, backbone):
+        raise MissingDependencyError(f"LPIPS is absent: {reason}")
+    import lpips
+
+    with warnings.catch_warnings():
+        # lpips calls torchvision by an argument that it has renamed.
+        warnings.simplefilter("ignore", UserWarning)
+        network: torch.nn.Module = lpips.LPIPS(net=backbone, verbose=False)
+    return network
 
 
 def lpips_absent(side_px: int, backbone: str = "alex") -> str:

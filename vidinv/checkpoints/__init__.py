@@ -1,0 +1,1 @@
+"""Public checkpoints: read without executing anything in them, recognised, renamed, made packs."""

@@ -1,0 +1,1 @@
+"""Networks of public weights that several rooms use: backbones, recognition, face parsing."""
