@@ -68,6 +68,24 @@ def test_a_head_that_is_not_upright_is_found_and_aligned(clip: Clip, degrees: fl
     assert abs(error) < 8
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_half_a_face_at_the_border_is_followed(clip: Clip, mirrored: bool) -> None:
+    whole = clip(MAN, 10)
+    (expected,) = analyse_images(whole).tracks
+    crop = expected.crop(5)
+    left = round(crop.center_x - 0.03 * crop.side_px)
+    halves = [i[:, left:] for i in whole]
+    if mirrored:
+        halves = [np.ascontiguousarray(i[:, ::-1]) for i in halves]
+    (found,) = analyse_images(halves).tracks
+    assert (found.first, found.last) == (0, 9)
+    middle = found.crop(5)
+    x = halves[0].shape[1] - 1 - middle.center_x if mirrored else middle.center_x
+    assert abs(x + left - crop.center_x) < 0.08 * crop.side_px
+    assert abs(middle.center_y - crop.center_y) < 0.05 * crop.side_px
+    assert middle.side_px == pytest.approx(crop.side_px, rel=0.12)
+
+
 def test_no_face_is_no_track(clip: Clip) -> None:
     analysis = analyse_images(clip(NO_FACE, 40))
     assert analysis.tracks == ()

@@ -93,3 +93,11 @@ def test_gray_and_tiny_pictures() -> None:
 def test_size_below_one_fails() -> None:
     with pytest.raises(UsageError, match="at least 1 px, got 0"):
         extract_crop(ramp(), Crop(10, 10, 5, 0), 0)
+
+
+def test_what_lies_beside_the_frame_is_the_other_half_of_the_face() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    square = extract_crop(image, Crop(4.5, 44.5, 20.0, 0.0), 40)
+    missing = 15  # of its columns
+    np.testing.assert_array_equal(square[:, :missing], square[:, ::-1][:, :missing])
+    np.testing.assert_array_equal(square[:, missing:], image[25:65, :25])

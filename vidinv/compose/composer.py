@@ -23,6 +23,7 @@ from vidinv.compose.change import (
     generated_change,
     transferred_change,
 )
+from vidinv.compose.colour import match_colourlessness
 from vidinv.compose.flow import Float32, FlowEstimator
 from vidinv.compose.masks import fade_inwards
 from vidinv.compose.paste import apply_change
@@ -113,6 +114,7 @@ class Composer:
         rendered = np.ascontiguousarray(rendered, np.float32)
         edited = np.ascontiguousarray(edited, np.float32)
         _check_sizes(source, rendered=rendered, edited=edited, mask=mask)
+        rendered, edited = match_colourlessness(source, rendered, edited)
         face_px = len(source) / self.crop_scale
         soft = fade_inwards(mask, face_px=face_px)
         if not self.detail:

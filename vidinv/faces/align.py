@@ -20,6 +20,18 @@ from vidinv.types import Crop, FloatArray
 LEFT_EYE = slice(36, 42)
 RIGHT_EYE = slice(42, 48)
 MOUTH_CORNERS = (48, 54)
+# Which point of the mirrored face each of the 68 is.
+MIRRORED = (
+    *range(16, -1, -1),
+    *range(26, 16, -1),
+    *range(27, 31),
+    *range(35, 30, -1),
+    *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),
+    *range(54, 47, -1),
+    *range(59, 54, -1),
+    *range(64, 59, -1),
+    *range(67, 64, -1),
+)
 # ``Alignment.scale`` of the tight crop. All alignments take the same multiple of the same vectors,
 # so around the same landmarks their sides are as their scales: FFHQ's is 1 / 0.70 tight ones.
 TIGHT_SCALE = 0.70

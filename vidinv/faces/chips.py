@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidinv.faces.align import TIGHT
-from vidinv.faces.crops import as_uint8, extract_crop
+from vidinv.faces.crops import as_uint8, extract_crop, mirror_missing
 from vidinv.faces.protocols import Backend, Box, Detection, Gray, Points
 from vidinv.geometry import transform_points
 from vidinv.types import Crop, FloatArray
@@ -47,7 +47,7 @@ class Motion:
     Attributes:
         landmarks: ``[68, 2]`` where they are now; unbelievable ones moved with the rest.
         growth: size of the face relative to the frame before.
-        believed: fraction of the landmarks whose flow holds both ways, 0..1.
+        believed: fraction of the landmarks in the picture whose flow holds both ways, 0..1.
     """
 
     landmarks: Points
@@ -136,12 +136,19 @@ def follow_landmarks(before: Gray, now: Gray, landmarks: Points) -> Motion:
     there, found = _lucas_kanade(*chips, start)
     back, found_back = _lucas_kanade(*chips[::-1], there)
     miss = np.linalg.norm(back - start, axis=2)[:, 0]
-    good = found & found_back & (miss < _ROUND_TRIP_PX)
+    seen = _in_picture(landmarks, now)
+    good = found & found_back & (miss < _ROUND_TRIP_PX) & seen
     similarity = _similarity(start[good, 0], there[good, 0])
     along = transform_points(start[:, 0], similarity)
     moved = np.where(good[:, None], there[:, 0], along)
     growth = float(np.hypot(*similarity[:, 0]))
-    return Motion(_to_frame(moved, crop, _FLOW_PX), growth, float(good.mean()))
+    return Motion(_to_frame(moved, crop, _FLOW_PX), growth, float(good.sum() / max(1, seen.sum())))
+
+
+def _in_picture(points: Points, gray: Gray) -> npt.NDArray[np.bool_]:
+    """``[N]``: whether points lie in a picture; what is mirrored beyond its border flows back."""
+    height, width = gray.shape
+    return np.asarray(((points >= -0.5) & (points <= [width - 0.5, height - 0.5])).all(axis=1))
 
 
 def _lucas_kanade(before: Gray, now: Gray, points: Points) -> tuple[Points, npt.NDArray[np.bool_]]:
@@ -188,7 +195,7 @@ def _chip(gray: Gray, crop: Crop, size_px: int) -> Gray:
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REFLECT_101,
     )
-    return as_uint8(chip)
+    return as_uint8(mirror_missing(as_uint8(chip), crop, gray.shape))
 
 
 def _to_frame(points: FloatArray, crop: Crop, size_px: int) -> Points:

@@ -30,7 +30,8 @@ def extract_crop(image: Image, crop: Crop, size_px: int) -> Image:
 
     Args:
         image: ``[H, W, 3]`` or ``[H, W]``, uint8 or uint16.
-        crop: the square in frame pixels; what lies outside the frame is the frame mirrored.
+        crop: the square in frame pixels; what lies outside the frame is the other half of the
+            square mirrored, as a face is, and the frame mirrored where that is outside too.
         size_px: side of the result.
 
     Returns:
@@ -55,7 +56,36 @@ def extract_crop(image: Image, crop: Crop, size_px: int) -> Image:
     )
     if samples > 1:
         sampled = cv2.resize(sampled, (size_px, size_px), interpolation=cv2.INTER_AREA)
-    return sampled
+    return mirror_missing(sampled, crop, image.shape)
+
+
+def mirror_missing(square: Image, crop: Crop, frame_shape: tuple[int, ...]) -> Image:
+    """A crop whose part outside the frame is its other half mirrored; itself if it has none.
+
+    Args:
+        square: ``[R, R, 3]`` or ``[R, R]``, cut with ``crop``; not modified.
+        frame_shape: height and width of the frame first.
+    """
+    size_px = len(square)
+    to_frame = crop.crop_to_frame(size_px)
+    ends = np.array([-0.5, size_px - 0.5])
+    if _inside(to_frame, ends, ends[:, None], frame_shape).all():
+        return square
+    columns = np.arange(size_px)
+    inside = _inside(to_frame, columns, columns[:, None], frame_shape)
+    mirrored = ~inside & inside[:, ::-1]
+    completed = square.copy()
+    completed[mirrored] = square[:, ::-1][mirrored]
+    return completed
+
+
+def _inside(
+    to_frame: npt.NDArray[np.float64], u: Any, v: Any, frame_shape: tuple[int, ...]
+) -> npt.NDArray[np.bool_]:
+    """Whether places of a crop (column u, row v) lie in the frame."""
+    x, y = (row[0] * u + row[1] * v + row[2] for row in to_frame)
+    height, width = frame_shape[:2]
+    return (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
 
 
 def as_displayed(image: Image, pixel_aspect: float) -> Image:

@@ -2,7 +2,8 @@
 
 The detector's cost grows with the pixels, its reach with the enlargement: so a picture is searched
 at a few fixed sizes, each only when the one before found nothing. The detector sees faces that are
-turned by up to about 25 degrees; where it finds none, turned pictures are searched as well.
+turned by up to about 25 degrees, and whole: where it finds none, turned and mirrored pictures are
+searched as well.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from vidinv.faces.align import MIRRORED
 from vidinv.faces.chips import ROLLS, face_side, landmarks_of, refine_landmarks
 from vidinv.faces.crops import as_uint8
 from vidinv.faces.protocols import Backend, Box, Detection, Gray, Points
@@ -29,6 +31,14 @@ _MAX_ANALYSED_SIDE_PX = 1920
 # Faces seen the right way up score 1.2 or more (4 pictures of rolled heads and 6 upright clips,
 # eight angles), up to 0.8 where they are turned by 45 degrees and 0.4 by more.
 ROLLED_SCORE = 1.0
+
+# Where the middle of a cut-off face may lie, and how far half of it reaches, in long sides of the
+# picture; the detector sees faces from a third of that side on.
+_CUT_OFF_SIDE_PX = 240
+_CUT_OFF_MIDDLES = (0.0, 0.05, 0.1)
+_CUT_OFF_REACH = 0.4
+_CUT_OFF_SCORE = 1.0
+_CUT_OFF_ASIDE = 0.1  # of the detector's box
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +66,11 @@ def find_faces(image: Image, backend: Backend) -> list[FoundFace]:
                 for d in found
             ]
             return sorted(faces, key=lambda face: -face.side_px)
-    rolled = find_rolled(gray, SEARCH_SIDES_PX[1], backend)
-    if rolled is None:
+    rare = find_cut_off(gray, backend) or find_rolled(gray, SEARCH_SIDES_PX[1], backend)
+    if rare is None:
         return []
-    landmarks = scale_points(rolled.landmarks, scale)
-    return [FoundFace(landmarks, rolled.side_px * scale, rolled.score)]
+    landmarks = scale_points(rare.landmarks, scale)
+    return [FoundFace(landmarks, rare.side_px * scale, rare.score)]
 
 
 def find_rolled(gray: Gray, side_px: int, backend: Backend) -> FoundFace | None:
@@ -86,6 +96,50 @@ def find_rolled(gray: Gray, side_px: int, backend: Backend) -> FoundFace | None:
     landmarks = scale_points(inside, max(gray.shape) / max(small.shape))
     side = face_side(detection.box) / scale
     return FoundFace(refine_landmarks(gray, landmarks, side, backend), side, score)
+
+
+def find_cut_off(gray: Gray, backend: Backend) -> FoundFace | None:
+    """The surest face that a side of the picture cuts about in half; None if none is sure.
+
+    Half a face and its mirror image are a face; where the middle of it is, the detector says.
+    """
+    scale = min(1.0, _CUT_OFF_SIDE_PX / max(gray.shape))
+    small = as_uint8(cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
+    length = max(small.shape)
+    best: FoundFace | None = None
+    for mirrored in (False, True):
+        side = np.ascontiguousarray(small[:, ::-1]) if mirrored else small
+        for middle in (round(part * length) for part in _CUT_OFF_MIDDLES):
+            half = side[:, middle : middle + round(_CUT_OFF_REACH * length)]
+            face = _mirrored_face(half, backend)
+            if face is None or (best is not None and best.score >= face.score):
+                continue
+            # The middle of the two halves lies between two pixels.
+            points = face.landmarks + np.array([middle - half.shape[1], 0], np.float32)
+            if mirrored:
+                points = _flipped(points, small.shape[1])
+            factor = max(gray.shape) / length
+            best = FoundFace(scale_points(points, factor), face.side_px * factor, face.score)
+    return best
+
+
+def _mirrored_face(half: Gray, backend: Backend) -> FoundFace | None:
+    """The face that half a picture and its mirror image make, if its middle is theirs."""
+    whole = np.ascontiguousarray(np.hstack([half[:, ::-1], half]))
+    middle = half.shape[1] - 0.5
+    for detection in backend.detector.detect(whole, threshold=_CUT_OFF_SCORE):
+        left, _, right, _ = detection.box
+        if abs((left + right) / 2 - middle) < _CUT_OFF_ASIDE * (right - left):
+            landmarks = backend.landmarks.predict(whole, detection.box)
+            return FoundFace(landmarks, face_side(detection.box), detection.score)
+    return None
+
+
+def _flipped(points: Points, width: int) -> Points:
+    """``[68, 2]`` landmarks in the mirrored picture: left and right change their places."""
+    flipped = points[list(MIRRORED)].copy()
+    flipped[:, 0] = width - 1 - flipped[:, 0]
+    return flipped
 
 
 def _turned(gray: Gray, degrees: float) -> tuple[Gray, FloatArray]:

@@ -38,7 +38,9 @@ from vidinv.faces.protocols import (
 )
 from vidinv.faces.search import (
     SEARCH_SIDES_PX,
+    FoundFace,
     detect_at,
+    find_cut_off,
     find_rolled,
     scale_points,
     search_sides,
@@ -54,6 +56,7 @@ class TrackingOptions:
         seek_sides_px: long sides of the frame at which to search for faces, smallest first.
         seek_every: how often to search at each of these sides while no face is known.
         seek_rolled_every: how often to search for a face that is not upright while none is known.
+        seek_cut_off_every: how often to search for a face that a side of the frame cuts in half.
         seek_more_every: how often to search at each side for further faces.
         verify_every: how often to ask the detector whether a followed face is still one.
         max_gap: how long a face may go unseen before its track ends.
@@ -67,6 +70,7 @@ class TrackingOptions:
     seek_sides_px: tuple[int, ...] = SEARCH_SIDES_PX
     seek_every: tuple[int, ...] = (5, 15, 60)
     seek_rolled_every: int = 30
+    seek_cut_off_every: int = 15
     seek_more_every: tuple[int, ...] = (15, 45, 180)
     verify_every: int = 5
     max_gap: int = 15
@@ -224,12 +228,16 @@ class ShotTracker:
             if due:
                 for detection in detect_at(gray, side_px, self._backend):
                     self._take(detection, image, gray)
+        if not self._live and age % options.seek_cut_off_every == 0:
+            self._start_found(find_cut_off(gray, self._backend), image, gray)
         if not self._live and age % options.seek_rolled_every == 0:
             # A shot begins with a thorough look.
             side_px = sides[min(0 if age else 1, len(sides) - 1)]
-            rolled = find_rolled(gray, side_px, self._backend)
-            if rolled is not None:
-                self._start(rolled.landmarks, rolled.side_px, rolled.score, image, gray)
+            self._start_found(find_rolled(gray, side_px, self._backend), image, gray)
+
+    def _start_found(self, face: FoundFace | None, image: Image, gray: Gray) -> None:
+        if face is not None:
+            self._start(face.landmarks, face.side_px, face.score, image, gray)
 
     def _take(self, detection: Detection, image: Image, gray: Gray) -> None:
         """Give a detection to the track it belongs to, or start one."""
