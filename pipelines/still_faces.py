@@ -64,17 +64,18 @@ class FaceFinder:
             DecodeError: it cannot be read.
         """
         for number, image in _pictures(path, None):
-            found = self._align(path, number, image)
+            found = self.align(path, number, image)
             if found is not None:
                 return found
         raise UsageError(f"no face found in {path}: use a picture that shows one from the front")
 
     def faces(self, path: Path, *, count: int) -> list[StillFace]:
         """The largest face of a picture, or of ``count`` frames spread over a clip; [] for none."""
-        found = (self._align(path, number, image) for number, image in _pictures(path, count))
+        found = (self.align(path, number, image) for number, image in _pictures(path, count))
         return [face for face in found if face is not None]
 
-    def _align(self, path: Path, number: int, image: Image) -> StillFace | None:
+    def align(self, path: Path, number: int, image: Image) -> StillFace | None:
+        """The largest face of a frame, named by file and number; None where nobody is seen."""
         # A face that fills the picture is not found: the detector wants something around it.
         margin = min(image.shape[:2]) // 2 if self._is_aligned else 0
         found = find_faces(_widened(image, margin), self._backend)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pipelines.attributes import UNITS, AttributeReader
 from pipelines.bench.methods import (
     BenchFaces,
     BenchRequest,
@@ -29,23 +30,11 @@ from pipelines.bench.table import Column, table_lines
 from pipelines.process import set_up_process
 from vidinv.editing.directions import Directions
 from vidinv.faces import Backend, dlib_backend
-from vidinv.faces.aligned import AlignedFaces
 from vidinv.inversion import Inverter
-from vidinv.metrics.attributes import geometry
-from vidinv.packs import Pack
 from vidinv.rendering import Float32, to_array
 from vidinv.types import RenderMode
 
 MAGNITUDES = (-2.0, -1.0, 1.0, 2.0)
-UNITS = {
-    "smile": "standard deviations over people",
-    "yaw": "nose sideways, in distances between the eyes",
-    "pitch": "nose height, in the eyes' height over the mouth",
-    "mouth_open": "gap of the lips, in distances between the eyes",
-    "eyes_open": "gap of the lids, in distances between the eyes",
-}
-
-Measured = dict[str, npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -132,28 +121,6 @@ def measure_editing(
     return EditingBench(request.pack.name, len(faces.all), methods, rows, [
         *faces.notes, *meter.notes(names),
     ])  # fmt: skip
-
-
-class AttributeReader:
-    """Attributes of pictures by landmarks: geometry, and the smile where a pack has its measure."""
-
-    def __init__(self, faces: AlignedFaces, pack: Pack) -> None:
-        self._faces, self._smile = faces, pack.smile_measure()
-
-    def __call__(self, pictures_NRR3: Float32) -> Measured:
-        """Name -> ``[N]`` in ``UNITS``."""
-        landmarks = self._faces.landmarks(pictures_NRR3)
-        smile = {} if self._smile is None else {"smile": self._smile(landmarks)}
-        return {**geometry(landmarks), **smile}
-
-    def notes(self, names: Sequence[str]) -> list[str]:
-        """What the figures of these attributes are, and which have none."""
-        measured = [name for name in names if name in UNITS]
-        if self._smile is None:
-            measured = [name for name in measured if name != "smile"]
-        lines = [f"{name}: {UNITS[name]}" for name in measured]
-        absent = [name for name in names if name not in measured]
-        return [*lines, *([f"no measure for: {', '.join(absent)}"] if absent else [])]
 
 
 def edit(

@@ -17,10 +17,11 @@ from collections.abc import Sequence
 from vidinv.cli.batch import add_batch
 from vidinv.cli.bench import add_bench
 from vidinv.cli.clips import add_demo, add_edit, add_invert, add_report
+from vidinv.cli.directions import add_directions
 from vidinv.cli.inspect import add_inspect
 from vidinv.cli.options import add_command
 from vidinv.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, say
-from vidinv.cli.packs import add_directions, add_packs
+from vidinv.cli.packs import add_packs
 from vidinv.cli.pairs import add_interpolate, add_mix
 from vidinv.cli.tools import add_train, doctor
 from vidinv.errors import UsageError, VidinvError

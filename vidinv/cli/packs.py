@@ -1,4 +1,4 @@
-"""Commands on model packs and their directions."""
+"""Commands on model packs."""
 
 from __future__ import annotations
 
@@ -19,16 +19,6 @@ def add_packs(commands: Commands) -> None:
     ):
         action = add_command(actions, name, summary, command)
         action.add_argument("pack", nargs="?", default=None, metavar="NAME|PATH")
-
-
-def add_directions(commands: Commands) -> None:
-    """Declare ``vidinv directions``."""
-    parser = commands.add_parser("directions", help="the attributes that a pack can edit")
-    actions = parser.add_subparsers(required=True, metavar="ACTION")
-    action = add_command(
-        actions, "list", "attributes, their signs and natural ranges", directions_list
-    )
-    action.add_argument("--pack", default=None, metavar="NAME|PATH")
 
 
 def packs_list(options: argparse.Namespace) -> None:
@@ -57,12 +47,3 @@ def packs_verify(options: argparse.Namespace) -> None:
     if problems:
         raise PackError("; ".join(problems))
     print(f"{pack.name}: {len(pack.meta['files'])} files are as recorded")
-
-
-def directions_list(options: argparse.Namespace) -> None:
-    """``vidinv directions list``."""
-    directions = open_pack(options).directions()
-    for name in directions.names():
-        direction = directions[name]
-        low, high = direction.strength_range
-        print(f"{name}\t+ {direction.positive}\tnatural from {low:g} to {high:g}")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vidinv.errors import PackError
+from vidinv.files import temporary_path
 
 FORMAT = 1
 REQUIRED = (
@@ -121,6 +123,44 @@ def write_pack(
     meta = {**meta, "directions": _of_generator(meta, files)}
     text = json.dumps({"format": FORMAT, **meta, "files": files}, indent=2) + "\n"
     (folder / "pack.json").write_text(text)
+
+
+def copy_with_directions(
+    files: PackFiles,
+    folder: Path,
+    entries: Mapping[str, Mapping[str, Any]],
+    vectors: Mapping[str, Tensor],
+) -> None:
+    """A copy of a pack with directions added, under the name of ``folder``; all or nothing.
+
+    Args:
+        folder: is not there yet.
+        entries, vectors: by name, as pack.json and its file have them; those of the same name are
+            replaced.
+
+    Raises:
+        PackError: a file of the pack is missing or damaged.
+        OSError: the copy cannot be written.
+    """
+    temporary = temporary_path(folder)
+    temporary.mkdir(parents=True)
+    try:
+        for name in files.meta["files"]:
+            shutil.copyfile(files.check(name), temporary / name)
+        if (files.folder / "README.md").is_file():
+            shutil.copyfile(files.folder / "README.md", temporary / "README.md")
+        meta = json.loads(json.dumps(files.meta))  # deep
+        meta["name"] = folder.name
+        path = temporary / meta["directions"]["file"]
+        half = {name: vector.to(torch.float16).contiguous() for name, vector in vectors.items()}
+        save_file({**load_file(path), **half}, path)
+        meta["files"][path.name] = {"sha256": sha256(path), "bytes": path.stat().st_size}
+        own = {"generator": files.digest(meta["generator"]["file"])}
+        meta["directions"]["entries"] |= {name: {**entry, **own} for name, entry in entries.items()}
+        (temporary / "pack.json").write_text(json.dumps(meta, indent=2) + "\n")
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _of_generator(meta: Mapping[str, Any], files: Mapping[str, Any]) -> dict[str, Any]:

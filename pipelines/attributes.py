@@ -1,0 +1,45 @@
+"""Attributes of aligned pictures, read from landmarks, and what their figures mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from vidinv.faces.aligned import AlignedFaces
+from vidinv.metrics.attributes import geometry
+from vidinv.packs import Pack
+from vidinv.rendering import Float32
+
+UNITS = {
+    "smile": "standard deviations over people",
+    "yaw": "nose sideways, in distances between the eyes",
+    "pitch": "nose height, in the eyes' height over the mouth",
+    "mouth_open": "gap of the lips, in distances between the eyes",
+    "eyes_open": "gap of the lids, in distances between the eyes",
+}
+
+Measured = dict[str, npt.NDArray[np.float64]]
+
+
+class AttributeReader:
+    """Attributes of pictures by landmarks: geometry, and the smile where a pack has its measure."""
+
+    def __init__(self, faces: AlignedFaces, pack: Pack) -> None:
+        self._faces, self._smile = faces, pack.smile_measure()
+
+    def __call__(self, pictures_NRR3: Float32) -> Measured:
+        """Name -> ``[N]`` in ``UNITS``."""
+        landmarks = self._faces.landmarks(pictures_NRR3)
+        smile = {} if self._smile is None else {"smile": self._smile(landmarks)}
+        return {**geometry(landmarks), **smile}
+
+    def notes(self, names: Sequence[str]) -> list[str]:
+        """What the figures of these attributes are, and which have none."""
+        measured = [name for name in names if name in UNITS]
+        if self._smile is None:
+            measured = [name for name in measured if name != "smile"]
+        lines = [f"{name}: {UNITS[name]}" for name in measured]
+        absent = [name for name in names if name not in measured]
+        return [*lines, *([f"no measure for: {', '.join(absent)}"] if absent else [])]

@@ -1,0 +1,1 @@
+"""Finding directions of a pack's generator, and looking at them."""
