@@ -10,13 +10,19 @@ import torch
 
 from vidinv.errors import UnknownNameError
 from vidinv.generators import base
+from vidinv.generators.biggan import BigGANConfig
+from vidinv.generators.pggan import PGGANConfig
 from vidinv.generators.registry import DEFAULT_KIND, FAMILIES, build_generator, find_family
+from vidinv.generators.stylegan1 import StyleGAN1Config
 from vidinv.generators.stylegan2 import StyleGAN2Config
 from vidinv.generators.stylegan3 import StyleGAN3Config
 
 # A small configuration of each family; a further family adds its own here.
 SMALL = {
     "stylegan2": StyleGAN2Config(16, channel_base=64, channel_max=8, z_dim=6, w_dim=8),
+    "stylegan1": StyleGAN1Config(16, channel_base=64, channel_max=8, z_dim=6, w_dim=8),
+    "pggan": PGGANConfig(16, channel_base=64, channel_max=8, z_dim=6),
+    "biggan": BigGANConfig(8, (4, 2, 1), z_dim=6, class_dim=2, num_classes=5),
     "stylegan3": StyleGAN3Config(16, channel_base=128, channel_max=8, z_dim=6, w_dim=8),
 }
 
@@ -61,6 +67,66 @@ def test_the_network_keeps_to_the_protocol(config):
 
 
 @torch.no_grad()
+def test_a_pass_in_parts_equals_one_pass(config):
+    generator = build_generator(config).eval()
+    latents = generator.broadcast(generator.mapping(torch.randn(2, config.z_dim)))
+    whole, state = generator.synthesis(latents), None
+    assert whole.std() > 0
+    for layer in range(1, config.num_layers + 1):
+        state = generator.synthesis.run(latents, stop=layer, start=state)
+        assert state.features_NCHW.shape[1:] == config.feature_shape(layer)
+    assert torch.equal(state.picture_N3HW, whole)
+    assert config.layer_after(config.resolution) == config.num_layers
+    for wrong in (0, config.num_layers + 1):
+        with pytest.raises(ValueError, match="layer must be in"):
+            config.feature_shape(wrong)
+
+
+@torch.no_grad()
+def test_residuals_and_offsets_reach_the_layers_that_are_named(config):
+    generator = build_generator(config).eval()
+    latents = generator.broadcast(generator.mapping(torch.randn(2, config.z_dim)))
+    weights, before = generator.synthesis.layer_weights(), generator.synthesis(latents)
+    assert set(weights) <= set(config.style_channels)
+    for name, weight in weights.items():
+        residual = torch.stack([torch.zeros_like(weight), weight.flip(0, 1)])
+        changed = generator.synthesis(latents, weight_residuals={name: residual})
+        torch.testing.assert_close(changed[0], before[0], rtol=0, atol=1e-4)
+        assert (changed[1] - before[1]).abs().max() > 1e-4, name
+    for name, channels in config.style_channels.items():
+        changed = generator.synthesis(latents, style_offsets={name: torch.randn(channels)})
+        assert (changed - before).abs().max() > 1e-4, name
+    with pytest.raises(ValueError, match="there is no layer"):
+        generator.synthesis(latents, style_offsets={"none": torch.zeros(1)})
+
+
+def test_published_sizes_have_the_published_numbers_of_parameters():
+    """In millions: StyleGAN section 2, StyleGAN3-T, BigGAN-deep at 128 px."""
+    published = [
+        (StyleGAN1Config(1024), 26.2),
+        (PGGANConfig(1024), 23.1),
+        (StyleGAN3Config(1024), 22.3),
+        (BigGANConfig(128, (16, 16, 8, 4, 2, 1)), 50.4),
+    ]
+    for config, millions in published:
+        with torch.device("meta"):
+            network = build_generator(config)
+        count = sum(parameter.numel() for parameter in network.parameters())
+        assert count / 1e6 == pytest.approx(millions, abs=0.15), config.kind
+
+
+def test_classes_move_the_picture_and_none_is_their_mean():
+    config = SMALL["biggan"]
+    generator = build_generator(config).eval()
+    z = torch.randn(2, config.z_dim)
+    rows = [generator.mapping(z, classes_N=torch.tensor([k, k])) for k in range(5)]
+    assert not torch.equal(rows[0], rows[1])
+    torch.testing.assert_close(generator.mapping(z), torch.stack(rows).mean(dim=0))
+    with pytest.raises(ValueError, match="not class-conditional"):
+        build_generator(SMALL["pggan"]).mapping(z, classes_N=torch.tensor([0, 0]))
+
+
+@torch.no_grad()
 def test_the_discriminator_keeps_to_the_protocol(config):
     build = find_family(config.kind).discriminator
     if build is None:
@@ -75,5 +141,5 @@ def test_the_discriminator_keeps_to_the_protocol(config):
 def test_an_unknown_kind_lists_the_known_ones():
     with pytest.raises(UnknownNameError, match="unknown generator kind 'stylegan'") as caught:
         find_family("stylegan")
-    assert caught.value.known == sorted(FAMILIES)
+    assert sorted(caught.value.known) == sorted(FAMILIES)
     assert DEFAULT_KIND in FAMILIES

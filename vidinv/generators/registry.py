@@ -11,7 +11,10 @@ from typing import Any
 
 from vidinv.errors import UnknownNameError
 from vidinv.generators.base import Discriminator, GeneratorConfig, GeneratorNetwork
+from vidinv.generators.biggan import BigGANConfig, BigGANGenerator
 from vidinv.generators.discriminator import StyleGAN2Discriminator
+from vidinv.generators.pggan import PGGANConfig, PGGANGenerator
+from vidinv.generators.stylegan1 import StyleGAN1Config, StyleGAN1Generator
 from vidinv.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 from vidinv.generators.stylegan3 import StyleGAN3Config, StyleGAN3Generator
 
@@ -37,6 +40,9 @@ FAMILIES = {
     StyleGAN2Config.kind: GeneratorFamily(
         StyleGAN2Config, StyleGAN2Generator, StyleGAN2Discriminator
     ),
+    StyleGAN1Config.kind: GeneratorFamily(StyleGAN1Config, StyleGAN1Generator),
+    PGGANConfig.kind: GeneratorFamily(PGGANConfig, PGGANGenerator),
+    BigGANConfig.kind: GeneratorFamily(BigGANConfig, BigGANGenerator),
     StyleGAN3Config.kind: GeneratorFamily(StyleGAN3Config, StyleGAN3Generator),
 }
 
