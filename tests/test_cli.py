@@ -184,6 +184,8 @@ def test_an_unknown_attribute_exits_2_and_lists_the_nearest_first(vidinv, pictur
         (["--attr", "smile", "--attr", "smile=2"], "given twice"),
         (["--attr", "smile", "--pack", "nope"], "unknown pack 'nope'; there are: "),
         (["--attr", "smile", "--method", "fsee"], "there are: fse"),
+        (["--attr", "smile", "--method-option", "eq1"], "--method-option eq1: give NAME=VALUE"),
+        (["--attr", "smile", "--method-option", "edit_rul=eq1"], "there are: edit_rule,"),
     ],
 )
 def test_a_request_that_makes_no_sense_exits_2(vidinv, picture, tmp_path, arguments, message):

@@ -304,6 +304,7 @@ def test_every_step_shows_a_batch_that_its_worker_is_alive(pack, clip, tmp_path,
             str(pack.folder),
             pack_digest(pack.meta),
             method="wplus",
+            method_options={"steps": FEW["steps"] + 1},
             encode=EncodeOptions(encoder="ffv1", threads=1),
         )
     )
@@ -313,7 +314,7 @@ def test_every_step_shows_a_batch_that_its_worker_is_alive(pack, clip, tmp_path,
     def watched(self, *arguments, previous=None, **how):
         before = stages.beats
         result = encode(self, *arguments, previous=previous, **how)
-        steps = FEW["steps"] if previous is None else FEW["steps_from_previous"]
+        steps = FEW["steps"] + 1 if previous is None else FEW["steps_from_previous"]
         beats_and_steps.append((stages.beats - before, steps))
         return result
 

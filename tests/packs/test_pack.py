@@ -165,3 +165,16 @@ def test_the_default_pack_inverts():
     picture = inverter.render(inversion, inversion.unedited)
     assert picture.shape == (1, 3, size, size)
     assert torch.isfinite(picture).all()
+
+
+def test_a_method_may_be_set_otherwise_for_one_run(tmp_path):
+    pack = load_pack(write_tiny_pack(tmp_path / "p"))
+    other = pack.with_options("fse", {"edit_rule": "eq1", "edit_feature_scale": "0.5"})
+    assert other.inverter("fse").edit_feature_scale == 0.5
+    assert pack.inverter("fse").edit_feature_scale == 1.0
+    assert other.inversion_digest("fse") != pack.inversion_digest("fse")
+    assert pack.with_options("wplus", {"steps": "12"}).inverter("wplus").config.steps == 12
+    with pytest.raises(UnknownNameError, match=r"option of method fse 'steps'.*edit_rule"):
+        pack.with_options("fse", {"steps": 12})
+    with pytest.raises(PackError, match="edit_rule must be"):
+        pack.with_options("fse", {"edit_rule": "eq2"}).inverter("fse")

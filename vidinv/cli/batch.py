@@ -19,6 +19,7 @@ from vidinv.cli.options import (
     add_inversion,
     add_model_options,
     credentials_of,
+    method_options,
 )
 from vidinv.cli.output import EXIT_QUARANTINED, print_json, say
 from vidinv.interrupts import interrupts_later
@@ -158,6 +159,7 @@ def _batch_request(options: argparse.Namespace) -> BatchRequest:
         attributes=parse_attributes(options.attr),
         face=options.face,
         method=options.method,
+        method_options=method_options(options),
         pack=options.pack or DEFAULT_PACK,
         detail=not options.no_detail,
         seed=options.seed,

@@ -17,6 +17,7 @@ from vidinv.cli.options import (
     add_model_options,
     credentials_of,
     open_pack,
+    open_pack_as_set,
 )
 from vidinv.cli.output import print_json, print_notes, print_result
 from vidinv.errors import UsageError
@@ -176,13 +177,12 @@ def _report_run(options: argparse.Namespace, result: ClipResult, *, inversion: b
         return
     from pipelines.meter import Progress
     from vidinv import api
-    from vidinv.packs import DEFAULT_PACK
 
     made = api.write_report(
         options.input,
         options.output,
         options.report,
-        pack=options.pack or DEFAULT_PACK,
+        pack=open_pack_as_set(options),
         inversion=inversion,
         method=result.method,
         device=options.device,
@@ -196,12 +196,11 @@ def _report_run(options: argparse.Namespace, result: ClipResult, *, inversion: b
 
 def _run_arguments(options: argparse.Namespace, progress: Progress | None = None) -> dict[str, Any]:
     from pipelines.meter import Progress
-    from vidinv.packs import DEFAULT_PACK
     from vidinv.video import EncodeOptions
 
     return {
         "method": options.method,
-        "pack": options.pack or DEFAULT_PACK,
+        "pack": open_pack_as_set(options),
         "face": options.face,
         "device": options.device,
         "seed": options.seed,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vidinv.errors import UsageError
 from vidinv.inversion import METHODS
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def add_attributes(parser: argparse.ArgumentParser) -> None:
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Methods, faces, encoding: what runs on clips share."""
     add_method(parser)
+    add_method_options(parser)
     parser.add_argument("--pack", default=None, metavar="NAME|PATH", help="model pack")
     parser.add_argument(
         "--face",
@@ -114,6 +116,27 @@ def add_method(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_method_options(parser: argparse.ArgumentParser) -> None:
+    """``--method-option``."""
+    parser.add_argument(
+        "--method-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set the method otherwise than the pack says, as edit_rule=eq1 (fse) or steps=100 "
+        "(wplus); may be given several times",
+    )
+
+
+def method_options(options: argparse.Namespace) -> dict[str, str]:
+    """What ``--method-option`` says; UsageError for what is no NAME=VALUE."""
+    pairs = [text.partition("=") for text in options.method_option]
+    for name, equals, _ in pairs:
+        if not (name and equals):
+            raise UsageError(f"--method-option {name}: give NAME=VALUE, as edit_rule=eq1")
+    return {name: value for name, _, value in pairs}
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """``--device``."""
     parser.add_argument(
@@ -139,3 +162,8 @@ def open_pack(options: argparse.Namespace) -> Pack:
     from vidinv.packs import DEFAULT_PACK, load_pack
 
     return load_pack(options.pack or DEFAULT_PACK)
+
+
+def open_pack_as_set(options: argparse.Namespace) -> Pack:
+    """The same with ``--method-option``."""
+    return open_pack(options).with_options(options.method, method_options(options))

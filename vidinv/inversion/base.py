@@ -50,6 +50,8 @@ class Inverter(ABC):
         chain_chunks: an encoding may start from the result of the chunk before it, in runs of so
             many chunks counted from the start of the shot: the result is the same wherever a clip
             is cut into segments. 1: every chunk stands alone.
+        entry_options, config_options: fields of its entry in a pack, and of the entry's ``config``,
+            that a user may set for one run (``Pack.with_options``).
         codes: what its inversions hold besides the latents.
         on_step: for ``encode`` to call after each step of a search, which may take minutes a chunk,
             so that a batch sees it go on; in the thread of ``encode``. A method that does not
@@ -59,6 +61,8 @@ class Inverter(ABC):
     name: ClassVar[str]
     needs_weights: ClassVar[bool] = True
     draws_random_numbers: ClassVar[bool] = False
+    entry_options: ClassVar[tuple[str, ...]] = ()
+    config_options: ClassVar[tuple[str, ...]] = ()
     sample_frames: int = 0
     chain_chunks: ClassVar[int] = 1
     codes: Mapping[str, Code] = MappingProxyType({})

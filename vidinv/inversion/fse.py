@@ -37,6 +37,7 @@ class FeatureStyleInverter(Inverter):
     """
 
     name = "fse"
+    entry_options = ("edit_rule", "edit_feature_scale")
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import torch
@@ -86,6 +86,7 @@ class WPlusInverter(Inverter):
 
     name = "wplus"
     needs_weights = False
+    config_options = tuple(field.name for field in fields(WPlusConfig))
     chain_chunks = 4
 
     def __init__(

@@ -15,11 +15,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
 from vidinv.editing.directions import Direction, Directions, read_direction
@@ -142,6 +144,31 @@ class Pack:
         # Networks are kept: also when first asked for inside inference mode.
         with torch.inference_mode(False):
             return find_method(method).build(parts)
+
+    def with_options(self, method: str, options: Mapping[str, Any]) -> Pack:
+        """The same pack with a method set otherwise than its entry says.
+
+        Args:
+            options: of ``Inverter.options``; text is read as YAML would.
+
+        Raises:
+            UnknownNameError: there is no such method, or it has no such option.
+            PackError, by ``inverter``: a value that makes no sense.
+        """
+        if not options:
+            return self
+        found, methods = find_method(method), self.meta["methods"]
+        known = (*found.entry_options, *found.config_options)
+        for name in options:
+            if name not in known:
+                raise UnknownNameError(f"option of method {method}", name, known)
+        values = {k: yaml.safe_load(v) if isinstance(v, str) else v for k, v in options.items()}
+        entry = dict(methods.get(method, {}))
+        entry |= {k: v for k, v in values.items() if k in found.entry_options}
+        if config := {k: v for k, v in values.items() if k in found.config_options}:
+            entry["config"] = {**entry.get("config", {}), **config}
+        meta = {**self.meta, "methods": {**methods, method: entry}}
+        return Pack(replace(self.files, meta=meta))
 
     def parts(self, method: str, *, device: str | torch.device = "cpu") -> MethodParts:
         """What the pack has for a method; UnknownNameError lists those that work with it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pipelines.batch.inputs.find import find_jobs
 from pipelines.batch.request.jobs import Job, Keyframes, Settings, pack_digest
@@ -28,6 +29,7 @@ class BatchRequest:
         output: folder of the outputs.
         attributes, face: for clips whose manifest row gives none.
         address: of a Ray cluster; None starts Ray on this machine.
+        method_options: what of the method is set otherwise than the pack says.
         resume, restart: what to do about an earlier run in the same folder.
         num_workers, num_gpu_workers: None takes one a CPU, and one a GPU that renders.
         worker_cpus: CPUs that each worker reserves in Ray's books.
@@ -45,6 +47,7 @@ class BatchRequest:
     attributes: Mapping[str, Keyframes] = field(default_factory=dict)
     face: str = "largest"
     method: str = "fse"
+    method_options: Mapping[str, Any] = field(default_factory=dict)
     pack: str | Path = DEFAULT_PACK
     detail: bool = True
     seed: int = 0
@@ -81,7 +84,7 @@ def check_request(
         skipped: as for ``find_jobs``.
     """
     _check_options(request)
-    pack = load_pack(request.pack)
+    pack = load_pack(request.pack).with_options(request.method, request.method_options)
     pack.inverter(request.method)  # UnknownNameError before any worker starts
     jobs = find_jobs(
         request.inputs,
@@ -127,6 +130,7 @@ def _settings(request: BatchRequest, pack: Pack) -> Settings:
         pack=str(pack.folder.absolute()),
         pack_digest=pack_digest(pack.meta),
         method=request.method,
+        method_options=dict(request.method_options),
         detail=request.detail,
         seed=request.seed,
         device=request.device,

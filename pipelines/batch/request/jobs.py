@@ -118,6 +118,7 @@ class Settings:
     pack: str
     pack_digest: str
     method: str = "fse"
+    method_options: Mapping[str, Any] = field(default_factory=dict)
     detail: bool = True
     seed: int = 0
     device: str = "auto"

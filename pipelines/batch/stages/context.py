@@ -77,9 +77,8 @@ class StageContext:
     @cached_property
     def networks(self) -> Networks:
         settings = self.settings
-        return Networks(
-            load_pack(settings.pack), settings.method, device=settings.device, on_step=self.beat
-        )
+        pack = load_pack(settings.pack).with_options(settings.method, settings.method_options)
+        return Networks(pack, settings.method, device=settings.device, on_step=self.beat)
 
     @cached_property
     def report_networks(self) -> Networks:
