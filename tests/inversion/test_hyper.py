@@ -83,6 +83,42 @@ def test_residuals_are_each_face_s_own_and_neither_nothing_nor_all(inverter):
         assert (residual[0] - residual[1]).abs().max() > 1e-4, layer
 
 
+def test_without_phase_two_the_picture_is_that_of_w(inverter):
+    """Row 2 of table 3, with the weights of the whole."""
+    config = dataclasses.replace(HYPER, phase_two=False)
+    ablated = make_inverter(config=config)
+    ablated.networks.load_state_dict(inverter.networks.state_dict())
+    inversion = ablated.encode(faces())
+    assert not ablated.codes
+    assert not inversion.codes
+    assert torch.equal(inversion.latents_NLD, inverter.encode(faces()).latents_NLD)
+    expected = ablated.generator.synthesis(inversion.latents_NLD)
+    assert torch.equal(ablated.render(inversion, inversion.unedited), expected)
+
+
+@torch.no_grad()
+def test_without_fusion_residuals_do_not_see_the_first_picture(inverter):
+    """Row 3 of table 3."""
+    without = make_inverter(config=dataclasses.replace(HYPER, fusion=False))
+    x, *generated = (faces(2, side=64, seed=seed) for seed in range(3))
+    for networks, sees in ((inverter.networks, True), (without.networks, False)):
+        one, other = (networks.residuals(x, picture) for picture in generated)
+        for layer, residual in one.items():
+            assert residual.shape[0] == 2
+            assert torch.equal(residual, other[layer]) is not sees
+
+
+def test_without_layers_of_its_own_one_feature_serves_all():
+    """Row 4 of table 3."""
+    shared = make_inverter(config=dataclasses.replace(HYPER, layer_wise=False))
+    assert set(shared.networks.hypernet.rows.values()) == {0}
+    assert len(shared.networks.w_bar_encoder.styles) == 1
+    inversion = shared.encode(faces(2))
+    weights = shared.generator.synthesis.layer_weights()
+    found = {layer: tuple(residual.shape) for layer, residual in residuals_of(inversion).items()}
+    assert found == {layer: (2, *weight.shape) for layer, weight in weights.items()}
+
+
 def test_layers_read_the_features_of_the_official_table():
     sizes = {"b4.conv1": 16, "b4.torgb": 3}
     for side in (8, 16, 32):

@@ -36,7 +36,8 @@ class HyperInverter(Inverter):
         self.device = next(networks.parameters()).device
         self.layers = tuple(generator.synthesis.layer_weights())
         code = Code("residual of the layer's weight", stored=None)
-        self.codes = {WEIGHTS + layer: code for layer in self.layers}
+        changed = self.layers if networks.config.phase_two else ()
+        self.codes = {WEIGHTS + layer: code for layer in changed}
         self._mean_w = self._find_mean_w()
 
     @classmethod
@@ -99,7 +100,9 @@ class HyperInverter(Inverter):
         return self.generator.broadcast(self._mean_w + self.networks.w_encoder(x_N3SS))
 
     def _with_residuals(self, x_N3SS: Tensor, latents_NLD: Tensor) -> Inversion:
-        """Phase II (section 3.2)."""
+        """Phase II (section 3.2), where it is not left out."""
+        if not self.codes:
+            return Inversion(latents_NLD)
         generated = self.generator.synthesis(latents_NLD.to(self.device))
         residuals = self.networks.residuals(x_N3SS, self.networks.resize(generated))
         codes = {WEIGHTS + layer: residual for layer, residual in residuals.items()}
@@ -111,7 +114,9 @@ class HyperInverter(Inverter):
             raise UsageError(
                 f"hyper renders with residuals that are not stored: recompute {min(missing)}"
             )
-        return {layer: inversion.codes[WEIGHTS + layer].to(self.device) for layer in self.layers}
+        return {
+            name.removeprefix(WEIGHTS): inversion.codes[name].to(self.device) for name in self.codes
+        }
 
     def _input(self, faces_N3RR: Tensor) -> Tensor:
         faces = faces_N3RR.to(self.device, memory_format=torch.channels_last)

@@ -33,7 +33,7 @@ from vidinv.networks.irse import (
 
 @dataclass(frozen=True)
 class HyperConfig:
-    """Sizes of the networks; the defaults are the paper's for 1024 px faces.
+    """Sizes of the networks, and table 3's ablations; the defaults are the paper's for 1024 px.
 
     Attributes:
         input_resolution: S, the side that pictures are resized to: a power of two from 64.
@@ -41,6 +41,9 @@ class HyperConfig:
         blocks: residual blocks of each stage (3, 4, 14, 3 is IR-SE50).
         transformer_width: channels of the feature transformers (figure 3).
         hidden_width: D of the linear mappers (table 3: 256; the official readme advises 128).
+        phase_two: False renders G(w), with the weights of phase I alone in use (row 2).
+        fusion: False: the hypernetworks see features of x, not of G(w) (row 3).
+        layer_wise: False: one feature, from the smallest map, serves all layers (row 4).
     """
 
     input_resolution: int = 256
@@ -48,6 +51,9 @@ class HyperConfig:
     blocks: tuple[int, int, int, int] = BLOCKS
     transformer_width: int = 64
     hidden_width: int = 256
+    phase_two: bool = True
+    fusion: bool = True
+    layer_wise: bool = True
 
     def __post_init__(self) -> None:
         side = self.input_resolution
@@ -83,9 +89,9 @@ class DownsamplingHead(nn.Module):
 class LayerEncoder(IRSEPyramid):
     """E2: a picture -> a feature for every row of w+ (eq. 3), from a pyramid of three maps."""
 
-    def __init__(self, config: HyperConfig, num_ws: int) -> None:
+    def __init__(self, config: HyperConfig, num_features: int) -> None:
         super().__init__(config.widths, config.blocks)
-        self.levels = [pyramid_level(row) for row in range(num_ws)]
+        self.levels = [pyramid_level(row) for row in range(num_features)]
         channels = config.widths[-1]
         self.styles = nn.ModuleList(DownsamplingHead(channels, 1 + n) for n in self.levels)
 
@@ -109,8 +115,9 @@ class Hypernetwork(nn.Module):
         super().__init__()
         channels, width, hidden = config.widths[-1], config.transformer_width, config.hidden_width
         self.shape, self.hidden = shape, hidden
+        seen = (2 if config.fusion else 1) * channels
         self.fusion = nn.Sequential(
-            nn.Conv2d(2 * channels, channels, 1), nn.InstanceNorm2d(channels), nn.ReLU()
+            nn.Conv2d(seen, channels, 1), nn.InstanceNorm2d(channels), nn.ReLU()
         )
         self.feature_extractor = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.ReLU())
         halvings = int(math.log2(config.input_resolution)) - 5
@@ -126,8 +133,9 @@ class Hypernetwork(nn.Module):
         nn.init.kaiming_normal_(self.w1)
         nn.init.kaiming_normal_(self.w2)
 
-    def forward(self, generated_NCHW: Tensor, source_NCHW: Tensor) -> Tensor:
-        fused = self.fusion(torch.cat([generated_NCHW, source_NCHW], dim=1))
+    def forward(self, appearance_NCHW: Tensor) -> Tensor:
+        """Residual ``[N, O, I, k, k]`` of the features of G(w) and x, stacked."""
+        fused = self.fusion(appearance_NCHW)
         hidden_ND = self.feature_extractor(fused).flatten(1)
         rows = (hidden_ND @ self.w1 + self.b1).unflatten(1, (-1, self.hidden))
         mapped = rows @ self.w2 + self.b2  # [N, I, O k k]
@@ -143,18 +151,18 @@ class Hypernetworks(nn.Module):
     """
 
     def __init__(
-        self, config: HyperConfig, shapes: Mapping[str, Sequence[int]], num_ws: int
+        self, config: HyperConfig, shapes: Mapping[str, Sequence[int]], num_features: int
     ) -> None:
         super().__init__()
-        self.rows = feature_rows(shapes, num_ws)
+        self.rows = feature_rows(shapes, num_features)
         self.weight_regressors = nn.ModuleDict(
             {_module_name(layer): Hypernetwork(config, shapes[layer]) for layer in shapes}
         )
 
-    def forward(self, generated: list[Tensor], source: list[Tensor]) -> dict[str, Tensor]:
-        """Residuals ``[N, O, I, k, k]`` by layer, from E2 of G(w) and of x."""
+    def forward(self, appearance: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Residuals ``[N, O, I, k, k]`` by layer, from what E2 gives of G(w) and of x."""
         return {
-            layer: self.weight_regressors[_module_name(layer)](generated[row], source[row])
+            layer: self.weight_regressors[_module_name(layer)](appearance[row])
             for layer, row in self.rows.items()
         }
 
@@ -163,7 +171,7 @@ def _module_name(layer: str) -> str:
     return f"{layer}.weight".replace(".", "_")
 
 
-def feature_rows(shapes: Mapping[str, Sequence[int]], num_ws: int) -> dict[str, int]:
+def feature_rows(shapes: Mapping[str, Sequence[int]], num_features: int) -> dict[str, int]:
     """Which of E2's features each layer reads: the official table.
 
     It is not the generator's table of rows of w+. Every convolution has the next feature; a ToRGB
@@ -174,7 +182,7 @@ def feature_rows(shapes: Mapping[str, Sequence[int]], num_ws: int) -> dict[str, 
     for layer, (out_channels, *_) in shapes.items():
         is_rgb = out_channels == 3
         row += not is_rgb or row == 0
-        rows[layer] = min(row, num_ws - 1)
+        rows[layer] = min(row, num_features - 1)
     return rows
 
 
@@ -192,8 +200,9 @@ class HyperInverterNetworks(nn.Module):
         self.config = config
         shapes = {layer: tuple(weight.shape) for layer, weight in weights.items()}
         self.w_encoder = LatentEncoder(config, generator.w_dim)
-        self.w_bar_encoder = LayerEncoder(config, generator.num_ws)
-        self.hypernet = Hypernetworks(config, shapes, generator.num_ws)
+        num_features = generator.num_ws if config.layer_wise else 1
+        self.w_bar_encoder = LayerEncoder(config, num_features)
+        self.hypernet = Hypernetworks(config, shapes, num_features)
 
     def resize(self, x_N3RR: Tensor) -> Tensor:
         """To S, bilinearly and without a low-pass filter: so official weights were trained."""
@@ -204,7 +213,14 @@ class HyperInverterNetworks(nn.Module):
 
     def residuals(self, x_N3SS: Tensor, generated_N3SS: Tensor) -> dict[str, Tensor]:
         """Residuals by layer, from the source and the picture of phase I (eqs. 3 and 4)."""
-        both = self.w_bar_encoder(torch.cat([generated_N3SS, x_N3SS]))
-        generated, source = zip(*(feature.chunk(2) for feature in both), strict=True)
-        residuals: dict[str, Tensor] = self.hypernet(list(generated), list(source))
+        residuals: dict[str, Tensor] = self.hypernet(self._appearance(x_N3SS, generated_N3SS))
         return residuals
+
+    def _appearance(self, x_N3SS: Tensor, generated_N3SS: Tensor) -> list[Tensor]:
+        """h: features of G(w) and x, stacked in this order; without ``fusion`` those of x."""
+        features: list[Tensor]
+        if not self.config.fusion:
+            features = self.w_bar_encoder(x_N3SS)
+            return features
+        features = self.w_bar_encoder(torch.cat([generated_N3SS, x_N3SS]))
+        return [torch.cat(both.chunk(2), dim=1) for both in features]
