@@ -73,6 +73,13 @@ def test_what_a_method_has_besides_latents_can_be_left_out(request_of):
         assert np.abs(between(request) - between(only)).mean() > 1
 
 
+def test_phase_two_of_hyper_can_be_left_out_for_a_run(request_of):
+    request = request_of("way.mp4", method="hyper", steps=2)
+    pack = request.pack.with_options("hyper", {"phase_two": "false"})
+    result = run_interpolation(replace(request, pack=pack), backend=BACKEND)
+    assert result["interpolated"] == ["latents"]
+
+
 def test_a_picture_s_name_gives_a_sheet(request_of):
     request = request_of("way.png", steps=3, size_px=40)
     run_interpolation(request, backend=BACKEND)
@@ -136,3 +143,6 @@ def test_the_command_line_takes_them(request_of, capsys, command):
     arguments += ["--pack", request.pack.folder, "--size", 64, "--overwrite", "--json"]
     assert main([str(argument) for argument in arguments]) == 2
     assert f"no face found in {request.first}" in capsys.readouterr().err
+    arguments += ["--method-option", "phase_two=false"]
+    assert main([str(argument) for argument in arguments]) == 2
+    assert "option of method fse 'phase_two'" in capsys.readouterr().err

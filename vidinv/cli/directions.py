@@ -7,7 +7,15 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from vidinv.cli.options import Commands, add_command, add_device, add_method, open_pack
+from vidinv.cli.options import (
+    Commands,
+    add_command,
+    add_device,
+    add_method,
+    add_method_options,
+    open_pack,
+    open_pack_as_set,
+)
 
 
 def add_directions(commands: Commands) -> None:
@@ -81,6 +89,7 @@ def _add_preview(actions: Commands) -> None:
     )
     action.add_argument("--pack", default=None, metavar="NAME|PATH", help="model pack")
     add_method(action)
+    add_method_options(action)
     add_device(action)
     action.add_argument("--faces", type=int, default=4, metavar="N", help="default: 4")
     action.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
@@ -119,7 +128,7 @@ def directions_preview(options: argparse.Namespace) -> None:
     from pipelines.directions.preview import PreviewRequest, preview
 
     request = PreviewRequest(
-        open_pack(options),
+        open_pack_as_set(options),
         options.output,
         options.attr,
         options.inputs,

@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidinv.cli.options import Commands, add_command, add_device, add_method, open_pack
+from vidinv.cli.options import (
+    Commands,
+    add_command,
+    add_device,
+    add_method,
+    add_method_options,
+    open_pack_as_set,
+)
 from vidinv.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -52,6 +59,7 @@ def _add_pair_options(parser: argparse.ArgumentParser, output: str, what: str) -
         )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar=output, help=what)
     add_method(parser)
+    add_method_options(parser)
     parser.add_argument("--pack", default=None, metavar="NAME|PATH", help="model pack")
     add_device(parser)
     parser.add_argument(
@@ -93,7 +101,7 @@ def _request(options: argparse.Namespace, **more: Any) -> PairRequest:
         options.a,
         options.b,
         options.output,
-        open_pack(options),
+        open_pack_as_set(options),
         method=options.method,
         device=options.device,
         size_px=options.size,

@@ -30,6 +30,7 @@ class HyperInverter(Inverter):
     """The ``hyper`` method: nothing to fit, two phases a frame."""
 
     name = "hyper"
+    config_options = ("phase_two",)
 
     def __init__(self, generator: Generator, networks: HyperInverterNetworks) -> None:
         self.generator, self.networks = generator, networks
