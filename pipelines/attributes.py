@@ -1,4 +1,4 @@
-"""Attributes of aligned pictures, read from landmarks, and what their figures mean."""
+"""Attributes of aligned pictures, read from landmarks and pixels, and what their figures mean."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vidinv.faces.aligned import AlignedFaces
+from vidinv.metrics.appearance import APPEARANCE, measure_appearance
 from vidinv.metrics.attributes import geometry
 from vidinv.packs import Pack
 from vidinv.rendering import Float32
@@ -18,13 +19,17 @@ UNITS = {
     "pitch": "nose height, in the eyes' height over the mouth",
     "mouth_open": "gap of the lips, in distances between the eyes",
     "eyes_open": "gap of the lids, in distances between the eyes",
+    "beard": "how much darker than the cheeks lip and chin are, as a share",
+    "glasses": "edges at the bridge of the nose and under the eyes, log over those of the face",
+    "lips": "height of both lips, in distances between the eyes",
+    "brows": "height of the brows over the eyes, in distances between the eyes",
 }
 
 Measured = dict[str, npt.NDArray[np.float64]]
 
 
 class AttributeReader:
-    """Attributes of pictures by landmarks: geometry, and the smile where a pack has its measure."""
+    """Reads all of ``UNITS``, the smile where a pack has its measure."""
 
     def __init__(self, faces: AlignedFaces, pack: Pack) -> None:
         self._faces, self._smile = faces, pack.smile_measure()
@@ -33,7 +38,9 @@ class AttributeReader:
         """Name -> ``[N]`` in ``UNITS``."""
         landmarks = self._faces.landmarks(pictures_NRR3)
         smile = {} if self._smile is None else {"smile": self._smile(landmarks)}
-        return {**geometry(landmarks), **smile}
+        appearance, _ = measure_appearance(pictures_NRR3, landmarks)
+        pixels = dict(zip(APPEARANCE, appearance.T, strict=True))
+        return {**geometry(landmarks), **pixels, **smile}
 
     def notes(self, names: Sequence[str]) -> list[str]:
         """What the figures of these attributes are, and which have none."""

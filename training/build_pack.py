@@ -20,7 +20,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from training.appearance import APPEARANCE, measure_appearance
 from training.config import load_yaml
 from training.data import ATTRIBUTES, FaceArrays, load
 from training.feature_style import EncoderConfig
@@ -40,6 +39,7 @@ from vidinv.generators.registry import build_generator
 from vidinv.inversion import Inverter
 from vidinv.inversion.fse import FeatureStyleInverter
 from vidinv.inversion.fse_encoder import FeatureStyleEncoder
+from vidinv.metrics.appearance import APPEARANCE, measure_appearance
 from vidinv.metrics.attributes import SmileMeasure, geometry
 from vidinv.packs import write_pack
 from vidinv.rendering import to_array

@@ -18,10 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.appearance import APPEARANCE, SPREAD, measure_appearance
 from training.data import BACKGROUND, FACE, FaceArrays
 from training.loop import make_batch
 from vidinv.inversion.fse_encoder import FeatureStyleEncoder
+from vidinv.metrics.appearance import APPEARANCE, SPREAD, measure_appearance
 
 FACE_WEIGHT = (BACKGROUND + FACE) / 2  # of data.weights: above it a pixel lies in the face
 

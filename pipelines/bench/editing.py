@@ -3,8 +3,8 @@
 As HyperInverter's table 2 and ReGANIE's table 2: fixed magnitudes along the pack's directions, the
 mean change of the attribute as it is measured on the generator's own pictures, edited against
 unedited, and identity similarity of the edited picture with the source. The papers read age and
-pose by networks that are not to be had offline: here attributes are read from landmarks, and those
-without a measure have identity alone.
+pose by networks that are not to be had offline: here attributes are read from landmarks and pixels,
+and those without a measure have identity alone.
 """
 
 from __future__ import annotations

@@ -47,7 +47,8 @@ def _add_fit(actions: Commands) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="interfacegan: smile, yaw, pitch, mouth_open or eyes_open; several times",
+        help="interfacegan: smile, yaw, pitch, mouth_open, eyes_open, beard, glasses, lips, brows; "
+        "several times",
     )
     action.add_argument(
         "--given",

@@ -8,17 +8,20 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.attributes import UNITS, AttributeReader
 from pipelines.bench.editing import MAGNITUDES, measure_editing
 from pipelines.bench.figures import InversionFigures, bars, grey_difference, heat_map
 from pipelines.bench.inversion import measure_inversion
 from pipelines.bench.methods import BenchRequest
 from pipelines.bench.table import Column, table_lines
 from pipelines.still_faces import FaceFinder, as_batch
+from tests.compose.made_up_change import mean_landmarks
 from tests.faces.fake_backend import MeanLandmarks, fake_backend
 from tests.inversion.toy import ToyInverter
 from tests.packs.tiny import HYPER, write_tiny_pack
 from vidinv.cli import build_parser, main
 from vidinv.errors import UnknownNameError, UsageError
+from vidinv.faces.aligned import AlignedFaces
 from vidinv.inversion import METHODS
 from vidinv.inversion.registry import MethodEntry
 from vidinv.metrics import ms_ssim_batch, psnr_batch
@@ -119,6 +122,13 @@ def test_bars_are_as_long_as_their_values():
     rows = (picture[20 + 9], picture[20 + 18 + 9])
     long, short = ((row[120:] != 255).any(1)[:550].sum() for row in rows)
     assert 1.8 < long / short < 2.3
+
+
+def test_every_unit_is_read_where_the_pack_can_measure_smiles(request_of):
+    faces = AlignedFaces(mean_landmarks(128), BACKEND)
+    read = AttributeReader(faces, request_of().pack)(np.full((2, 32, 32, 3), 90, np.float32))
+    assert {*read, "smile"} == {*UNITS}
+    assert all(values.shape == (2,) and np.isfinite(values).all() for values in read.values())
 
 
 class Mouth(MeanLandmarks):

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from training.appearance import APPEARANCE, measure_appearance
+from vidinv.metrics.appearance import APPEARANCE, measure_appearance
 
 # A plain frontal face of 68 points in a 128 px crop.
 JAW = [(64 - 42 * np.cos(a), 50 + 58 * np.sin(a)) for a in np.linspace(0, np.pi, 17)]
