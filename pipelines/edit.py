@@ -137,8 +137,9 @@ def check_output(request: EditRequest) -> None:
     check_kind(output)
     check_replaceable(output, sources=[source], overwrite=request.overwrite)
     if is_image_path(source) != is_image_path(output):
-        kinds = ("a picture", "a video") if is_image_path(source) else ("a video", "a picture")
-        raise UsageError(f"{source} is {kinds[0]}, but {output} names {kinds[1]}")
+        if is_image_path(source):
+            raise UsageError(f"{source} is a picture, but {output} names a video")
+        raise UsageError(f"{source} is no picture of a known kind, but {output} names a picture")
     if not is_image_path(output):
         choose_encoder(output, request.encode)
 

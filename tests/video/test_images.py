@@ -187,6 +187,22 @@ def test_cut_short_picture_fails(tmp_path, name):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(("name", "mark"), [("a.tif", b"II"), ("a.avif", b"mdat")])
+def test_flipped_bytes_are_damage_and_nothing_else_is_printed(tmp_path, capfd, name, mark):
+    if not is_image_path(name):
+        pytest.skip("this Pillow has no AVIF")
+    write_image(tmp_path / name, pattern(0))
+    data = bytearray((tmp_path / name).read_bytes())
+    start = data.index(mark) + 10
+    data[start : start + 60] = bytes(60)
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DecodeError, match=name):
+        read_image(tmp_path / name)
+    assert capfd.readouterr() == ("", "")
+    os.write(2, b"still there")
+    assert capfd.readouterr().err == "still there"
+
+
 def test_too_large_picture_fails(tmp_path, monkeypatch):
     write_image(tmp_path / "a.png", pattern(0))
     monkeypatch.setattr(PillowImage, "MAX_IMAGE_PIXELS", 4000)

@@ -34,6 +34,7 @@ from vidinv.video import (
     VideoInfo,
     codecs,
     copy_media,
+    describing,
     open_reader,
     open_writer,
     probe,
@@ -212,6 +213,26 @@ def test_title_and_chapters_come_back(tmp_path):
         assert got["end"] * got["time_base"] == Fraction(1, 2)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_tags_that_are_not_utf8_are_kept_byte_for_byte(tmp_path, suffix):
+    plain, source = make_clip(tmp_path / "a.mp4", num_frames=2), tmp_path / "b.mp4"
+    title = b"caf\xe9".decode(errors="surrogateescape")
+    how = {"metadata_errors": "surrogateescape"}
+    with av.open(str(plain)) as a, av.open(str(source), "w", **how) as output:
+        stream = output.add_stream_from_template(a.streams.video[0], opaque=True)
+        output.metadata["title"] = title
+        for packet in a.demux(a.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                output.mux(packet)
+    trip(source, tmp_path / f"c{suffix}")
+    copy_media(source, tmp_path / f"d{suffix}")
+    for name in "cd":
+        with av.open(str(tmp_path / f"{name}{suffix}"), **how) as made:
+            assert {k.lower(): v for k, v in made.metadata.items()}["title"] == title
+    assert describing.describe(source)["tags"]["title"] == "caf\ufffd"
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
 def test_a_comment_stands_behind_the_sources_own(tmp_path, suffix):
     first, second = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
@@ -239,6 +260,16 @@ def test_a_finished_file_may_be_changed_before_it_has_its_name(tmp_path):
         except EncodeError:
             assert refused
         assert os.listdir(tmp_path) == ([] if refused else ["a.mkv"])
+
+
+def test_no_encoder_takes_real_time_priority(tmp_path):
+    clip = VideoInfo.from_scratch(width=64, height=64, rate=25)
+    options = EncodeOptions(encoder="libsvtav1")
+    with open_writer(tmp_path / "a.mp4", source=clip, options=options) as writer:
+        writer.write(Frame(0, 0, Fraction(1, 25), pattern(0, width=64, height=64)))
+        child = writer._session.child.pid
+        threads = map(int, os.listdir(f"/proc/{child}/task"))
+        assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_OTHER}
 
 
 @pytest.mark.parametrize(

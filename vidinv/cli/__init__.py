@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from vidinv.cli.batch import add_batch
@@ -33,6 +34,8 @@ from vidinv.version import __version__
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     _open_missing_streams()
+    # What Pillow says of a damaged picture, with its own lines of code; our line says enough.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     options = build_parser().parse_args(arguments)
     return run_command(options, ends_process=arguments is None)
 

@@ -21,7 +21,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.stream import VideoStream
 
 from vidinv.video.color import ToRgb
-from vidinv.video.info import StreamInfo, VideoInfo
+from vidinv.video.info import TAG_ERRORS, StreamInfo, VideoInfo
 from vidinv.video.integrity import Damage, check_complete
 from vidinv.video.isolation import Channel, FrameRing, Heartbeat
 
@@ -51,7 +51,7 @@ def main() -> None:
 
 def _decode(channel: Channel, ring: FrameRing, request: dict[str, Any]) -> None:
     path: str = request["path"]
-    with av.open(path) as container:
+    with av.open(path, metadata_errors=TAG_ERRORS) as container:
         stream = _picture_stream(container)
         check_complete(path, container, stream)
         frames = _decoded(container.demux(stream))
@@ -106,7 +106,7 @@ def _frames_from(path: str, pts: int, heartbeat: Heartbeat) -> Iterator[av.Video
 
     Frames displayed after a keyframe need nothing before it; those displayed before it may.
     """
-    container: Any = av.open(path)
+    container: Any = av.open(path, metadata_errors=TAG_ERRORS)
     _never_freed.append(container)
     stream = _picture_stream(container)
     try:

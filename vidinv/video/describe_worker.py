@@ -21,7 +21,7 @@ def main() -> None:
     channel = Channel()
     path = channel.receive()["path"]
     try:
-        with av.open(path) as container:
+        with av.open(path, metadata_errors="replace") as container:
             channel.send({"description": _describe(container)})
     except FFmpegError as error:
         channel.send({"error": f"cannot be read as video ({error.strerror or error})"})

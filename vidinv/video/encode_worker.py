@@ -20,8 +20,14 @@ import av
 from av.error import FFmpegError
 
 from vidinv.video.color import FromRgb, matrix_is_unsupported
-from vidinv.video.info import VideoInfo
-from vidinv.video.isolation import Channel, FrameMissing, FrameRing, Heartbeat
+from vidinv.video.info import TAG_ERRORS, VideoInfo
+from vidinv.video.isolation import (
+    Channel,
+    FrameMissing,
+    FrameRing,
+    Heartbeat,
+    end_real_time_priority,
+)
 from vidinv.video.joining import join
 from vidinv.video.packets import PacketCopier, Refused, add_comment, copy_all, muxer_options
 
@@ -97,6 +103,7 @@ class _Encoding:
                     self._request["output"],
                     "w",
                     format=self._request["format"],
+                    metadata_errors=TAG_ERRORS,
                     container_options=muxer_options(self._request["format"], self._info, source),
                 )
             )
@@ -104,6 +111,7 @@ class _Encoding:
             copier = PacketCopier.open(source, container, stack)
             add_comment(container, self._request.get("comment"))
             container.start_encoding()
+            end_real_time_priority()  # of the encoder, which is open now
             self._check_time_base(stream.time_base)
             self._warnings += copier.warnings
             self._channel.send({"ready": True})

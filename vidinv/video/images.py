@@ -45,6 +45,7 @@ _OTHER_PICTURES = frozenset(
 )
 # Phones make pictures of 200 million; decoded, these take 0.8 GB.
 MAX_PIXELS = 1 << 28
+_STDERR_LOCK = threading.RLock()
 _PILLOW_PIXELS, _PILLOW_LIMIT = PillowImage.MAX_IMAGE_PIXELS, threading.Lock()
 
 
@@ -134,15 +135,30 @@ def opened_picture(path: str | os.PathLike[str]) -> Iterator[PillowImage.Image]:
             if picture.width * picture.height > most_pixels:
                 size = f"{picture.width}x{picture.height}"
                 raise DecodeError(f"{path}: too many pixels ({size}, at most {most_pixels})")
-            yield picture
+            with _libtiff_silenced() if picture.format == "TIFF" else contextlib.nullcontext():
+                yield picture
     except DecodeError:
         raise
     except FileNotFoundError:
         raise DecodeError(f"{path}: no such file") from None
     except UnidentifiedImageError:
         raise DecodeError(f"{path}: not a picture of a kind that can be read") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DecodeError(f"{path}: the picture is damaged ({error})") from None
+    except Exception as error:  # on damaged files, Pillow's readers raise whatever comes up
+        reason = str(error) or type(error).__name__
+        raise DecodeError(f"{path}: the picture is damaged ({reason})") from None
+
+
+@contextlib.contextmanager
+def _libtiff_silenced() -> Iterator[None]:
+    """It prints what is wrong with a file on standard error, past Python; our line says enough."""
+    with contextlib.ExitStack() as stack, _STDERR_LOCK:
+        with contextlib.suppress(OSError):  # there is none to silence
+            saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
+            stack.callback(os.close, saved)
+            stack.callback(os.dup2, saved, 2)
+        yield
 
 
 @contextlib.contextmanager

@@ -10,6 +10,8 @@ from typing import Any
 UNSPECIFIED = 2
 FULL_RANGE = 2
 LIMITED_RANGE = 1
+# How PyAV reads and writes tags that are not UTF-8, as many old files have: byte for byte.
+TAG_ERRORS = "surrogateescape"
 MAX_PIXEL_ASPECT = 8.0  # beyond it, or below its inverse, a file can not mean it
 
 

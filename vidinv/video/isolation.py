@@ -138,6 +138,19 @@ def standard_descriptors_taken() -> Iterator[None]:
             os.close(fd)
 
 
+def end_real_time_priority() -> None:
+    """Give every thread of this process ordinary priority again.
+
+    Run by root, libsvtav1 takes the highest real-time priority, for the thread that opens it too,
+    and then nothing else gets its cores.
+    """
+    if not hasattr(os, "sched_setscheduler"):  # macOS
+        return
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            os.sched_setscheduler(int(thread), os.SCHED_OTHER, os.sched_param(0))
+
+
 class ChildProcess:
     """One child process running ``module.main()``; ends with ``close``, collection or the parent.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import av
 
-from vidinv.video.info import VideoInfo
+from vidinv.video.info import TAG_ERRORS, VideoInfo
 from vidinv.video.packets import PacketCopier, Refused, add_comment, muxer_options
 
 Times = Sequence[Sequence[int]]
@@ -33,7 +33,13 @@ def join(request: dict[str, Any], heartbeat: Callable[[], None]) -> list[str]:
     with ExitStack() as stack:
         options = muxer_options(request["format"], info, request["source"])
         output: Any = stack.enter_context(
-            av.open(request["output"], "w", format=request["format"], container_options=options)
+            av.open(
+                request["output"],
+                "w",
+                format=request["format"],
+                container_options=options,
+                metadata_errors=TAG_ERRORS,
+            )
         )
         with av.open(paths[0]) as first:
             stream = output.add_stream_from_template(first.streams.video[0], opaque=True)

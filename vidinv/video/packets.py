@@ -12,7 +12,7 @@ from typing import Any
 import av
 from av.error import FFmpegError
 
-from vidinv.video.info import VideoInfo
+from vidinv.video.info import TAG_ERRORS, VideoInfo
 
 # Written by the muxer itself.
 MUXER_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands"}
@@ -33,7 +33,7 @@ def muxer_options(format_name: str, info: VideoInfo | None, source: str | None) 
     if info is not None and info.time_base.denominator <= MAX_TIMESCALE:
         options["video_track_timescale"] = str(info.time_base.denominator)
     if source is not None:
-        with av.open(source) as container:
+        with av.open(source, metadata_errors=TAG_ERRORS) as container:
             scales += [s.time_base.denominator for s in container.streams if s.time_base]
     movie = lcm(1000, *scales)
     if movie <= MAX_TIMESCALE:
@@ -81,7 +81,7 @@ class PacketCopier:
         """Prepare to copy everything but the main picture; before the output's header."""
         if source is None:
             return cls(None, output, skip=None, heartbeat=heartbeat)
-        container = stack.enter_context(av.open(source))
+        container = stack.enter_context(av.open(source, metadata_errors=TAG_ERRORS))
         picture: Any = container.streams.best("video")
         copy_tags(container, output, picture)
         return cls(container, output, skip=picture.index, heartbeat=heartbeat)
@@ -136,10 +136,16 @@ def copy_all(
     source_path: str, output_path: str, format_name: str, heartbeat: Callable[[], None]
 ) -> list[str]:
     """Copy every stream into a new container, a ``heartbeat`` per packet; the warnings."""
-    with av.open(source_path) as source:
+    with av.open(source_path, metadata_errors=TAG_ERRORS) as source:
         picture = source.streams.best("video")
         options = muxer_options(format_name, None, source_path)
-        with av.open(output_path, "w", format=format_name, container_options=options) as output:
+        with av.open(
+            output_path,
+            "w",
+            format=format_name,
+            container_options=options,
+            metadata_errors=TAG_ERRORS,
+        ) as output:
             copier = PacketCopier(source, output, skip=None, heartbeat=heartbeat)
             if picture is None or not copier.takes(picture.index):
                 raise Refused(f"{format_name} cannot hold the video of the source; use .mkv")
@@ -178,7 +184,7 @@ def _refusal(stream: Any, format_name: str) -> str | None:
     if stream.type == "attachment" and format_name != "matroska":
         return "no attachments"
     try:
-        trial = av.open(io.BytesIO(), "w", format=format_name)
+        trial = av.open(io.BytesIO(), "w", format=format_name, metadata_errors=TAG_ERRORS)
         _add_like(trial, stream)
         trial.start_encoding()
         trial.close()
