@@ -21,7 +21,7 @@ def stylegan2_config(state: Mapping[str, Tensor]) -> StyleGAN2Config:
         for key, value in state.items()
         if key.startswith("synthesis.b") and key.endswith(".conv1.weight")
     }
-    config = StyleGAN2Config(**_channels(widths), **_mapping_sizes(state))
+    config = StyleGAN2Config(**_channels(widths), **mapping_sizes(state))
     _check_widths({r: config.channels(r) for r in config.resolutions}, widths)
     return config
 
@@ -56,7 +56,7 @@ def stylegan3_config(state: Mapping[str, Tensor]) -> StyleGAN3Config:
         conv_kernel=kernel,
         radial_filters=down.ndim == 2,
         num_convolutions=len(layers) - 1,
-        **_mapping_sizes(state),
+        **mapping_sizes(state),
     )
     names = tuple(f"L{index}_{size}_{channels}" for index, size, channels in layers)
     if config.layer_names != names:
@@ -64,7 +64,8 @@ def stylegan3_config(state: Mapping[str, Tensor]) -> StyleGAN3Config:
     return config
 
 
-def _mapping_sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
+def mapping_sizes(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Of the mapping network, as the configurations name them."""
     count = sum(bool(re.fullmatch(r"mapping\.fc\d+\.weight", key)) for key in state)
     if "mapping.embed.weight" in state or not count:
         raise CheckpointError("a class-conditional generator, or one without mapping network")

@@ -31,12 +31,17 @@ class PspConfig:
         input_resolution: S, the side that pictures are resized to: a power of two from 64.
         widths: channels of the four stages; stage i works at S / 2^(i + 1).
         blocks: residual blocks of each stage (3, 4, 14, 3 is IR-SE50).
+        pyramid: rows read three maps; else all read the last one (ReStyle).
+        steps: how often it encodes; more than once: it also reads the picture of the step before,
+            first that of the mean latent, and its codes add up (ReStyle, Alaluf et al. 2021).
     """
 
     rows: Literal["own", "offsets"] = "own"
     input_resolution: int = 256
     widths: tuple[int, int, int, int] = WIDTHS
     blocks: tuple[int, int, int, int] = BLOCKS
+    pyramid: bool = True
+    steps: int = 1
 
     def __post_init__(self) -> None:
         side = self.input_resolution
@@ -44,6 +49,8 @@ class PspConfig:
             raise ValueError(f"input_resolution must be a power of two from 64, got {side}")
         if min(self.blocks) < 1:
             raise ValueError(f"every stage needs a block, got {self.blocks}")
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
         if self.rows not in ("own", "offsets"):
             raise ValueError(f'rows must be "own" or "offsets", got {self.rows!r}')
 
@@ -67,28 +74,28 @@ class PspEncoder(IRSEPyramid):
     latent_avg: Tensor
 
     def __init__(self, config: PspConfig, generator: GeneratorConfig) -> None:
-        super().__init__(config.widths, config.blocks)
+        in_channels = 3 if config.steps == 1 else 6
+        super().__init__(
+            config.widths, config.blocks, in_channels=in_channels, laterals=config.pyramid
+        )
         self.config = config
         side, channels = config.input_resolution, config.widths[-1]
-        self.levels = [pyramid_level(row) for row in range(generator.num_ws)]
+        rows = range(generator.num_ws)
+        self.levels = [pyramid_level(row) if config.pyramid else 0 for row in rows]
         self.styles = nn.ModuleList(
             StyleHead(channels, generator.w_dim, side >> 4 - level) for level in self.levels
         )
         self.register_buffer("latent_avg", torch.zeros(generator.num_ws, generator.w_dim))
 
-    def forward(self, x_N3SS: Tensor) -> Tensor:
-        """Codes without the mean latent."""
-        maps = self.pyramid(x_N3SS)
+    def forward(self, x_NCSS: Tensor) -> Tensor:
+        """Codes ``[N, L, D]`` without the mean latent."""
+        maps = self.pyramid(x_NCSS)
         heads = zip(self.styles, self.levels, strict=True)
         codes_NLD = torch.stack([head(maps[level]) for head, level in heads], dim=1)
         if self.config.rows == "offsets":
             w_N1D, offsets = codes_NLD[:, :1], codes_NLD[:, 1:]
             return torch.cat([w_N1D, w_N1D + offsets], dim=1)
         return codes_NLD
-
-    def latents(self, faces_N3RR: Tensor) -> Tensor:
-        """Latents ``[N, L, D]`` of pictures of any side."""
-        return self(self.resize(faces_N3RR)) + self.latent_avg
 
     def resize(self, faces_N3RR: Tensor) -> Tensor:
         """To S, each pixel the mean of its area, as the training's pooling does."""

@@ -48,6 +48,11 @@ _ENTRIES = (
         "vidinv.inversion.hyper:HyperInverter",
     ),
     MethodEntry(
+        "psp",
+        "Encoders into W+ alone: imported pSp, e4e and ReStyle (Richardson 2021, Tov 2021)",
+        "vidinv.inversion.psp:PspInverter",
+    ),
+    MethodEntry(
         "rectify",
         "ReGANIE: another method's inversion, and a network that rectifies it (Li et al. 2023)",
         "vidinv.inversion.rectify:RectifyInverter",

@@ -103,6 +103,9 @@ class IRSEPyramid(IRSETrunk):
     """The trunk with pSp's pyramid: its last three maps, of the channels of the last stage.
 
     Rows of w+ from ``FIRST_MIDDLE_ROW`` and ``FIRST_FINE_ROW`` on read the larger ones.
+
+    Args:
+        laterals: False: there is the last map alone, in the place of all three (ReStyle).
     """
 
     def __init__(
@@ -111,15 +114,20 @@ class IRSEPyramid(IRSETrunk):
         blocks: Sequence[int] = BLOCKS,
         *,
         in_channels: int = 3,
+        laterals: bool = True,
     ) -> None:
         super().__init__(widths, blocks, in_channels=in_channels)
         _, fine, middle, coarse = widths
-        self.latlayer1 = nn.Conv2d(middle, coarse, 1)
-        self.latlayer2 = nn.Conv2d(fine, coarse, 1)
+        self.laterals = laterals
+        if laterals:
+            self.latlayer1 = nn.Conv2d(middle, coarse, 1)
+            self.latlayer2 = nn.Conv2d(fine, coarse, 1)
 
     def pyramid(self, x_NCSS: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Maps of S/16, S/8 and S/4."""
         _, fine, middle, coarse = self.stages(x_NCSS)
+        if not self.laterals:
+            return coarse, coarse, coarse
         middle = _enlarge_and_add(coarse, self.latlayer1(middle))
         return coarse, middle, _enlarge_and_add(middle, self.latlayer2(fine))
 

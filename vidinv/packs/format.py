@@ -5,8 +5,10 @@ config, file), alignment (name of the crop), methods (name -> file, config), dir
 entries: name -> space, positive, strength_range and, optionally, layers and generator, the sha256
 of the generator file that it was made for; ``vidinv.editing.directions``), identity (file:
 ``mean_embedding`` of the training faces and, optionally, ``smile_weights`` [64] and ``smile_bias``
-[1] of ``SmileMeasure``), files (name -> sha256, bytes), training, metrics. Weights are stored in
-float16 and used in float32. Nothing is unpickled.
+[1] of ``SmileMeasure``), files (name -> sha256, bytes), training, metrics. Imports add networks
+(recognition, parsing -> kind, file; vidinv/networks/registry.py) and imported (file, bytes, sha256,
+layout of what it was made from). Weights are stored in float16, or float32 where asked for, and
+used in float32. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -105,24 +107,35 @@ class PackFiles:
 
 
 def write_pack(
-    folder: Path, meta: Mapping[str, Any], tensors: Mapping[str, Mapping[str, Tensor]]
+    folder: Path,
+    meta: Mapping[str, Any],
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    *,
+    half: bool = True,
 ) -> None:
-    """Write tensor files (float16) and ``pack.json`` with their sizes and hashes.
+    """Write tensor files and ``pack.json`` with their sizes and hashes.
 
     A direction that does not say which generator it was made for gets the hash of this one.
 
     Args:
         tensors: file name -> tensor name -> tensor.
+        half: in float16, but for tensors that leave its range; else in float32.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
     for name, group in tensors.items():
-        half = {key: value.detach().to(torch.float16).contiguous() for key, value in group.items()}
-        save_file(half, folder / name)
+        save_file({key: _stored(value, half=half) for key, value in group.items()}, folder / name)
         files[name] = {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size}
     meta = {**meta, "directions": _of_generator(meta, files)}
     text = json.dumps({"format": FORMAT, **meta, "files": files}, indent=2) + "\n"
     (folder / "pack.json").write_text(text)
+
+
+def _stored(value: Tensor, *, half: bool) -> Tensor:
+    value = value.detach().float()
+    small = value.to(torch.float16)
+    fits = half and bool(torch.isfinite(small).all() or not torch.isfinite(value).all())
+    return (small if fits else value).contiguous().clone()
 
 
 def copy_with_directions(

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidinv.editing.directions import Direction, Directions, read_direction
 from vidinv.errors import PackError, UnknownNameError
@@ -31,6 +31,7 @@ from vidinv.generators.registry import FAMILIES, build_generator
 from vidinv.inversion import METHODS, Inverter, find_method
 from vidinv.inversion.parts import MethodParts, build_config, load_network
 from vidinv.metrics.attributes import SmileMeasure
+from vidinv.networks.registry import NETWORKS
 from vidinv.packs.format import PackFiles
 
 EMBEDDED = Path(__file__).parent / "default"
@@ -137,6 +138,20 @@ class Pack:
         with torch.inference_mode(False):
             network = build_generator(self.generator_config)
             return load_network(network, self.files, self.meta["generator"]["file"])
+
+    def network(self, role: str) -> nn.Module:
+        """An imported network (``"recognition"``, ``"parsing"``) on the CPU, ready for use.
+
+        UnknownNameError lists those that the pack has.
+        """
+        entries = self.meta.get("networks", {})
+        if role not in entries or role not in NETWORKS:
+            raise UnknownNameError(f"network in pack {self.name}", role, entries)
+        kind = entries[role].get("kind")
+        if kind not in NETWORKS[role]:
+            raise PackError(f"pack {self.name}: a {role} network of kind {kind!r} is not supported")
+        with torch.inference_mode(False):
+            return load_network(NETWORKS[role][kind](), self.files, entries[role]["file"])
 
     def inverter(self, method: str = "fse", *, device: str | torch.device = "cpu") -> Inverter:
         """A method on a device; UnknownNameError lists those that work with the pack."""
