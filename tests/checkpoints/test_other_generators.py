@@ -1,4 +1,4 @@
-"""StyleGAN1, PGGAN and BigGAN-deep files: small ones are imported and computed anew from their papers."""
+"""StyleGAN1, PGGAN and BigGAN-deep files: small ones, computed anew from their papers."""
 
 from __future__ import annotations
 

@@ -122,9 +122,9 @@ def test_an_unknown_pack_lists_the_nearest_first(tmp_path, monkeypatch):
 
 
 def test_load_fails_for_an_unsupported_generator(tmp_path):
-    entry = {"kind": "biggan", "config": {}, "file": "generator.safetensors"}
+    entry = {"kind": "vqgan", "config": {}, "file": "generator.safetensors"}
     pack = load_pack(write_tiny_pack(tmp_path / "tiny", generator=entry))
-    message = "generator kind 'biggan' is not supported; there are: stylegan2"
+    message = "generator kind 'vqgan' is not supported; there are: biggan, pggan"
     with pytest.raises(PackError, match=message):
         _ = pack.generator
 

@@ -118,7 +118,7 @@ class ConditionalNorm(nn.Module):
         return torch.addcmul(offset, x, scale + 1)
 
 
-class Block(nn.Module):
+class BigGANBlock(nn.Module):
     """Four convolutions through a bottleneck; the shortcut drops channels (figure 16b)."""
 
     def __init__(self, in_channels: int, channels: int, condition: int, *, up: bool) -> None:
@@ -162,7 +162,7 @@ class Attention(nn.Module):
         return x + self.gamma * self.o_conv(gathered)
 
 
-class SynthesisNetwork(ChainSynthesis):
+class BigGANSynthesis(ChainSynthesis):
     """Latents -> image in [-1, 1], in one pass or in parts."""
 
     config: BigGANConfig
@@ -176,7 +176,7 @@ class SynthesisNetwork(ChainSynthesis):
         channels = first
         for layer in range(1, config.num_layers + 1):
             width = config.feature_shape(layer)[0]
-            self.blocks.append(Block(channels, width, config.w_dim, up=layer % 2 == 0))
+            self.blocks.append(BigGANBlock(channels, width, config.w_dim, up=layer % 2 == 0))
             channels = width
         self.attention_layer = _attention_layer(config)
         if self.attention_layer:
@@ -213,10 +213,10 @@ class BigGANGenerator(GeneratorNetwork):
 
     config: BigGANConfig
     mapping: ClassMapping
-    synthesis: SynthesisNetwork
+    synthesis: BigGANSynthesis
 
     def __init__(self, config: BigGANConfig) -> None:
         super().__init__()
         self.config = config
-        self.synthesis = SynthesisNetwork(config)
+        self.synthesis = BigGANSynthesis(config)
         self.mapping = ClassMapping(config)

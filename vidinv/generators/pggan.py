@@ -83,7 +83,7 @@ class ConvLayer(nn.Module):
         return F.conv2d(x, self.weight * (self.scale * gain), self.bias, padding=self.padding)
 
 
-class SynthesisNetwork(ChainSynthesis):
+class PGGANSynthesis(ChainSynthesis):
     """z -> image, in one pass or in parts."""
 
     config: PGGANConfig
@@ -119,10 +119,10 @@ class PGGANGenerator(GeneratorNetwork):
 
     config: PGGANConfig
     mapping: NormalisedMapping
-    synthesis: SynthesisNetwork
+    synthesis: PGGANSynthesis
 
     def __init__(self, config: PGGANConfig) -> None:
         super().__init__()
         self.config = config
-        self.synthesis = SynthesisNetwork(config)
+        self.synthesis = PGGANSynthesis(config)
         self.mapping = NormalisedMapping()

@@ -125,7 +125,7 @@ class StyleLayer(nn.Module):
         return upfirdn(y, taps, padding=(1, 1))
 
 
-class SynthesisNetwork(ChainSynthesis):
+class StyleGAN1Synthesis(ChainSynthesis):
     """w+ -> image, in one pass or in parts."""
 
     config: StyleGAN1Config
@@ -166,10 +166,10 @@ class StyleGAN1Generator(GeneratorNetwork):
 
     config: StyleGAN1Config
     mapping: MappingNetwork
-    synthesis: SynthesisNetwork
+    synthesis: StyleGAN1Synthesis
 
     def __init__(self, config: StyleGAN1Config) -> None:
         super().__init__()
         self.config = config
-        self.synthesis = SynthesisNetwork(config)
+        self.synthesis = StyleGAN1Synthesis(config)
         self.mapping = MappingNetwork(config.z_dim, config.w_dim, config.num_mapping_layers)

@@ -131,7 +131,7 @@ class StyleGAN3Config:
         return self.num_layers
 
 
-class SynthesisNetwork(nn.Module):
+class StyleGAN3Synthesis(nn.Module):
     """w+ -> image, in one pass or in parts; noise is not used."""
 
     def __init__(self, config: StyleGAN3Config) -> None:
@@ -213,12 +213,12 @@ class StyleGAN3Generator(GeneratorNetwork):
 
     config: StyleGAN3Config
     mapping: MappingNetwork
-    synthesis: SynthesisNetwork
+    synthesis: StyleGAN3Synthesis
 
     def __init__(self, config: StyleGAN3Config) -> None:
         super().__init__()
         self.config = config
-        self.synthesis = SynthesisNetwork(config)
+        self.synthesis = StyleGAN3Synthesis(config)
         self.mapping = MappingNetwork(config.z_dim, config.w_dim, config.num_mapping_layers)
 
     def forward(self, z_NZ: Tensor, *, truncation: float = 1.0) -> Tensor:

@@ -16,7 +16,7 @@ CHIP_PX = 112
 _EPS = 1e-5
 
 
-class Block(nn.Module):
+class IResNetBlock(nn.Module):
     """BN, conv, BN, PReLU, strided conv, BN; shortcut."""
 
     def __init__(self, in_channels: int, channels: int, *, stride: int) -> None:
@@ -51,7 +51,7 @@ class IResNet(nn.Module):
         for number, (width, depth) in enumerate(zip(WIDTHS, blocks, strict=True), start=1):
             stage = nn.Sequential()
             for index in range(depth):
-                stage.append(Block(channels, width, stride=1 if index else 2))
+                stage.append(IResNetBlock(channels, width, stride=1 if index else 2))
                 channels = width
             self.add_module(f"layer{number}", stage)
         self.bn2 = nn.BatchNorm2d(channels, eps=_EPS)
