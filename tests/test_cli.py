@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -269,14 +270,19 @@ def test_debug_shows_the_traceback(vidinv, tiny, tmp_path):
         vidinv(*arguments, "--pack", tiny, "--debug")
 
 
-def test_an_interrupt_exits_130(face_clip, tiny, tmp_path, capsys):
-    output = tmp_path / "out.mp4"
-    arguments = ["edit", face_clip, "-o", output, "--attr", "smile", "--pack", tiny]
+@pytest.mark.parametrize("number", [None, signal.SIGTERM])
+def test_an_interrupt_exits_130(face_clip, tiny, tmp_path, capsys, number):
+    arguments = ["edit", face_clip, "-o", tmp_path / "o.mp4", "--attr", "smile", "--pack", tiny]
     options = build_parser().parse_args([str(argument) for argument in arguments])
-    options.command = partial(edit, progress=Passes(interrupted="analyse", after=2))
-    assert run_command(options) == 130
+    passes = Passes(interrupted="analyse", after=2, signalled=number)
+    options.command = partial(edit, progress=passes)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert run_command(options) == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert_one_line(capsys.readouterr().err, "interrupted")
-    assert not output.exists()
+    assert leftovers(tmp_path) == {"tiny"}
 
 
 def test_packs_list(vidinv, tiny, monkeypatch):

@@ -31,6 +31,12 @@ def interrupts_later(*, all_of_them: bool = True) -> Iterator[None]:
         raise KeyboardInterrupt
 
 
+def sigterm_interrupts() -> None:
+    """SIGTERM ends this process in order from now on, as Ctrl-C does: services are stopped so."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 def without_interrupts() -> contextlib.AbstractContextManager[None]:
     """They do nothing: what is being ended is ended whole."""
     return _handled_by(lambda number, frame: None)

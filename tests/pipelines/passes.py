@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from pipelines.meter import Progress
 
 
@@ -11,12 +13,14 @@ class Passes(Progress):
     Args:
         refused: labels of passes that must not begin.
         interrupted: label of a pass that is interrupted after its ``after``-th item.
+        signalled: by this signal to the process, where one is given.
     """
 
-    def __init__(self, *, refused=(), interrupted=None, after=0):
+    def __init__(self, *, refused=(), interrupted=None, after=0, signalled=None):
         super().__init__()
         self.seen = {}
         self._refused, self._interrupted, self._after = refused, interrupted, after
+        self._signalled = signalled
 
     def track(self, items, *, label, total):
         assert label not in self._refused, f"{label}: it must not come to that"
@@ -26,6 +30,8 @@ class Passes(Progress):
         seen = self.seen[label] = []
         for item in items:
             if label == self._interrupted and len(seen) == self._after:
-                raise KeyboardInterrupt
+                if self._signalled is None:
+                    raise KeyboardInterrupt
+                signal.raise_signal(self._signalled)
             seen.append(item)
             yield item

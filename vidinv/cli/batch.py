@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -22,7 +21,7 @@ from vidinv.cli.options import (
     method_options,
 )
 from vidinv.cli.output import EXIT_QUARANTINED, print_json, say
-from vidinv.interrupts import interrupts_later
+from vidinv.interrupts import interrupts_later, sigterm_interrupts
 
 if TYPE_CHECKING:
     from pipelines.batch.request.batch_request import BatchRequest
@@ -102,7 +101,7 @@ def batch(options: argparse.Namespace, *, run: BatchRun | None = None) -> int:
     Args:
         run: what does it; None is the run on Ray.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended in order, as by Ctrl-C
+    sigterm_interrupts()
     with interrupts_later():  # inside the import of torch they would crash the process
         from pipelines.batch import driver
 

@@ -21,6 +21,7 @@ from vidinv.cli.options import (
 )
 from vidinv.cli.output import print_json, print_notes, print_result
 from vidinv.errors import UsageError
+from vidinv.interrupts import sigterm_interrupts
 
 if TYPE_CHECKING:
     from pipelines.meter import Progress
@@ -97,6 +98,7 @@ def edit(options: argparse.Namespace, *, progress: Progress | None = None) -> No
         raise UsageError("nothing to change: give --attr, for instance --attr smile")
     attributes = parse_attributes(options.attr)
     _check_report(options)
+    sigterm_interrupts()
     from vidinv import api  # after the checks that need no networks: it takes seconds
 
     result = api.edit(
@@ -113,6 +115,7 @@ def edit(options: argparse.Namespace, *, progress: Progress | None = None) -> No
 def invert(options: argparse.Namespace) -> None:
     """``vidinv invert``."""
     _check_report(options)
+    sigterm_interrupts()
     from vidinv import api
 
     result = api.invert(options.input, options.output, **_run_arguments(options))
