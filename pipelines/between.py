@@ -58,6 +58,7 @@ class PairRequest:
         codes: interpolate also what the method has besides the latents, weights among it; else the
             pictures are G of the latents between.
         rate: frames a second.
+        aligned: the pictures are aligned faces, and taken whole.
         sheet: of a mix: the inversions of both and both mixes side by side (figure 7).
     """
 
@@ -72,6 +73,7 @@ class PairRequest:
     codes: bool = True
     rate: int = 25
     sheet: bool = False
+    aligned: bool = False
     overwrite: bool = False
     encode: EncodeOptions = field(default_factory=EncodeOptions)
 
@@ -142,7 +144,8 @@ class Pair:
         self._request = request
         set_up_process()
         self.networks = Networks(request.pack, request.method, device=request.device)
-        finder = FaceFinder(request.pack, backend or self.networks.backend)
+        backend = backend or self.networks.backend
+        finder = FaceFinder(request.pack, backend, aligned=request.aligned)
         self._faces = [as_batch([finder.face(path)]) for path in (request.first, request.second)]
 
     @cached_property

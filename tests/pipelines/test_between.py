@@ -80,6 +80,16 @@ def test_phase_two_of_hyper_can_be_left_out_for_a_run(request_of):
     assert result["interpolated"] == ["latents"]
 
 
+def test_aligned_pictures_are_taken_whole(request_of):
+    """The made-up face lies in the middle of the picture: the whole is another crop."""
+    mixed = []
+    for aligned in (False, True):
+        request = request_of("mix.png", aligned=aligned)
+        run_mix(request, backend=BACKEND)
+        mixed.append(read_image(request.output).astype(float))
+    assert np.abs(mixed[0] - mixed[1]).mean() > 0.1
+
+
 def test_a_picture_s_name_gives_a_sheet(request_of):
     request = request_of("way.png", steps=3, size_px=40)
     run_interpolation(request, backend=BACKEND)

@@ -63,6 +63,9 @@ def _add_pair_options(parser: argparse.ArgumentParser, output: str, what: str) -
     parser.add_argument("--pack", default=None, metavar="NAME|PATH", help="model pack")
     add_device(parser)
     parser.add_argument(
+        "--aligned", action="store_true", help="the pictures are aligned faces: take them whole"
+    )
+    parser.add_argument(
         "--size",
         type=int,
         default=None,
@@ -105,6 +108,7 @@ def _request(options: argparse.Namespace, **more: Any) -> PairRequest:
         method=options.method,
         device=options.device,
         size_px=options.size,
+        aligned=options.aligned,
         overwrite=options.overwrite,
         **more,
     )
