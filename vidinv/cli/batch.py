@@ -18,6 +18,7 @@ from vidinv.cli.options import (
     add_inversion,
     add_model_options,
     credentials_of,
+    encode_options,
     method_options,
 )
 from vidinv.cli.output import EXIT_QUARANTINED, print_json, say
@@ -149,7 +150,6 @@ def _batch_request(options: argparse.Namespace) -> BatchRequest:
     from pipelines.batch.request.batch_request import BatchRequest
     from vidinv.editing.schedules import parse_attributes
     from vidinv.packs import DEFAULT_PACK
-    from vidinv.video import EncodeOptions
 
     optional = ("segment_frames", "stall_seconds", "worker_cpus")
     return BatchRequest(
@@ -163,7 +163,7 @@ def _batch_request(options: argparse.Namespace) -> BatchRequest:
         detail=not options.no_detail,
         seed=options.seed,
         device=options.device,
-        encode=EncodeOptions(encoder=options.encoder, preset=options.preset, crf=options.crf),
+        encode=encode_options(options),
         address=options.address,
         report=options.report,
         inversion=options.inversion,

@@ -16,6 +16,7 @@ from vidinv.cli.options import (
     add_method,
     add_model_options,
     credentials_of,
+    encode_options,
     open_pack,
     open_pack_as_set,
 )
@@ -199,7 +200,6 @@ def _report_run(options: argparse.Namespace, result: ClipResult, *, inversion: b
 
 def _run_arguments(options: argparse.Namespace, progress: Progress | None = None) -> dict[str, Any]:
     from pipelines.meter import Progress
-    from vidinv.video import EncodeOptions
 
     return {
         "method": options.method,
@@ -207,7 +207,7 @@ def _run_arguments(options: argparse.Namespace, progress: Progress | None = None
         "face": options.face,
         "device": options.device,
         "seed": options.seed,
-        "encode": EncodeOptions(encoder=options.encoder, preset=options.preset, crf=options.crf),
+        "encode": encode_options(options),
         "overwrite": options.overwrite,
         "latents": options.latents,
         "credentials": credentials_of(options),

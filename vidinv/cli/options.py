@@ -13,6 +13,7 @@ from vidinv.inversion import METHODS
 if TYPE_CHECKING:
     from vidinv.packs import Pack
     from vidinv.provenance import CredentialOptions
+    from vidinv.video import EncodeOptions
 
 Command = Callable[[argparse.Namespace], int | None]
 Commands = argparse._SubParsersAction  # of ``parser.add_subparsers``
@@ -71,6 +72,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default=None, help="the encoder's speed preset")
     parser.add_argument("--crf", type=int, default=None, help="constant quality, lower is better")
     parser.add_argument(
+        "--pix-fmt",
+        default=None,
+        metavar="NAME",
+        help="stored pixel format, as yuv444p or yuv420p10le (default: nearest that players show)",
+    )
+    parser.add_argument(
         "--latents",
         type=Path,
         default=None,
@@ -103,6 +110,15 @@ def credentials_of(options: argparse.Namespace) -> CredentialOptions:
     from vidinv.provenance import CredentialOptions
 
     return CredentialOptions(options.credentials, options.sign_cert, options.sign_key)
+
+
+def encode_options(options: argparse.Namespace) -> EncodeOptions:
+    """What ``add_model_options`` says of encoding."""
+    from vidinv.video import EncodeOptions
+
+    return EncodeOptions(
+        encoder=options.encoder, preset=options.preset, crf=options.crf, pix_fmt=options.pix_fmt
+    )
 
 
 def add_method(parser: argparse.ArgumentParser) -> None:

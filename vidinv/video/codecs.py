@@ -6,11 +6,13 @@ What each takes was tried with FFmpeg 8.1 (PyAV 18). libx264 takes a CRF above 5
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vidinv.errors import UnknownNameError, UsageError
+from vidinv.video.info import VideoInfo
 
 FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 
@@ -30,6 +32,7 @@ class Encoder:
         crfs: lowest (best) and highest quality that it takes; None where it takes none.
         presets: all that it takes.
         formats: containers that hold what it makes.
+        codec: FFmpeg's name of what it makes.
         options: what it is always given.
     """
 
@@ -38,6 +41,7 @@ class Encoder:
     preset: str | None = None
     presets: tuple[str, ...] = ()
     formats: tuple[str, ...] = ("mp4", "mov", "matroska")
+    codec: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -45,12 +49,15 @@ class Encoder:
 # talker of the GRID corpus (40.4 dB), which falls below at 18. The other encoders' values were
 # chosen near it and not measured on every clip.
 ENCODERS = {
-    "libx264": Encoder(crf=16, crfs=(0, 51), preset="veryfast", presets=_X264_PRESETS),
+    "libx264": Encoder(
+        crf=16, crfs=(0, 51), preset="veryfast", presets=_X264_PRESETS, codec="h264"
+    ),
     "libx265": Encoder(
         crf=14,
         crfs=(0, 51),
         preset="veryfast",
         presets=_X264_PRESETS,
+        codec="hevc",
         options={"x265-params": "log-level=none"},
     ),
     "libsvtav1": Encoder(
@@ -58,17 +65,23 @@ ENCODERS = {
         crfs=(0, 63),
         preset="9",
         presets=_SVT_PRESETS,
+        codec="av1",
         formats=("mp4", "matroska", "webm"),
     ),
     "libvpx-vp9": Encoder(
         crf=15,
         crfs=(0, 63),
+        codec="vp9",
         formats=("mp4", "matroska", "webm"),
         options={"deadline": "good", "cpu-used": "5", "row-mt": "1", "b": "0"},
     ),
-    "prores_ks": Encoder(formats=("mov", "matroska")),
-    "ffv1": Encoder(formats=("matroska",)),
+    "prores_ks": Encoder(formats=("mov", "matroska"), codec="prores"),
+    "ffv1": Encoder(formats=("matroska",), codec="ffv1"),
 }
+
+
+# Those who play what they make play all of it: masters and archives, whatever their pixels.
+KEEP_PIXELS = ("prores_ks", "ffv1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +93,15 @@ class EncodeOptions:
         preset: the encoder's own name for its speed; None takes the default.
         crf: constant quality, lower is better; None takes the default.
         threads: encoder threads, 0 lets the encoder choose.
+        pix_fmt: FFmpeg's name of the stored pixel format; None takes the one nearest to the source
+            that players show.
     """
 
     encoder: str | None = None
     preset: str | None = None
     crf: int | None = None
     threads: int = 0
+    pix_fmt: str | None = None
 
 
 def container_format(path: Path) -> str:
@@ -99,8 +115,13 @@ def container_format(path: Path) -> str:
         ) from None
 
 
-def choose_encoder(path: Path, options: EncodeOptions) -> str:
+def choose_encoder(path: Path, options: EncodeOptions, *, source: VideoInfo | None = None) -> str:
     """The encoder of an output.
+
+    Args:
+        source: what is encoded, where it is known. Few players show H.264 of more than 8 bits;
+            those of H.265 do, so that it is the default for sources that have more (unless they
+            are such H.264 themselves).
 
     Raises:
         UsageError: an extension or encoder that is unknown, a pair that does not go together, or a
@@ -108,7 +129,9 @@ def choose_encoder(path: Path, options: EncodeOptions) -> str:
     """
     format_name = container_format(path)
     if options.encoder is None:
-        encoder = "libvpx-vp9" if format_name == "webm" else "libx264"
+        deep = source is not None and source.bit_depth > 8 and source.codec != "h264"
+        encoder = "libx265" if deep else "libx264"
+        encoder = "libvpx-vp9" if format_name == "webm" else encoder
     else:
         encoder = options.encoder
     if encoder not in ENCODERS:
@@ -118,6 +141,14 @@ def choose_encoder(path: Path, options: EncodeOptions) -> str:
         raise UsageError(f"{path}: {path.suffix} does not hold {encoder}; use {', '.join(takers)}")
     _check_values(encoder, options)
     return encoder
+
+
+def pixel_formats(encoder: str) -> tuple[str, ...]:
+    """FFmpeg's names of what an encoder takes and frames can be made in."""
+    import av  # not for every command
+
+    names = [f.name for f in av.Codec(encoder, "w").video_formats or ()]
+    return tuple(name for name in names if re.fullmatch(r"yuv4(20|22|44)p(10le|12le)?", name))
 
 
 def encoder_options(encoder: str, options: EncodeOptions) -> dict[str, str]:
@@ -136,6 +167,9 @@ def encoder_options(encoder: str, options: EncodeOptions) -> dict[str, str]:
 def _check_values(encoder: str, options: EncodeOptions) -> None:
     """FFmpeg would refuse them late and without their name, correct them, or leave them out."""
     how = ENCODERS[encoder]
+    if options.pix_fmt is not None and options.pix_fmt not in pixel_formats(encoder):
+        possible = ", ".join(pixel_formats(encoder))
+        raise UsageError(f"--pix-fmt {options.pix_fmt}: {encoder} takes {possible}")
     if options.preset is not None and options.preset not in how.presets:
         possible = ", ".join(how.presets) or "none"
         raise UsageError(f"--preset {options.preset}: {encoder} takes {possible}")

@@ -21,15 +21,16 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.stream import VideoStream
 
 from vidinv.video.color import ToRgb
+from vidinv.video.frame_clock import FrameClock, TimedFrame
 from vidinv.video.info import TAG_ERRORS, StreamInfo, VideoInfo
 from vidinv.video.integrity import Damage, check_complete
 from vidinv.video.isolation import Channel, FrameRing, Heartbeat
+from vidinv.video.streams import picture_stream
+from vidinv.video.timing import earliest
 
 # Per 512 px H.264 frame, two frame threads took 0.5 ms wall and 0.87 ms of CPU, two slice threads
 # (of which this clip can use one) 0.70 and 0.70.
 DECODE_THREADS = 2
-
-TimedFrame = tuple[av.VideoFrame, int]
 
 
 def main() -> None:
@@ -63,7 +64,7 @@ def _decode(channel: Channel, ring: FrameRing, request: dict[str, Any]) -> None:
         channel.send({"info": info.to_json()})
         if request["probe_only"]:
             return
-        clock = _Clock(info)
+        clock = FrameClock(info, starts_at=earliest(container))
         timed = clock.times(chain([first], frames))
         if (part := request.get("part")) is not None:
             timed = _part(timed, clock, path, Heartbeat(channel), **part)
@@ -73,7 +74,9 @@ def _decode(channel: Channel, ring: FrameRing, request: dict[str, Any]) -> None:
 
 
 def _picture_stream(container: Any) -> VideoStream:
-    stream = container.streams.best("video")
+    stream: VideoStream | None = picture_stream(container)
+    if stream is None and container.streams.video:
+        raise Damage("is no video: its only picture is a cover")
     if stream is None:
         raise Damage("has no video stream")
     if stream.codec_context is None:
@@ -84,7 +87,7 @@ def _picture_stream(container: Any) -> VideoStream:
 
 def _part(
     timed: Iterator[TimedFrame],
-    clock: _Clock,
+    clock: FrameClock,
     path: str,
     heartbeat: Heartbeat,
     *,
@@ -167,33 +170,6 @@ def _send_frames(
             channel.receive()  # the parent copied a slot
         ring.write(number, orientation.upright(to_rgb(frame)))
         channel.send({"pts": pts, "duration": frame.duration or 0})
-
-
-class _Clock:
-    """Timestamps that increase: files without them (raw streams) get the average rate.
-
-    ``exact`` turns False at the first frame whose own time was not used.
-    """
-
-    def __init__(self, info: VideoInfo) -> None:
-        rate = info.average_rate or Fraction(25)
-        self._step = max(1, round(1 / (rate * info.time_base)))
-        self._last: int | None = None
-        self.exact = True
-
-    def times(self, frames: Iterable[av.VideoFrame]) -> Iterator[TimedFrame]:
-        """Each frame with its time."""
-        return ((frame, self.pts(frame)) for frame in frames)
-
-    def pts(self, frame: av.VideoFrame) -> int:
-        last, pts = self._last, frame.pts
-        if pts is None:
-            pts = 0 if last is None else last + self._step
-        elif last is not None and pts <= last:
-            pts = last + 1  # encoders refuse two frames at one time
-        self.exact = self.exact and pts == frame.pts
-        self._last = pts
-        return pts
 
 
 class Orientation:

@@ -13,6 +13,7 @@ import errno
 import os
 from collections.abc import Iterator
 from fractions import Fraction
+from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import av
 from av.error import FFmpegError
 
 from vidinv.video.color import FromRgb, matrix_is_unsupported
-from vidinv.video.info import TAG_ERRORS, VideoInfo
+from vidinv.video.info import VideoInfo
 from vidinv.video.isolation import (
     Channel,
     FrameMissing,
@@ -29,9 +30,19 @@ from vidinv.video.isolation import (
     end_real_time_priority,
 )
 from vidinv.video.joining import join
-from vidinv.video.packets import PacketCopier, Refused, add_comment, copy_all, muxer_options
+from vidinv.video.packets import (
+    PacketCopier,
+    add_comment,
+    copy_all,
+    muxer_options,
+    open_output,
+    source_plan,
+)
+from vidinv.video.pixels import PixelChoice
+from vidinv.video.streams import RELAY, Refused, tag_hevc
 
 FRAME_DURATION_FLAG = av.codec.context.Flags.frame_duration
+GLOBAL_HEADER_FLAG = av.codec.context.Flags.global_header
 
 
 def main() -> None:
@@ -42,9 +53,7 @@ def main() -> None:
     channel.set_on_parent_gone(lambda: _remove(request["output"]))
     try:
         if request["task"] == "copy":
-            warnings = copy_all(
-                request["source"], request["output"], request["format"], Heartbeat(channel).beat
-            )
+            warnings = copy_all(request, Heartbeat(channel).beat)
         elif request["task"] == "join":
             warnings = join(request, Heartbeat(channel).beat)
         else:
@@ -80,6 +89,8 @@ class _Encoding:
         self._channel, self._ring, self._request = channel, ring, request
         self._info = VideoInfo.from_json(request["info"])
         self._warnings: list[str] = []
+        self._ticks = 0  # of the times of all frames, the greatest common divisor
+        self._heartbeat = Heartbeat(channel).beat
         self._pix_fmt = self._choose_pix_fmt()
         # A stored RGB source has no matrix; as YUV it gets the one that players assume.
         matrix = self._info.color_matrix or 1
@@ -96,30 +107,27 @@ class _Encoding:
             self._warnings.append(f"colour matrix {matrix} is not supported: treated as BT.601")
 
     def run(self) -> list[str]:
+        source, format_name = self._request["source"], self._request["format"]
+        shift, choices = source_plan(source, format_name, self._info, self._heartbeat)
+        options = muxer_options(format_name, self._info, source, segment=self._request["segment"])
         with contextlib.ExitStack() as stack:
-            source = self._request["source"]
             container = stack.enter_context(
-                av.open(
-                    self._request["output"],
-                    "w",
-                    format=self._request["format"],
-                    metadata_errors=TAG_ERRORS,
-                    container_options=muxer_options(self._request["format"], self._info, source),
-                )
+                open_output(self._request["output"], format_name, options, choices)
             )
             stream = self._add_video(container)
-            copier = PacketCopier.open(source, container, stack)
+            copier = PacketCopier.open(
+                source, container, stack, format_name=format_name, choices=choices, shift=shift
+            )
             add_comment(container, self._request.get("comment"))
             container.start_encoding()
             end_real_time_priority()  # of the encoder, which is open now
-            self._check_time_base(stream.time_base)
-            self._warnings += copier.warnings
             self._channel.send({"ready": True})
-            for packet in self._packets(stream):
+            for packet in self._packets(stream, shift):
                 copier.copy_until(packet.dts * packet.time_base if packet.dts is not None else None)
                 container.mux(packet)
             copier.copy_until(None)
-        return self._warnings
+            self._check_time_base(stream.time_base)
+        return [*self._warnings, *copier.warnings]
 
     def _add_video(self, container: Any) -> Any:
         info = self._info
@@ -134,11 +142,15 @@ class _Encoding:
         context.colorspace, context.color_range = info.color_matrix or 1, info.color_range
         context.color_primaries, context.color_trc = info.color_primaries, info.color_transfer
         context.flags |= FRAME_DURATION_FLAG
+        if container.format.name == RELAY:  # it does not say that its muxer wants this
+            context.flags |= GLOBAL_HEADER_FLAG
+        tag_hevc(stream, container.format.name)
         context.options = self._request["options"]
         context.thread_count = self._request["threads"]
         return stream
 
-    def _packets(self, stream: Any) -> Iterator[Any]:
+    def _packets(self, stream: Any, shift: Fraction) -> Iterator[Any]:
+        moved = int(shift / self._info.time_base)
         height, width = self._info.height, self._info.width
         self._ring.map(height=height, width=width, dtype=self._info.frame_dtype)
         number = 0
@@ -146,7 +158,8 @@ class _Encoding:
             frame = self._from_rgb(self._ring.read(number))
             self._channel.send({"free": number})
             number += 1
-            frame.pts, frame.duration = message["pts"], message["duration"]
+            frame.pts, frame.duration = message["pts"] + moved, message["duration"]
+            self._ticks = gcd(self._ticks, frame.pts)
             frame.time_base = self._info.time_base
             frame.color_primaries = self._info.color_primaries
             frame.color_trc = self._info.color_transfer
@@ -155,46 +168,20 @@ class _Encoding:
             yield from stream.encode(None)
 
     def _choose_pix_fmt(self) -> str:
-        """The encoder's format nearest to the source: its depth, its chroma, and the odd size.
-
-        4:2:0 H.264 and H.265 cannot crop to an odd size, so an odd size takes 4:4:4 there: the
-        display size stays exact at the price of hardware players, and the user is told.
-        """
-        encoder = self._request["encoder"]
-        formats = {f.name: f for f in av.Codec(encoder, "w").video_formats or ()}
-        odd = bool(self._info.width % 2 or self._info.height % 2) and not encoder.startswith(
-            "libvpx"
-        )
-        high_bit_depth = self._info.bit_depth > 8
-        source = self._info.pix_fmt
-        chroma = next((c for c in ("444", "422") if c in source), "420")
-        if odd or source.startswith(("rgb", "bgr", "gbr")):
-            chroma = "444"
-        wanted = [chroma, "444"] if odd else [chroma, "420", "422", "444"]
-        depths = ("p10le", "p12le", "p") if high_bit_depth else ("p", "p10le")
-        for suffix in depths:
-            for layout in wanted:
-                name = f"yuv{layout}{suffix}"
-                if name in formats:
-                    self._say_choice(name, odd, high_bit_depth)
-                    return name
-        size = f"{self._info.width}x{self._info.height}"
-        raise Refused(f"encoder {encoder} has no pixel format for a {size} video; try libx264")
-
-    def _say_choice(self, name: str, odd: bool, high_bit_depth: bool) -> None:
-        if odd and "444" not in self._info.pix_fmt:
-            self._warnings.append(
-                f"{self._info.width}x{self._info.height} is an odd size: written as 4:4:4, "
-                "which some hardware players do not show"
-            )
-        if high_bit_depth and "le" not in name:
-            self._warnings.append(
-                f"encoder {self._request['encoder']} writes 8 bits: the source's "
-                f"{self._info.bit_depth} bits were reduced"
-            )
+        """What was asked for, or the encoder's format nearest to the source that players show."""
+        if asked := self._request["pix_fmt"]:
+            return str(asked)
+        info, encoder = self._info, self._request["encoder"]
+        choice = PixelChoice(info, encoder)
+        name = choice.shown
+        if name is None:
+            size = f"{info.width}x{info.height}"
+            raise Refused(f"encoder {encoder} has no pixel format for a {size} video; try libx264")
+        self._warnings += choice.notes()
+        return name
 
     def _check_time_base(self, written: Fraction) -> None:
-        if (self._info.time_base / written).denominator != 1:
+        if (self._ticks * self._info.time_base / written).denominator != 1:
             self._warnings.append(
                 f"{self._request['format']} keeps times in units of {written} s: those of the "
                 f"source, in {self._info.time_base} s, were rounded"

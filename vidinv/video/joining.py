@@ -15,7 +15,14 @@ from typing import Any
 import av
 
 from vidinv.video.info import TAG_ERRORS, VideoInfo
-from vidinv.video.packets import PacketCopier, Refused, add_comment, muxer_options
+from vidinv.video.packets import (
+    PacketCopier,
+    add_comment,
+    muxer_options,
+    open_output,
+    source_plan,
+)
+from vidinv.video.streams import Refused, tag_hevc
 
 Times = Sequence[Sequence[int]]
 
@@ -30,26 +37,33 @@ def join(request: dict[str, Any], heartbeat: Callable[[], None]) -> list[str]:
     """
     info, paths, times = VideoInfo.from_json(request["info"]), request["segments"], request["times"]
     delay = _check(paths, len(times), heartbeat)
+    source, format_name = request["source"], request["format"]
+    shift, choices = source_plan(source, format_name, info, heartbeat)
+    moved = int(shift / info.time_base)
     with ExitStack() as stack:
-        options = muxer_options(request["format"], info, request["source"])
+        options = muxer_options(format_name, info, source)
         output: Any = stack.enter_context(
-            av.open(
-                request["output"],
-                "w",
-                format=request["format"],
-                container_options=options,
-                metadata_errors=TAG_ERRORS,
-            )
+            open_output(request["output"], format_name, options, choices)
         )
         with av.open(paths[0]) as first:
             stream = output.add_stream_from_template(first.streams.video[0], opaque=True)
         stream.time_base = info.time_base
         _tag(stream.codec_context, info)
-        copier = PacketCopier.open(request["source"], output, stack, heartbeat)
+        tag_hevc(stream, output.format.name)
+        copier = PacketCopier.open(
+            source,
+            output,
+            stack,
+            format_name=format_name,
+            choices=choices,
+            shift=shift,
+            heartbeat=heartbeat,
+        )
         add_comment(output, request.get("comment"))
         output.start_encoding()
         for packet in _timed(paths, times, delay):
             packet.stream, packet.time_base = stream, info.time_base
+            packet.pts, packet.dts = packet.pts + moved, packet.dts + moved
             copier.copy_until(packet.dts * info.time_base)
             output.mux(packet)
             heartbeat()

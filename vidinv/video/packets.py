@@ -1,34 +1,54 @@
-"""Copying encoded packets between containers, unchanged in bytes and timestamps."""
+"""Copying encoded packets between containers: the same bytes at the same times of a player."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from math import lcm
+from pathlib import Path
 from typing import Any
 
 import av
-from av.error import FFmpegError
 
 from vidinv.video.info import TAG_ERRORS, VideoInfo
+from vidinv.video.sound import SoundTrack
+from vidinv.video.streams import (
+    HAVE_EDIT_LISTS,
+    RELAY,
+    Choice,
+    How,
+    Refused,
+    add_like,
+    choose_streams,
+    codec_name,
+    describe,
+    needs_relay,
+    picture_stream,
+)
+from vidinv.video.timing import PacketTimes, clock_shift
 
 # Written by the muxer itself.
 MUXER_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands"}
 MAX_TIMESCALE = 2**31 - 1
+COPY_BYTES = 1 << 24
 
 
-def muxer_options(format_name: str, info: VideoInfo | None, source: str | None) -> dict[str, str]:
-    """Options that keep timestamps exact and files reproducible.
+def muxer_options(
+    format_name: str, info: VideoInfo | None, source: str | None, *, segment: bool = False
+) -> dict[str, str]:
+    """Options that keep timestamps exact and files reproducible, and let them play at once.
 
     MP4 states the start of each track in units of the movie timescale (1 ms by default) and would
-    round it: the timescale becomes a common multiple of the tracks' own.
+    round it: the timescale becomes a common multiple of the tracks' own. Its index goes in front,
+    so that a player need not have the end of the file before it starts.
     """
     # bitexact: no random ids, so that the same work gives the same bytes.
     options = {"avoid_negative_ts": "disabled", "fflags": "+bitexact"}
     if format_name not in ("mp4", "mov"):
         return options
+    if not segment:
+        options["movflags"] = "+faststart"
     scales = [] if info is None else [info.time_base.denominator]
     if info is not None and info.time_base.denominator <= MAX_TIMESCALE:
         options["video_track_timescale"] = str(info.time_base.denominator)
@@ -41,19 +61,39 @@ def muxer_options(format_name: str, info: VideoInfo | None, source: str | None) 
     return options
 
 
-class Refused(Exception):
-    """The output cannot be made as asked; the message is one line for the user."""
+def open_output(
+    path: str, format_name: str, options: dict[str, str], choices: dict[int, Choice]
+) -> Any:
+    """A container to write; see ``streams.RELAY``."""
+    if not needs_relay(choices):
+        return av.open(path, "w", format=format_name, container_options=options)
+    said = ":".join(f"{name}={value}" for name, value in options.items())
+    escaped = "".join(c if c.isalnum() or c in "/._-" else f"\\{c}" for c in path)
+    return av.open(f"[f={format_name}:{said}]{escaped}", "w", format=RELAY)
+
+
+def source_plan(
+    source: str | None, format_name: str, info: VideoInfo, heartbeat: Callable[[], None]
+) -> tuple[Fraction, dict[int, Choice]]:
+    """Seconds to add to all times, and what becomes of the streams beside the picture."""
+    if source is None:
+        return Fraction(0), {}
+    with av.open(source) as container:
+        shift = clock_shift(container, info.time_base)
+    choices = choose_streams(source, format_name, picture=False, shift=shift, heartbeat=heartbeat)
+    return shift, choices
 
 
 class PacketCopier:
     """Feeds the other streams of a source into an output, in step with the new video.
 
     Args:
-        skip: index of the stream that is not copied.
+        choices: what becomes of each stream (``choose_streams``).
+        shift: added to all times, seconds.
         heartbeat: called after each packet.
 
     Attributes:
-        warnings: streams that the container does not take, one line each.
+        warnings: what is not copied whole, one line each; complete after the last packet.
     """
 
     def __init__(
@@ -61,13 +101,32 @@ class PacketCopier:
         source: Any,
         output: Any,
         *,
-        skip: int | None,
+        format_name: str,
+        choices: dict[int, Choice],
+        shift: Fraction = Fraction(0),
         heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
         self.warnings: list[str] = []
-        self._output, self._heartbeat = output, heartbeat
-        self._streams = _add_streams(source, output, skip, self.warnings)
-        self._packets = _packets(source, self._streams)
+        self._output, self._heartbeat, self._choices = output, heartbeat, choices
+        self._streams: dict[int, Any] = {}
+        self._sound: dict[int, SoundTrack] = {}
+        self._counts = dict.fromkeys(choices, 0)
+        for index, choice in choices.items():
+            stream = source.streams[index]
+            if choice.how is How.COPY:
+                self._streams[index] = add_like(output, stream)
+            elif choice.how is How.ENCODE:
+                self._sound[index] = SoundTrack(stream, output, format_name)
+            elif choice.how is How.COVER:
+                _attach(stream, output)
+            if said := describe(stream, choice, format_name):
+                self.warnings.append(said)
+        self._times: PacketTimes | None = None
+        if source is not None:
+            cut = format_name not in HAVE_EDIT_LISTS
+            indices = [*self._streams, *self._sound]
+            self._times = PacketTimes(source, indices, shift=shift, cut=cut)
+        self._packets: Iterator[Any] = self._made(iter(self._times or ()))
         self._waiting: Any = None
 
     @classmethod
@@ -76,19 +135,25 @@ class PacketCopier:
         source: str | None,
         output: Any,
         stack: ExitStack,
+        *,
+        format_name: str,
+        choices: dict[int, Choice],
+        shift: Fraction,
         heartbeat: Callable[[], None] = lambda: None,
     ) -> PacketCopier:
         """Prepare to copy everything but the main picture; before the output's header."""
-        if source is None:
-            return cls(None, output, skip=None, heartbeat=heartbeat)
-        container = stack.enter_context(av.open(source, metadata_errors=TAG_ERRORS))
-        picture: Any = container.streams.best("video")
-        copy_tags(container, output, picture)
-        return cls(container, output, skip=picture.index, heartbeat=heartbeat)
-
-    def takes(self, index: int) -> bool:
-        """The source's stream ``index`` is among those copied."""
-        return index in self._streams
+        container = None
+        if source is not None:
+            container = stack.enter_context(av.open(source))
+            copy_tags(container, output, picture_stream(container), shift)
+        return cls(
+            container,
+            output,
+            format_name=format_name,
+            choices=choices,
+            shift=shift,
+            heartbeat=heartbeat,
+        )
 
     def copy_until(self, seconds: Fraction | None) -> None:
         """Write the packets due before ``seconds`` of the video's decode time; None: all."""
@@ -96,21 +161,70 @@ class PacketCopier:
             packet = self._waiting or next(self._packets, None)
             self._waiting = packet
             if packet is None:
+                self._finish()
                 return
             if seconds is not None and packet.dts * packet.time_base > seconds:
                 return
             self._waiting = None
-            packet.stream = self._streams[packet.stream_index]
             self._output.mux(packet)
             self._heartbeat()
 
+    def _made(self, packets: Iterator[Any]) -> Iterator[Any]:
+        """Packets of the output's streams."""
+        for packet in packets:
+            index = packet.stream_index
+            number = self._counts[index]
+            self._counts[index] += 1
+            if index in self._sound:
+                yield from self._sound[index].packets(packet)
+            elif number not in self._choices[index].bad:
+                packet.stream = self._streams[index]
+                yield packet
+        for track in self._sound.values():
+            yield from track.packets(None)
 
-def copy_tags(source: Any, output: Any, picture: Any) -> None:
+    def _finish(self) -> None:
+        """After the last packet: what was met on the way."""
+        times, self._times = self._times, None
+        if times is None:
+            return
+        for index, count in times.num_moved.items():
+            self.warnings.append(
+                f"stream {index}: packets whose times went back were moved behind others ({count})"
+            )
+        for index, track in self._sound.items():
+            if track.num_bad:
+                self.warnings.append(
+                    f"stream {index}: damaged packets were left out ({track.num_bad})"
+                )
+        if times.num_shown:
+            self.warnings.append(
+                f"{times.num_shown} frames before the trimmed start are shown: the container "
+                "cannot hide them"
+            )
+        if times.broke_off:
+            self.warnings.append("the file breaks off: streams were copied up to there")
+
+
+def _attach(stream: Any, output: Any) -> None:
+    """Put a cover picture into a container that holds it as an attachment."""
+    with av.open(stream.container.name) as container:
+        packets = container.demux(container.streams[stream.index])
+        data = next((bytes(packet) for packet in packets if packet.size), b"")
+    kind = {"mjpeg": "jpeg"}.get(codec_name(stream), codec_name(stream))
+    name = stream.metadata.get("filename") or f"cover.{'jpg' if kind == 'jpeg' else kind}"
+    output.add_attachment(name, stream.metadata.get("mimetype") or f"image/{kind}", data)
+
+
+def copy_tags(source: Any, output: Any, picture: Any, shift: Fraction = Fraction(0)) -> None:
     """Title, comments, chapters; and the picture's own language and name."""
     tags = {k: v for k, v in source.metadata.items() if k.lower() not in MUXER_TAGS}
     output.metadata.update(tags)
-    if source.chapters():
-        output.set_chapters(source.chapters())
+    if chapters := source.chapters():
+        for chapter in chapters:
+            moved = round(shift / chapter["time_base"])
+            chapter["start"], chapter["end"] = chapter["start"] + moved, chapter["end"] + moved
+        output.set_chapters(chapters)
     if picture is not None and output.streams.video:
         target = output.streams.video[0]
         target.metadata.update(
@@ -132,91 +246,46 @@ def add_comment(output: Any, comment: str | None) -> None:
     output.metadata[name] = f"{said} | {comment}" if said else comment
 
 
-def copy_all(
-    source_path: str, output_path: str, format_name: str, heartbeat: Callable[[], None]
-) -> list[str]:
-    """Copy every stream into a new container, a ``heartbeat`` per packet; the warnings."""
-    with av.open(source_path, metadata_errors=TAG_ERRORS) as source:
-        picture = source.streams.best("video")
+def copy_all(request: dict[str, Any], heartbeat: Callable[[], None]) -> list[str]:
+    """Copy every stream into a new container, a ``heartbeat`` per packet; the warnings.
+
+    A container of the same kind is the same file.
+    """
+    source_path, output_path, format_name = (request[k] for k in ("source", "output", "format"))
+    with av.open(source_path) as source:
+        picture = picture_stream(source)
+        if picture is None:
+            raise Refused("the source has no video")
+        if Path(source_path).suffix.lower() == request["suffix"] and _is_kind(source, format_name):
+            _copy_bytes(source_path, output_path, heartbeat)
+            return []
+        shift = clock_shift(source, picture.time_base)
+        choices = choose_streams(
+            source_path, format_name, picture=True, shift=shift, heartbeat=heartbeat
+        )
+        if choices[picture.index].how is not How.COPY:
+            raise Refused(f"{format_name} cannot hold the video of the source; use .mkv")
         options = muxer_options(format_name, None, source_path)
-        with av.open(
-            output_path,
-            "w",
-            format=format_name,
-            container_options=options,
-            metadata_errors=TAG_ERRORS,
-        ) as output:
-            copier = PacketCopier(source, output, skip=None, heartbeat=heartbeat)
-            if picture is None or not copier.takes(picture.index):
-                raise Refused(f"{format_name} cannot hold the video of the source; use .mkv")
-            copy_tags(source, output, picture)
+        with open_output(output_path, format_name, options, choices) as output:
+            copier = PacketCopier(
+                source,
+                output,
+                format_name=format_name,
+                choices=choices,
+                shift=shift,
+                heartbeat=heartbeat,
+            )
+            copy_tags(source, output, None, shift)
             copier.copy_until(None)
     return copier.warnings
 
 
-def _add_streams(source: Any, output: Any, skip: int | None, warnings: list[str]) -> dict[int, Any]:
-    """Add what the container takes; return output streams by source index."""
-    added: dict[int, Any] = {}
-    for stream in source.streams if source else ():
-        if stream.index == skip:
-            stream.discard = av.stream.Discard.all
-        elif reason := _refusal(stream, output.format.name):
-            codec = stream.codec_context.name if stream.codec_context else "unknown"
-            warnings.append(
-                f"stream {stream.index} ({stream.type}, {codec}) was left out: "
-                f"{output.format.name} cannot hold it ({reason})"
-            )
-            stream.discard = av.stream.Discard.all
-        else:
-            added[stream.index] = _add_like(output, stream)
-    return added
+def _is_kind(source: Any, format_name: str) -> bool:
+    return format_name in source.format.name.split(",")
 
 
-def _add_like(output: Any, stream: Any) -> Any:
-    copy = output.add_stream_from_template(stream, opaque=True)
-    copy.metadata.update(stream.metadata)
-    copy.disposition = stream.disposition
-    return copy
-
-
-def _refusal(stream: Any, format_name: str) -> str | None:
-    """Why the container does not take a stream, found by writing a header to memory."""
-    if stream.type == "attachment" and format_name != "matroska":
-        return "no attachments"
-    try:
-        trial = av.open(io.BytesIO(), "w", format=format_name, metadata_errors=TAG_ERRORS)
-        _add_like(trial, stream)
-        trial.start_encoding()
-        trial.close()
-    except (FFmpegError, ValueError) as error:
-        return getattr(error, "strerror", None) or str(error)
-    return None
-
-
-def _packets(source: Any, streams: dict[int, Any]) -> Iterator[Any]:
-    """Packets in file order, each with a decode time.
-
-    Matroska stores no decode times, and FFmpeg leaves those before the first reordered frame open:
-    they are counted back from the first one known.
-    """
-    if not streams:
-        return
-    waiting: dict[int, list[Any]] = {index: [] for index in streams}
-    for packet in source.demux(*(source.streams[index] for index in streams)):
-        held = waiting[packet.stream.index]  # the empty last packet has no stream_index
-        is_end = packet.dts is None and packet.pts is None
-        if packet.dts is None and not is_end:
-            held.append(packet)
-            continue
-        _count_back(held, packet.dts)
-        yield from held
-        held.clear()
-        if not is_end:
-            yield packet
-
-
-def _count_back(packets: list[Any], next_dts: int | None) -> None:
-    """Give decode times to packets that come before the one at ``next_dts`` (None: no such)."""
-    for packet in reversed(packets):
-        packet.dts = packet.pts if next_dts is None else next_dts - max(1, packet.duration or 0)
-        next_dts = packet.dts
+def _copy_bytes(source_path: str, output_path: str, heartbeat: Callable[[], None]) -> None:
+    with open(source_path, "rb") as source, open(output_path, "wb") as output:
+        while data := source.read(COPY_BYTES):
+            output.write(data)
+            heartbeat()

@@ -94,18 +94,28 @@ def copy_media(
     source, output = Path(source), Path(output)
     if not source.is_file():
         raise DecodeError(f"{source}: no such file")
-    request = {"task": "copy", "source": str(source.absolute()), "format": container_format(output)}
+    request = {
+        "task": "copy",
+        "source": str(source.absolute()),
+        "format": container_format(output),
+        "suffix": output.suffix.lower(),
+    }
     return _remuxed(output, request, on_alive)
 
 
 def segment_path(
-    path: str | os.PathLike[str], *, output: str | os.PathLike[str], options: EncodeOptions
+    path: str | os.PathLike[str],
+    *,
+    output: str | os.PathLike[str],
+    options: EncodeOptions,
+    source: VideoInfo | None = None,
 ) -> tuple[Path, EncodeOptions]:
     """How to write a segment of ``output``, for ``open_writer(..., segment=True)``.
 
     Args:
         path: name without a suffix.
         options: of the whole output.
+        source: what is encoded.
 
     Returns:
         ``path`` with the suffix of a format that takes the encoder, and options that name it.
@@ -114,7 +124,7 @@ def segment_path(
         UsageError: as ``open_writer`` for ``output``.
     """
     output = Path(output)
-    encoder = choose_encoder(output, options)
+    encoder = choose_encoder(output, options, source=source)
     suffix = ".mov" if encoder == "prores_ks" else ".nut"
     return Path(f"{os.fspath(path)}{suffix}"), replace(options, encoder=encoder)
 
@@ -200,8 +210,9 @@ class VideoWriter:
             self._format, self._encoder = SEGMENT_FORMATS[self.path.suffix], str(options.encoder)
         else:
             self._format = container_format(self.path)
-            self._encoder = choose_encoder(self.path, options)
+            self._encoder = choose_encoder(self.path, options, source=self.info)
         self._options, self._comment, self._finishing = options, comment, finish
+        self._is_segment = segment
         self._module = worker
         self._session: _Session | None = None
         self._num_free = 0
@@ -300,7 +311,9 @@ class VideoWriter:
             "encoder": self._encoder,
             "options": encoder_options(self._encoder, self._options),
             "threads": self._options.threads,
+            "pix_fmt": self._options.pix_fmt,
             "comment": self._comment,
+            "segment": self._is_segment,
         }
 
 

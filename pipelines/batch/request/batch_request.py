@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ def _settings(request: BatchRequest, pack: Pack) -> Settings:
         detail=request.detail,
         seed=request.seed,
         device=request.device,
-        encode=EncodeOptions(encode.encoder, encode.preset, encode.crf, encode.threads or 1),
+        encode=replace(encode, threads=encode.threads or 1),
         segment_frames=request.segment_frames,
         latents=None if request.latents is None else str(request.latents.absolute()),
         credentials=request.credentials.resolved(),

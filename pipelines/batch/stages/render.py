@@ -51,7 +51,9 @@ def render(context: StageContext, task: RenderTask) -> RenderResult:
     job, plan = task.local_job, load_made_plan(task.folder)
     session, segment = context.session(job, plan.key), plan.segments[task.segment]
     stem = segment_stem(task.folder, segment)
-    path, options = segment_path(stem, output=job.output, options=context.settings.encode)
+    path, options = segment_path(
+        stem, output=job.output, options=context.settings.encode, source=plan.info
+    )
     sampler = IdentitySampler(context.networks.backend)
     sampler.choose(plan.analysis.tracks)
     states = load_states(task.folder, task.states)
