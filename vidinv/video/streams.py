@@ -193,7 +193,8 @@ class _Trial:
     def __init__(self, stream: Any, format_name: str) -> None:
         self._stream, self._format = stream, format_name
         self._output: Any = av.open(Nowhere(), "w", format=format_name)
-        self._count, self._bad, self._refusal, self._relayed = 0, set(), "", False
+        self._count, self._refusal, self._relayed = 0, "", False
+        self._bad: set[int] = set()
         try:
             self._copy = add_like(self._output, stream)
             self._output.start_encoding()
