@@ -38,6 +38,7 @@ from vidinv.types import ClipResult, EditSpec, Frame, Image, RenderMode
 from vidinv.video import (
     EncodeOptions,
     VideoInfo,
+    VideoReader,
     check_kind,
     choose_encoder,
     copy_media,
@@ -63,6 +64,7 @@ class EditRequest:
     Attributes:
         spec: what to change, and what becomes of the generator's picture.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        on_error: what becomes of damage: ``"stop"`` or ``"skip"`` (``open_reader``).
         identity: embed a few frames with the recognition net (about 0.3 s a run).
         latents: folder of this clip (``pipelines.clip.saved.clip_folder``) where its analysis and
             inversions are kept, and taken from.
@@ -82,6 +84,7 @@ class EditRequest:
     latents: Path | None = None
     segment_frames: int = SEGMENT_FRAMES
     credentials: CredentialOptions = field(default_factory=CredentialOptions)
+    on_error: str = "stop"
     source_name: str | None = None
 
     @property
@@ -163,6 +166,7 @@ def _result(
         peak_rss_mb=round(peak_rss_mb, 1),
         identity=summary.identity,
         warnings=summary.warnings,
+        frames_held=summary.frames_held,
     )
 
 
@@ -234,13 +238,19 @@ class _Edit:
         warnings = [*self.warnings, *self.session.notes]
         return self.session.summary(plan, self.sampler.samples(), warnings)
 
+    def _open(self) -> VideoReader:
+        return open_reader(self.request.input, on_error=self.request.on_error)
+
     def _analyse(self) -> ClipPlan:
-        with open_reader(self.request.input) as reader:
+        with self._open() as reader:
             info = reader.info
             frames = self.progress.track(reader, label="analyse", total=info.num_frames)
             with Prefetch(frames, depth=4, name="decode") as decoded:
                 return self.session.make_plan(
-                    decoded, info, has_exact_times=lambda: reader.exact_times
+                    decoded,
+                    info,
+                    has_exact_times=lambda: reader.exact_times,
+                    damage=lambda: (reader.num_held, reader.notes),
                 )
 
     def _analyse_picture(self, frame: Frame) -> ClipPlan:
@@ -263,7 +273,7 @@ class _Edit:
         if states is not None:
             return states
         with contextlib.ExitStack() as stack:
-            read = frames or stack.enter_context(open_reader(self.request.input))
+            read = frames or stack.enter_context(self._open())
             tell = stack.enter_context(self.progress.shares(label="fit"))
             return self.session.fit(tracks, read, progress=tell)
 
@@ -279,7 +289,7 @@ class _Edit:
                     finish=self.finisher,
                 )
             )
-            reader = stack.enter_context(open_reader(request.input))
+            reader = stack.enter_context(self._open())
             composed = self._composed(plan, reader, states)
             stack.callback(composed.close)
             total = plan.analysis.num_frames

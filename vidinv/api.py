@@ -40,6 +40,7 @@ def edit(
     encode: EncodeOptions | None = None,
     overwrite: bool = False,
     latents: PathLike | None = None,
+    on_error: str = "stop",
     credentials: CredentialOptions | None = None,
     progress: Progress | None = None,
 ) -> ClipResult:
@@ -59,6 +60,8 @@ def edit(
         overwrite: replace an existing output.
         latents: folder where analysis and inversion of the clip are kept, so that another edit of
             it needs neither (docs/LATENTS.md).
+        on_error: what becomes of a damaged clip: ``"stop"`` raises, ``"skip"`` holds the last good
+            picture in place of those that are lost and keeps the rest.
         credentials: whether and with what the output is signed (docs/PROVENANCE.md).
         progress: ``pipelines.meter.Progress(quiet=False)`` draws bars on stderr.
 
@@ -79,7 +82,17 @@ def edit(
         seed=seed,
     )
     return _run(
-        input, output, pack, spec, device, encode, overwrite, latents, credentials, progress
+        input,
+        output,
+        pack,
+        spec,
+        device,
+        encode,
+        overwrite,
+        latents,
+        on_error,
+        credentials,
+        progress,
     )
 
 
@@ -95,13 +108,24 @@ def invert(
     encode: EncodeOptions | None = None,
     overwrite: bool = False,
     latents: PathLike | None = None,
+    on_error: str = "stop",
     credentials: CredentialOptions | None = None,
     progress: Progress | None = None,
 ) -> ClipResult:
     """Paste back what the inversion alone gives: no edit, no detail transfer; else as ``edit``."""
     spec = EditSpec(method=method, face=str(face), mode=RenderMode.INVERT, seed=seed)
     return _run(
-        input, output, pack, spec, device, encode, overwrite, latents, credentials, progress
+        input,
+        output,
+        pack,
+        spec,
+        device,
+        encode,
+        overwrite,
+        latents,
+        on_error,
+        credentials,
+        progress,
     )
 
 
@@ -204,6 +228,7 @@ def _run(
     encode: EncodeOptions | None,
     overwrite: bool,
     latents: PathLike | None,
+    on_error: str,
     credentials: CredentialOptions | None,
     progress: Progress | None,
 ) -> ClipResult:
@@ -219,6 +244,7 @@ def _run(
         encode=encode or EncodeOptions(),
         overwrite=overwrite,
         latents=None if latents is None else clip_folder(Path(latents), Path(input).name),
+        on_error=on_error,
         credentials=credentials or CredentialOptions(),
     )
     return run(request, progress=progress)

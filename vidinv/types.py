@@ -313,6 +313,7 @@ class ClipResult:
     peak_rss_mb: float
     identity: IdentitySummary
     warnings: tuple[str, ...] = ()
+    frames_held: int = 0  # lost to damage of the input: the last good picture is shown instead
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types only, ready for ``json.dumps``."""

@@ -56,6 +56,8 @@ class ClipPlan:
         times_T2: ``[T, 2]`` int64: pts and duration of each frame, in the clip's time base.
         exact_times: the file gives every frame its time, so that it can be sought.
         num_tracks: face tracks found, chosen or not.
+        num_held: frames that the file has lost, each with the last good picture in its place.
+        notes: what a person should know of the file's damage.
         key: what decided it (``pipelines.clip.saved``), kept with it on disk.
     """
 
@@ -66,6 +68,8 @@ class ClipPlan:
     num_tracks: int
     segments: tuple[Segment, ...]
     key: Mapping[str, Any] = field(default_factory=dict)
+    num_held: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def start_seconds(self) -> float:
@@ -174,6 +178,8 @@ def save_plan(path: Path, plan: ClipPlan) -> None:
         "tracks": [[track.id, track.shot, track.first] for track in plan.analysis.tracks],
         "segments": [asdict(segment) for segment in plan.segments],
         "key": plan.key,
+        "num_held": plan.num_held,
+        "notes": plan.notes,
     }
     write_arrays(path, arrays, facts)
 
@@ -208,6 +214,8 @@ def build_plan(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, Any]
             num_tracks=facts["num_tracks"],
             segments=tuple(Segment(**segment) for segment in facts["segments"]),
             key=facts["key"],
+            num_held=facts.get("num_held", 0),
+            notes=tuple(facts.get("notes", ())),
         )
 
 

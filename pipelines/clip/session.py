@@ -59,6 +59,7 @@ class ClipSummary:
     identity: IdentitySummary
     track_identity: Mapping[int, IdentitySummary]
     warnings: tuple[str, ...]
+    frames_held: int = 0
 
 
 class ClipSession:
@@ -117,13 +118,19 @@ class ClipSession:
         return plan.unedited() if plan is not None and self.is_copied else plan
 
     def make_plan(
-        self, frames: Iterable[Frame], info: VideoInfo, *, has_exact_times: Callable[[], bool]
+        self,
+        frames: Iterable[Frame],
+        info: VideoInfo,
+        *,
+        has_exact_times: Callable[[], bool],
+        damage: Callable[[], tuple[int, tuple[str, ...]]] = lambda: (0, ()),
     ) -> ClipPlan:
         """Analyse the clip, and keep its plan.
 
         Args:
             frames: all of them, in order.
             has_exact_times: what the reader says of the clip's times after the last frame.
+            damage: what it says of the clip's damage then: frames held, and notes.
 
         Raises:
             UsageError: ``spec.face`` names someone who is not there.
@@ -138,7 +145,8 @@ class ClipSession:
             chain_chunks=self.method.chain_chunks,
             key=self.key,
         )
-        plan = replace(plan, exact_times=has_exact_times())
+        num_held, notes = damage()
+        plan = replace(plan, exact_times=has_exact_times(), num_held=num_held, notes=notes)
         # Nobody was chosen for strength 0: that is no plan for other strengths.
         if self.saved is not None and not self.is_copied:
             self.saved.keep(plan)
@@ -274,7 +282,8 @@ class ClipSession:
                 track.id: summarise([s for s in samples if s.track == track.id], mean)
                 for track in tracks
             },
-            warnings=tuple(dict.fromkeys(warnings)),
+            warnings=tuple(dict.fromkeys([*plan.notes, *warnings])),
+            frames_held=plan.num_held,
         )
 
 

@@ -164,6 +164,7 @@ def _batch_request(options: argparse.Namespace) -> BatchRequest:
         seed=options.seed,
         device=options.device,
         encode=encode_options(options),
+        on_error=options.on_error,
         address=options.address,
         report=options.report,
         inversion=options.inversion,

@@ -208,6 +208,7 @@ def _run_arguments(options: argparse.Namespace, progress: Progress | None = None
         "device": options.device,
         "seed": options.seed,
         "encode": encode_options(options),
+        "on_error": options.on_error,
         "overwrite": options.overwrite,
         "latents": options.latents,
         "credentials": credentials_of(options),

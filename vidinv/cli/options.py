@@ -78,6 +78,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="stored pixel format, as yuv444p or yuv420p10le (default: nearest that players show)",
     )
     parser.add_argument(
+        "--on-error",
+        default="stop",
+        choices=["stop", "skip"],
+        help="damaged clips: stop (default), or hold the last good picture and keep the rest",
+    )
+    parser.add_argument(
         "--latents",
         type=Path,
         default=None,

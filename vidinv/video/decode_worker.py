@@ -8,7 +8,7 @@ point. While it passes over the frames before a part it sends heartbeats.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain, islice
 from typing import Any
@@ -25,8 +25,9 @@ from vidinv.video.frame_clock import FrameClock, TimedFrame
 from vidinv.video.info import TAG_ERRORS, StreamInfo, VideoInfo
 from vidinv.video.integrity import Damage, check_complete
 from vidinv.video.isolation import Channel, FrameRing, Heartbeat
+from vidinv.video.mending import Mending
 from vidinv.video.streams import picture_stream
-from vidinv.video.timing import earliest
+from vidinv.video.timing import Jumps, earliest, may_jump
 
 # Per 512 px H.264 frame, two frame threads took 0.5 ms wall and 0.87 ms of CPU, two slice threads
 # (of which this clip can use one) 0.70 and 0.70.
@@ -51,11 +52,15 @@ def main() -> None:
 
 
 def _decode(channel: Channel, ring: FrameRing, request: dict[str, Any]) -> None:
-    path: str = request["path"]
+    path, skips = request["path"], request["on_error"] == "skip"
     with av.open(path, metadata_errors=TAG_ERRORS) as container:
         stream = _picture_stream(container)
-        check_complete(path, container, stream)
-        frames = _decoded(container.demux(stream))
+        mending, jumps = Mending(stream.time_base, skips=skips), Jumps()
+        try:
+            check_complete(path, container, stream)
+        except Damage as damage:
+            mending.meet(damage)
+        frames = mending.frames(_picture_packets(container, stream, jumps))
         first = next(frames, None)
         if first is None:
             raise Damage("holds no picture that can be decoded")
@@ -69,8 +74,20 @@ def _decode(channel: Channel, ring: FrameRing, request: dict[str, Any]) -> None:
         if (part := request.get("part")) is not None:
             timed = _part(timed, clock, path, Heartbeat(channel), **part)
         _send_frames(channel, ring, timed, info, orientation)
-        channel.send({"end": True, "exact_times": clock.exact})
+        exact = clock.exact and not mending.num_held and not jumps.found
+        notes = mending.notes()
+        channel.send({"end": True, "exact_times": exact, "notes": notes, "held": mending.num_held})
         os._exit(0)  # see main: a part leaves decoding early
+
+
+def _picture_packets(container: Any, stream: VideoStream, jumps: Jumps) -> Iterator[Any]:
+    """Packets of the picture; where times may jump, as all streams say together."""
+    if not may_jump(container):
+        yield from container.demux(stream)
+        return
+    for packet in jumps.corrected(container.demux()):
+        if packet.stream.index == stream.index:
+            yield packet
 
 
 def _picture_stream(container: Any) -> VideoStream:
@@ -120,7 +137,7 @@ def _frames_from(path: str, pts: int, heartbeat: Heartbeat) -> Iterator[av.Video
     keyframe = next((packet for packet in packets if packet.is_keyframe), None)
     if keyframe is None or keyframe.pts is None or keyframe.pts > pts:
         return None
-    frames = _decoded(chain([keyframe], packets))
+    frames = Mending(stream.time_base, skips=False).frames(chain([keyframe], packets))
     for frame in frames:
         if frame.pts == pts:
             return chain([frame], frames)
@@ -132,27 +149,6 @@ def _frames_from(path: str, pts: int, heartbeat: Heartbeat) -> Iterator[av.Video
 
 # Frame-threaded decoders left early can dead-lock while they are freed.
 _never_freed: list[Any] = []
-
-
-def _decoded(packets: Iterable[Any]) -> Iterator[av.VideoFrame]:
-    """Frames in display order; Damage at the first packet or frame that is not whole."""
-    num_frames, last_seconds, decodable = 0, 0.0, False
-    for packet in packets:
-        # A recording may start between keyframes: nothing before the first one can be decoded.
-        decodable = decodable or packet.is_keyframe
-        try:
-            frames = packet.decode()
-        except FFmpegError:
-            if not decodable:
-                continue
-            raise Damage.after(num_frames, last_seconds) from None
-        for frame in frames:
-            if frame.is_corrupt:
-                raise Damage.after(num_frames, last_seconds)
-            num_frames, last_seconds = num_frames + 1, frame.time or last_seconds
-            yield frame
-        if packet.is_corrupt:
-            raise Damage.after(num_frames, last_seconds)
 
 
 def _send_frames(

@@ -45,7 +45,7 @@ def join(request: dict[str, Any], heartbeat: Callable[[], None]) -> list[str]:
         output: Any = stack.enter_context(
             open_output(request["output"], format_name, options, choices)
         )
-        with av.open(paths[0]) as first:
+        with av.open(paths[0], metadata_errors=TAG_ERRORS) as first:
             stream = output.add_stream_from_template(first.streams.video[0], opaque=True)
         stream.time_base = info.time_base
         _tag(stream.codec_context, info)
@@ -88,7 +88,7 @@ def _check(paths: Sequence[str], num_times: int, heartbeat: Callable[[], None]) 
     """The clip's reordering (see ``_reordering``); Refused where segments do not fit together."""
     headers, count, delay = set(), 0, 0
     for path in paths:
-        with av.open(path) as segment:
+        with av.open(path, metadata_errors=TAG_ERRORS) as segment:
             packets = _packets(segment)
             headers.add(bytes(segment.streams.video[0].codec_context.extradata or b""))
         count, delay = count + len(packets), max(delay, _reordering(packets))
@@ -110,7 +110,7 @@ def _timed(paths: Sequence[str], times: Times, delay: int) -> Iterator[Any]:
     lead = times[min(delay, len(times) - 1)][0] - start
     number = 0
     for path in paths:
-        with av.open(path) as segment:
+        with av.open(path, metadata_errors=TAG_ERRORS) as segment:
             packets = _packets(segment)
         first = number
         for packet, rank in zip(packets, _ranks(packets), strict=True):

@@ -66,10 +66,18 @@ def open_output(
 ) -> Any:
     """A container to write; see ``streams.RELAY``."""
     if not needs_relay(choices):
-        return av.open(path, "w", format=format_name, container_options=options)
+        return av.open(
+            path,
+            "w",
+            format=format_name,
+            container_options=options,
+            metadata_errors=TAG_ERRORS,
+        )
     said = ":".join(f"{name}={value}" for name, value in options.items())
     escaped = "".join(c if c.isalnum() or c in "/._-" else f"\\{c}" for c in path)
-    return av.open(f"[f={format_name}:{said}]{escaped}", "w", format=RELAY)
+    return av.open(
+        f"[f={format_name}:{said}]{escaped}", "w", format=RELAY, metadata_errors=TAG_ERRORS
+    )
 
 
 def source_plan(
@@ -78,7 +86,7 @@ def source_plan(
     """Seconds to add to all times, and what becomes of the streams beside the picture."""
     if source is None:
         return Fraction(0), {}
-    with av.open(source) as container:
+    with av.open(source, metadata_errors=TAG_ERRORS) as container:
         shift = clock_shift(container, info.time_base)
     choices = choose_streams(source, format_name, picture=False, shift=shift, heartbeat=heartbeat)
     return shift, choices
@@ -144,7 +152,7 @@ class PacketCopier:
         """Prepare to copy everything but the main picture; before the output's header."""
         container = None
         if source is not None:
-            container = stack.enter_context(av.open(source))
+            container = stack.enter_context(av.open(source, metadata_errors=TAG_ERRORS))
             copy_tags(container, output, picture_stream(container), shift)
         return cls(
             container,
@@ -208,7 +216,7 @@ class PacketCopier:
 
 def _attach(stream: Any, output: Any) -> None:
     """Put a cover picture into a container that holds it as an attachment."""
-    with av.open(stream.container.name) as container:
+    with av.open(stream.container.name, metadata_errors=TAG_ERRORS) as container:
         packets = container.demux(container.streams[stream.index])
         data = next((bytes(packet) for packet in packets if packet.size), b"")
     kind = {"mjpeg": "jpeg"}.get(codec_name(stream), codec_name(stream))
@@ -252,7 +260,7 @@ def copy_all(request: dict[str, Any], heartbeat: Callable[[], None]) -> list[str
     A container of the same kind is the same file.
     """
     source_path, output_path, format_name = (request[k] for k in ("source", "output", "format"))
-    with av.open(source_path) as source:
+    with av.open(source_path, metadata_errors=TAG_ERRORS) as source:
         picture = picture_stream(source)
         if picture is None:
             raise Refused("the source has no video")

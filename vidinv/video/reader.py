@@ -55,6 +55,7 @@ def open_reader(
     part: Part | None = None,
     timeout_seconds: float = STALL_SECONDS,
     on_alive: Callable[[], None] = lambda: None,
+    on_error: str = "stop",
     worker: str = DECODE_WORKER,
 ) -> VideoReader:
     """A context manager over the frames of a clip, once through, in display order.
@@ -64,10 +65,17 @@ def open_reader(
         part: read these frames only; they are the same, bit for bit, as in a whole read.
         timeout_seconds: longest wait for one frame before the file counts as hanging.
         on_alive: called now and then while frames before ``part`` are gone through.
+        on_error: what becomes of damage: ``"stop"`` raises, ``"skip"`` holds the last good picture
+            in place of those that are lost.
         worker: importable name of the decoding program.
     """
     return VideoReader(
-        path, part=part, timeout_seconds=timeout_seconds, on_alive=on_alive, worker=worker
+        path,
+        part=part,
+        timeout_seconds=timeout_seconds,
+        on_alive=on_alive,
+        on_error=on_error,
+        worker=worker,
     )
 
 
@@ -75,7 +83,8 @@ class VideoReader:
     """Iterator of ``Frame``: images ``[H, W, 3]`` RGB, uint8, or uint16 above 8 bits.
 
     ``info`` is known inside the ``with``. Frames own their pixels and may be kept. After the last
-    frame, ``exact_times`` says whether every frame has the time that the file gives it.
+    frame, ``exact_times`` says whether every frame has the time that the file gives it,
+    ``num_held`` how many pictures were lost, and ``notes`` what else a person should know.
     """
 
     def __init__(
@@ -85,6 +94,7 @@ class VideoReader:
         part: Part | None = None,
         timeout_seconds: float = STALL_SECONDS,
         on_alive: Callable[[], None] = lambda: None,
+        on_error: str = "stop",
         worker: str = DECODE_WORKER,
         probe_only: bool = False,
     ) -> None:
@@ -92,8 +102,9 @@ class VideoReader:
         self._timeout_seconds, self._on_alive = timeout_seconds, on_alive
         self._module = worker
         self._probe_only = probe_only
-        self._part = part
-        self.exact_times = False
+        self._part, self._on_error = part, on_error
+        self.exact_times, self.num_held = False, 0
+        self.notes: tuple[str, ...] = ()
         self._child: ChildProcess | None = None
         self._info: VideoInfo | None = None
         self._num_read = 0
@@ -111,6 +122,7 @@ class VideoReader:
         request = {
             "path": str(self.path.absolute()),
             "probe_only": self._probe_only,
+            "on_error": self._on_error,
             "part": None if self._part is None else asdict(self._part),
         }
         self._child = ChildProcess(self._module, request=request, on_alive=self._on_alive)
@@ -144,6 +156,7 @@ class VideoReader:
         message = self._receive()
         if "end" in message:
             self.exact_times = message.get("exact_times", False)
+            self.notes, self.num_held = tuple(message.get("notes", ())), message.get("held", 0)
             self.close()
             raise StopIteration
         number = self._num_read

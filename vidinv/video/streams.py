@@ -16,6 +16,7 @@ import av
 from av.error import FFmpegError
 from av.stream import Disposition
 
+from vidinv.video.info import TAG_ERRORS
 from vidinv.video.sound import SOUND_ENCODERS, can_encode
 from vidinv.video.timing import PacketTimes
 
@@ -101,7 +102,7 @@ def choose_streams(
     """
     if path is None:
         return {}
-    with av.open(path) as source:
+    with av.open(path, metadata_errors=TAG_ERRORS) as source:
         chosen = {} if picture else {getattr(picture_stream(source), "index", None)}
         streams = [s for s in source.streams if s.index not in chosen]
         choices = {s.index: c for s in streams if (c := _without_trial(s, format_name))}
@@ -192,7 +193,7 @@ class _Trial:
 
     def __init__(self, stream: Any, format_name: str) -> None:
         self._stream, self._format = stream, format_name
-        self._output: Any = av.open(Nowhere(), "w", format=format_name)
+        self._output: Any = av.open(Nowhere(), "w", format=format_name, metadata_errors=TAG_ERRORS)
         self._count, self._refusal, self._relayed = 0, "", False
         self._bad: set[int] = set()
         try:

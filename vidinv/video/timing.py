@@ -15,6 +15,8 @@ import av
 from av.error import FFmpegError
 from av.stream import Discard
 
+from vidinv.video.info import TAG_ERRORS
+
 # Muxers count in units of up to this, and want decode times that differ.
 TICK_SECONDS = Fraction(1, 1000)
 # Of containers whose times count from their start; those of broadcasts and raw streams go on from
@@ -55,7 +57,7 @@ def earliest(container: Any) -> Fraction:
 
 def _first_heard(container: Any) -> Fraction:
     """Time of the first sample, seconds: encoders put some before that are never played."""
-    with av.open(container.name) as again:
+    with av.open(container.name, metadata_errors=TAG_ERRORS) as again:
         first: dict[int, Fraction] = {}
         streams = [s for s in again.streams if s.type in ("video", "audio")]
         for packet in again.demux(streams):

@@ -38,6 +38,7 @@ class BatchRequest:
         stall_seconds: a task that moves no frame for so long is killed.
         report: compare every clip with its source, and write a page over all of them.
         inversion: in the reports, also measure what the inversion alone loses.
+        on_error: what becomes of damaged clips: ``"stop"`` or ``"skip"`` (``open_reader``).
         credentials: whether and with what outputs are signed.
         runner_class: ``module:class`` that runs the tasks.
     """
@@ -53,6 +54,7 @@ class BatchRequest:
     seed: int = 0
     device: str = "auto"
     encode: EncodeOptions = field(default_factory=EncodeOptions)
+    on_error: str = "stop"
     address: str | None = None
     resume: bool = False
     restart: bool = False
@@ -135,6 +137,7 @@ def _settings(request: BatchRequest, pack: Pack) -> Settings:
         seed=request.seed,
         device=request.device,
         encode=replace(encode, threads=encode.threads or 1),
+        on_error=request.on_error,
         segment_frames=request.segment_frames,
         latents=None if request.latents is None else str(request.latents.absolute()),
         credentials=request.credentials.resolved(),

@@ -112,6 +112,7 @@ class Settings:
         encode: one encoder thread a segment, so that the bits do not depend on the machine.
         segment_frames: length of a segment to aim at.
         latents: folder where analysis and inversions are kept, and taken from; None keeps none.
+        on_error: what becomes of damaged clips: ``"stop"`` or ``"skip"`` (``open_reader``).
         credentials: whether and with what outputs are signed; paths are those of every machine.
     """
 
@@ -126,6 +127,7 @@ class Settings:
     segment_frames: int = SEGMENT_FRAMES
     version: int = STAGES_VERSION
     latents: str | None = None
+    on_error: str = "stop"
     credentials: CredentialOptions = field(default_factory=CredentialOptions)
 
     def spec(self, job: Job) -> EditSpec:

@@ -67,5 +67,8 @@ def _make_plan(context: StageContext, job: Job, session: ClipSession) -> ClipPla
     with context.open(job) as reader:
         context.num_expected = reader.info.num_frames
         return session.make_plan(
-            context.counted(reader), reader.info, has_exact_times=lambda: reader.exact_times
+            context.counted(reader),
+            reader.info,
+            has_exact_times=lambda: reader.exact_times,
+            damage=lambda: (reader.num_held, reader.notes),
         )

@@ -56,7 +56,13 @@ class StageContext:
         self, job: Job, *, part: Part | None = None, worker: str = DECODE_WORKER
     ) -> VideoReader:
         """A reader of a clip; ``worker`` names the module of its child process."""
-        return open_reader(job.input, part=part, on_alive=self.beat, worker=worker)
+        return open_reader(
+            job.input,
+            part=part,
+            on_alive=self.beat,
+            on_error=self.settings.on_error,
+            worker=worker,
+        )
 
     def session(self, job: Job, key: Key | None = None) -> ClipSession:
         """The steps of a clip; ``key`` where its plan has it."""
