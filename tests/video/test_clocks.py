@@ -68,11 +68,14 @@ def test_a_broadcast_starts_at_zero(shared_dir, tmp_path, how, suffix):
 @pytest.mark.parametrize("how", [encoded, copy_media])
 def test_trimmed_sound_does_not_come_back(shared_dir, tmp_path, how, suffix):
     source = shared_dir / "inputs" / "14_trimmed_edit_list_to_mkv.mp4"
-    how(source, tmp_path / f"a{suffix}")
-    if suffix == ".mkv":
-        first = packets_of(tmp_path / "a.mkv")[0][0]
-        assert -Fraction(1024, 44100) < first <= 0
-    assert abs(starts(tmp_path / f"a{suffix}")[1]) < Fraction(1024, 44100)
+    warnings = how(source, tmp_path / f"a{suffix}") or ()
+    picture, sound = starts(tmp_path / f"a{suffix}")
+    if warnings:  # the pictures before the cut are needed
+        assert "frames before the trimmed start are shown" in warnings[0]
+        assert 0.7 < sound - picture < 0.8
+    else:
+        assert abs(sound - picture) < Fraction(1024, 44100)
+    assert bool(warnings) == (how is copy_media and suffix == ".mkv")
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])

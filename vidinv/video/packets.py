@@ -26,7 +26,7 @@ from vidinv.video.streams import (
     needs_relay,
     picture_stream,
 )
-from vidinv.video.timing import PacketTimes, clock_shift
+from vidinv.video.timing import PacketTimes, clock_shift, preroll
 
 # Written by the muxer itself.
 MUXER_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands"}
@@ -268,6 +268,8 @@ def copy_all(request: dict[str, Any], heartbeat: Callable[[], None]) -> list[str
             _copy_bytes(source_path, output_path, heartbeat)
             return []
         shift = clock_shift(source, picture.time_base)
+        if format_name not in HAVE_EDIT_LISTS:
+            shift += preroll(source_path, picture.index)
         choices = choose_streams(
             source_path, format_name, picture=True, shift=shift, heartbeat=heartbeat
         )

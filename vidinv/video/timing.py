@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection, Iterable, Iterator
 from fractions import Fraction
+from itertools import islice
 from math import ceil
 from typing import Any
 
@@ -24,6 +25,7 @@ TICK_SECONDS = Fraction(1, 1000)
 COUNT_FROM_ZERO = ("mov", "matroska", "avi", "nut", "gif", "webp", "png", "image2")
 # Files that may be joined by putting one behind the other (FFmpeg's AVFMT_TS_DISCONT).
 MAY_JUMP = ("mpegts", "mpeg", "hls")
+MOST_REORDERED = 32  # pictures; H.264 and H.265 allow 16
 # Times that go back by more than the first, or on by more than the second, are of another clock.
 BACK_SECONDS, ON_SECONDS = Fraction(1, 2), Fraction(10)
 
@@ -230,6 +232,19 @@ class PacketTimes:
             packet.pts = max(packet.pts, packet.dts)
             self.num_moved[index] = self.num_moved.get(index, 0) + 1
         self._last[index] = packet.dts
+
+
+def preroll(path: str, index: int) -> Fraction:
+    """Seconds before zero of pictures that an edit list cuts away and later ones need.
+
+    Matroska has no times before zero for pictures.
+    """
+    with av.open(path, metadata_errors=TAG_ERRORS) as source:
+        packets = PacketTimes(source, [index], shift=Fraction(0), cut=True)
+        first = [p.pts * p.time_base for p in islice(packets, MOST_REORDERED)]
+        if not packets.num_shown:
+            return Fraction(0)
+    return max(Fraction(0), -min(first))
 
 
 def _is_timeless(packet: Any) -> bool:
