@@ -22,6 +22,7 @@ from vidinv.editing import fitting
 from vidinv.errors import UnknownNameError, UsageError
 from vidinv.faces import Backend, dlib_backend
 from vidinv.faces.aligned import AlignedFaces
+from vidinv.generators.base import Generator
 from vidinv.packs import Pack
 from vidinv.packs.format import copy_with_directions
 from vidinv.rendering import Float32, to_array
@@ -32,6 +33,8 @@ SAMPLES = {"interfacegan": 2000, "sefa": 2000, "ganspace": 10_000}
 BATCH = 16
 LANDMARK_SAMPLES = 24  # pictures that are searched for faces, to know where these lie
 STRENGTH_RANGE = (-2.0, 2.0)
+# Row of w+ that the first convolution reads; each one reads the row after that of the one before.
+FIRST_ROWS = {"stylegan1": 0, "stylegan2": 0, "stylegan3": 1}
 
 
 @dataclass(frozen=True)
@@ -191,32 +194,38 @@ def _pictures(pack: Pack, w_ND: fitting.Float64) -> Float32:
 
 
 def _sefa(request: FitRequest) -> list[Found]:
-    vectors = fitting.closed_form(style_weights(request.pack, request.layers), count=request.count)
+    vectors = fitting.closed_form(
+        style_weights(request.pack.generator, request.layers), count=request.count
+    )
     return [
         Found(f"sefa_{n}", vector, f"eigenvector {n} of the styles", "")
         for n, vector in enumerate(vectors)
     ]
 
 
-def style_weights(pack: Pack, layers: tuple[int, int] | None) -> list[fitting.Float64]:
-    """``[C, D]`` of every convolution's affine layer; those of ToRGB change colours alone.
+def style_weights(generator: Generator, layers: tuple[int, int] | None) -> list[fitting.Float64]:
+    """``[C, D]`` by which every convolution reads w; those of ToRGB change colours alone.
 
     Args:
         layers: of the convolutions that read these rows of w+.
 
     Raises:
-        UsageError: a generator without affine layers, or whose rows are not known.
+        UsageError: a family without styles, or rows that no convolution reads.
     """
-    config, synthesis = pack.generator_config, pack.generator.synthesis
-    names = [name for name in config.style_channels if not name.endswith("torgb")]
-    if layers is not None:
-        if config.kind != "stylegan2":
-            raise UsageError(f"which layers read which rows is not known here of {config.kind}")
-        names = names[layers[0] : layers[1] + 1]
-    modules: Any = synthesis
-    affines: list[Any] = [getattr(modules.get_submodule(n), "affine", None) for n in names]
-    if not affines or None in affines:
-        raise UsageError(f"sefa: a generator of kind {config.kind} has no affine layers there")
+    kind = generator.kind
+    if kind not in FIRST_ROWS:
+        raise UsageError(f"sefa reads style weights, which a generator of kind {kind} lacks")
+    names = [name for name in generator.config.style_channels if not name.endswith("torgb")]
+    if kind == "stylegan3":
+        names = names[:-1]  # its last layer is ToRGB
+    first, last = layers or (0, generator.num_ws)
+    rows = range(FIRST_ROWS[kind], FIRST_ROWS[kind] + len(names))
+    chosen = [name for name, row in zip(names, rows, strict=True) if first <= row <= last]
+    if not chosen:
+        raise UsageError(f"sefa: no convolution reads rows {first} to {last}")
+    modules: Any = generator.synthesis
+    found = [modules.get_submodule(name) for name in chosen]
+    affines = [module.style if kind == "stylegan1" else module.affine for module in found]
     return [affine.weight.detach().double().numpy() for affine in affines]
 
 

@@ -11,10 +11,12 @@ import torch
 from pipelines.directions.fit import FitRequest, fit, sample_latents, style_weights
 from pipelines.directions.preview import PreviewRequest, preview
 from tests.faces.fake_backend import MeanLandmarks, fake_backend
+from tests.generators.test_registry import SMALL
 from tests.packs.tiny import write_tiny_pack
 from vidinv.cli import main
 from vidinv.editing.fitting import separate
 from vidinv.errors import UnknownNameError, UsageError
+from vidinv.generators.registry import build_generator
 from vidinv.packs import load_pack
 from vidinv.video import read_image, write_image
 
@@ -90,13 +92,22 @@ def test_directions_without_labels_limited_to_rows(pack, tmp_path, kind):
         assert changed.nonzero().flatten().tolist() == [2, 3, 4, 5]
 
 
-def test_sefa_reads_the_affine_layers_of_the_rows(pack):
-    synthesis = pack.generator.synthesis
-    whole, part = style_weights(pack, None), style_weights(pack, (1, 2))
-    assert len(whole) == pack.generator_config.num_layers
-    expected = [synthesis.get_submodule(f"b8.{name}").affine.weight for name in ("conv0", "conv1")]
-    for found, weight in zip(part, expected, strict=True):
-        assert np.allclose(found, weight.detach().numpy())
+@pytest.mark.parametrize("kind", ["stylegan1", "stylegan2", "stylegan3"])
+def test_sefa_reads_the_style_weights_of_the_convolutions_that_read_the_rows(kind):
+    generator = build_generator(SMALL[kind])
+    whole = style_weights(generator, None)
+    assert len(whole) >= len(SMALL[kind].style_channels) // 2
+    assert all(weight.shape[1] == SMALL[kind].w_dim for weight in whole)
+    part = style_weights(generator, (2, 3))
+    first = 1 if kind == "stylegan3" else 2
+    assert all(np.array_equal(a, b) for a, b in zip(part, whole[first : first + 2], strict=True))
+
+
+def test_sefa_needs_styles():
+    with pytest.raises(UsageError, match="kind pggan lacks"):
+        style_weights(build_generator(SMALL["pggan"]), None)
+    with pytest.raises(UsageError, match="no convolution reads rows 0 to 0"):
+        style_weights(build_generator(SMALL["stylegan3"]), (0, 0))
 
 
 @pytest.mark.parametrize(
