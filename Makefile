@@ -3,7 +3,8 @@
 #   make demo                            make a short clip of a face, edit it, show both
 #   make demo CLIP=clip.mp4              the same with your own clip
 #   make edit CLIP=clip.mp4 ATTR=smile   edit a clip or picture; OUT=result.mp4, ARGS="--json ..."
-#   make test                            the tests that CI runs; TESTS=tests/video for some of them
+#   make test                            the tests that CI runs; TESTS=tests/video for some of them,
+#                                        WORKERS=0 without worker processes
 #   make test-all                        also the slow ones and those that need a GPU
 #   make lint                            format, ruff, mypy, import contracts
 #   make format                          let ruff rewrite the files
@@ -17,6 +18,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ATTR ?= smile
 TESTS ?= tests
+# Processes that run tests, 0 is make's own, which then share files out (tests/conftest.py).
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN || echo 1); echo $$((n < 2 ? 0 : 2)))
 # Values reach the recipes through the environment, so that paths with spaces stay whole.
 export CLIP ATTR OUT
 
@@ -29,6 +32,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 /usr/bin/pyt
 # Without the malloc limits glibc returns every large activation to the system and asks for it
 # again (7 to 20 % of the time of an inversion); 32 MiB is the largest mmap threshold that every glibc accepts.
 THREADS := OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=536870912
+
+PYTEST := $(THREADS) $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
 
 .PHONY: demo edit test test-all lint format setup setup-dev clean help
 
@@ -46,10 +51,10 @@ edit: setup
 	$(BIN)/vidinv edit "$$CLIP" -o "$${OUT:-out/$${stem}_edited.$$kind}" --attr "$$ATTR" $(ARGS)
 
 test: setup-dev
-	$(THREADS) $(BIN)/python -m pytest -m "not slow and not gpu" $(TESTS)
+	$(PYTEST) -m "not slow and not gpu" $(TESTS)
 
 test-all: setup-dev
-	$(THREADS) $(BIN)/python -m pytest $(TESTS)
+	$(PYTEST) $(TESTS)
 
 lint: setup-dev
 	$(BIN)/ruff format --check

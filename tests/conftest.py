@@ -1,8 +1,12 @@
-"""Shared fixtures: the data beside the repository, files of the extra ``train``."""
+"""Shared fixtures: the data beside the repository, files of the extra ``train``.
+
+Also which tests stay together where several processes run them (``make test``).
+"""
 
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,30 @@ import pytest
 os.environ.setdefault("VIDINV_CREDENTIALS", "off")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@cache
+def is_on_ray(file: Path) -> bool:
+    """Whether tests of a file use the one cluster."""
+    return "local_ray" in file.read_text()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests on Ray come first: nothing else that stays together takes so long."""
+    items.sort(key=lambda item: not is_on_ray(item.path))
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_xdist_make_scheduler(config: pytest.Config, log):
+    """A file stays whole for its fixtures' sake; the files of tests on Ray share a process."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "on Ray" if is_on_ray(config.rootpath / file) else file
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
