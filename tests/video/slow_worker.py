@@ -11,7 +11,7 @@ from typing import Any
 
 from vidinv.video import decode_worker, encode_worker, packets
 
-PAUSES, PAUSE_SECONDS = 12, 0.25
+PAUSES, PAUSE_SECONDS = 12, 0.4
 
 
 def main() -> None:
