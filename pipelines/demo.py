@@ -102,6 +102,7 @@ def make_clip(
     seconds: float = 4.0,
     size_px: int = SIZE_PX,
     seed: int = 0,
+    truncation: float = TRUNCATION,
     tone: bool = True,
 ) -> Path:
     """Write a clip of one talking face that ``pack`` generates, and return its path.
@@ -109,6 +110,7 @@ def make_clip(
     Args:
         size_px: side of the square frame; the aligned face takes about 85 % of it.
         seed: which person.
+        truncation: 0 is the mean face, 1 any that the generator makes.
         tone: with AAC sound.
     """
     info = VideoInfo.from_scratch(width=size_px, height=size_px, rate=RATE)
@@ -119,7 +121,8 @@ def make_clip(
             write_tone(sound, seconds=len(times) / RATE)
             info = dataclasses.replace(info, path=str(sound))
         with open_writer(path, source=info) as writer:
-            pictures = _frames(pack, times, size_px=size_px, seed=seed)
+            actor = _Actor(pack, seed, truncation)
+            pictures = _frames(actor, times, size_px=size_px)
             for number, picture in enumerate(pictures):
                 writer.write(Frame(number, number, info.time_base, picture, duration=1))
     return Path(path)
@@ -146,11 +149,8 @@ def contact_sheet(
     return np.concatenate(columns, axis=1)
 
 
-def _frames(
-    pack: Pack, times: npt.NDArray[np.float64], *, size_px: int, seed: int
-) -> Iterator[Image]:
+def _frames(actor: _Actor, times: npt.NDArray[np.float64], *, size_px: int) -> Iterator[Image]:
     """The made clip's pictures, ``[size, size, 3]`` uint8."""
-    actor = _Actor(pack, seed)
     backdrop = _backdrop(actor.faces(np.zeros(1))[0], size_px)
     for start in range(0, len(times), BATCH):
         batch = times[start : start + BATCH]
@@ -161,16 +161,17 @@ def _frames(
 class _Actor:
     """A person of the generator's, and how it moves."""
 
-    def __init__(self, pack: Pack, seed: int) -> None:
+    def __init__(self, pack: Pack, seed: int, truncation: float) -> None:
         random = torch.Generator().manual_seed(seed)
         self._z = torch.randn(1, pack.generator_config.z_dim, generator=random)
+        self._truncation = truncation
         self._generator, self._directions = pack.generator, pack.directions()
         self._attributes = sorted({*MOVES, *AT_REST} & set(self._directions.names()))
 
     @torch.inference_mode()
     def faces(self, times: npt.NDArray[np.float64]) -> Float32:
         """``[N, R, R, 3]`` 0..255 at ``[N]`` seconds."""
-        person = self._generator.mapping(self._z, truncation=TRUNCATION)
+        person = self._generator.mapping(self._z, truncation=self._truncation)
         strengths = {name: torch.from_numpy(_strength(name, times)) for name in self._attributes}
         latents = self._generator.broadcast(person).expand(len(times), -1, -1)
         edited = self._directions.apply(latents, strengths)

@@ -94,8 +94,16 @@ class EditRequest:
         return EditedFrom(self.input, name, self.spec, self.pack.name)
 
 
-def run(request: EditRequest, *, progress: Progress | None = None) -> ClipResult:
+def run(
+    request: EditRequest,
+    *,
+    progress: Progress | None = None,
+    networks: Networks | None = None,
+) -> ClipResult:
     """Edit or invert one clip or still picture.
+
+    Args:
+        networks: of the request's pack and method; None loads them.
 
     Raises:
         UsageError: an invalid request; nothing is written.
@@ -105,11 +113,11 @@ def run(request: EditRequest, *, progress: Progress | None = None) -> ClipResult
     check_output(request)
     check_credentials(request.credentials)
     with sole_writer(request.output):
-        return _run(request, progress or Progress())
+        return _run(request, progress or Progress(), networks)
 
 
-def _run(request: EditRequest, progress: Progress) -> ClipResult:
-    networks = Networks(request.pack, request.spec.method, device=request.device)
+def _run(request: EditRequest, progress: Progress, networks: Networks | None) -> ClipResult:
+    networks = networks or Networks(request.pack, request.spec.method, device=request.device)
     edit = _Edit(request, progress, networks.load())
     with MemoryMeter() as meter:
         started = time.monotonic()

@@ -21,6 +21,7 @@ class Networks:
     Args:
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         on_step: ``Inverter.on_step`` of the method.
+        backend: detector, landmarks and recognition; None: dlib's, the last on the device.
     """
 
     def __init__(
@@ -30,8 +31,10 @@ class Networks:
         *,
         device: str = "cpu",
         on_step: Callable[[], None] | None = None,
+        backend: Backend | None = None,
     ) -> None:
         self.pack, self.method, self._device, self._on_step = pack, method, device, on_step
+        self._backend = backend
 
     def load(self) -> Networks:
         """Load everything that an edit needs now, so that no clip waits for it."""
@@ -53,8 +56,8 @@ class Networks:
 
     @cached_property
     def backend(self) -> Backend:
-        """Detector, landmarks and recognition, the last on the method's device."""
-        return dlib_backend(device=str(choose_device(self._device)))
+        """Detector, landmarks and recognition."""
+        return self._backend or dlib_backend(device=str(choose_device(self._device)))
 
     @cached_property
     def mean_embedding(self) -> torch.Tensor | None:

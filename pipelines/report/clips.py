@@ -15,7 +15,7 @@ from vidinv.errors import UsageError
 from vidinv.rendering import FaceEdit
 from vidinv.report import ClipFacts
 from vidinv.types import Frame, Image
-from vidinv.video import is_image_path, open_reader, probe, read_image
+from vidinv.video import VideoInfo, is_image_path, open_reader, probe, read_image
 
 Invert = Callable[[Iterator[Frame]], Iterator[Inverted]]
 
@@ -81,11 +81,14 @@ class Clips:
         self.times = {"source": FrameTimes(), "output": FrameTimes()}
         self._apart: tuple[float, int, float, float] = (0.0, 0, 0.0, 0.0)
 
-    def check(self) -> None:
+    def check(self, *, probe: Callable[[Path], VideoInfo] = probe) -> None:
         """UsageError for clips of different size or length, before anything is measured.
 
         What a container says of its frames may be an estimate, or count what cannot be decoded; so
         a difference is only a reason to count, which takes a fraction of the measuring.
+
+        Args:
+            probe: reads what a container says.
         """
         if is_image_path(self.source):
             return

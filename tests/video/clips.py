@@ -14,7 +14,9 @@ import psutil
 from av.video.reformatter import Interpolation
 
 from vidinv.types import Image
-from vidinv.video import describing, open_reader
+from vidinv.video import describing
+from vidinv.video.color import ToRgb
+from vidinv.video.decode_worker import Orientation
 
 RATE = 25
 
@@ -111,9 +113,14 @@ def with_rotation(source: Path, path: Path, *, degrees: int) -> Path:
 
 
 def images_of(path: Path, *, limit: int | None = None) -> list[Image]:
-    """The first frames of a clip, as pictures."""
-    with open_reader(path) as reader:
-        return [frame.image for frame in islice(reader, limit)]
+    """The first frames of a clip as ``open_reader`` gives them, without a child process."""
+    with av.open(str(path)) as container:
+        frames = list(islice(container.decode(container.streams.best("video")), limit))
+    first = frames[0]
+    dtype = "uint16" if first.format.components[0].bits > 8 else "uint8"
+    to_rgb = ToRgb(width=first.width, height=first.height, dtype=dtype)
+    orientation = Orientation.of(first)
+    return [orientation.upright(to_rgb(frame)).copy() for frame in frames]
 
 
 def side_by_side(left: Sequence[Image], right: Sequence[Image]) -> list[Image]:

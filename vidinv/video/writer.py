@@ -78,11 +78,15 @@ def copy_media(
     output: str | os.PathLike[str],
     *,
     on_alive: Callable[[], None] = lambda: None,
+    worker: str = ENCODE_WORKER,
+    stall_seconds: float = STALL_SECONDS,
 ) -> tuple[str, ...]:
     """Copy every packet of ``source`` into the container that ``output`` names, no re-encoding.
 
     Args:
         on_alive: called now and then while it works.
+        worker: importable name of the copying program.
+        stall_seconds: how long it may show no sign of life.
 
     Returns:
         Warnings about streams that the container does not take.
@@ -100,7 +104,7 @@ def copy_media(
         "format": container_format(output),
         "suffix": output.suffix.lower(),
     }
-    return _remuxed(output, request, on_alive)
+    return _remuxed(output, request, on_alive, worker=worker, stall_seconds=stall_seconds)
 
 
 def segment_path(
@@ -138,6 +142,8 @@ def join_segments(
     comment: str | None = None,
     finish: Finish | None = None,
     on_alive: Callable[[], None] = lambda: None,
+    worker: str = ENCODE_WORKER,
+    stall_seconds: float = STALL_SECONDS,
 ) -> tuple[str, ...]:
     """Put encoded segments one after another, with the source's other streams; no re-encoding.
 
@@ -146,7 +152,7 @@ def join_segments(
         source: facts about the clip whose other streams are copied.
         times: (pts, duration) of every frame of the clip, in the source's time base.
         comment, finish: as for ``open_writer``.
-        on_alive: called now and then while it works.
+        on_alive, worker, stall_seconds: as for ``copy_media``.
 
     Returns:
         Warnings about streams that the container does not take.
@@ -164,7 +170,7 @@ def join_segments(
         "times": [list(time) for time in times],
         "comment": comment,
     }
-    return _remuxed(output, request, on_alive, finish)
+    return _remuxed(output, request, on_alive, finish, worker=worker, stall_seconds=stall_seconds)
 
 
 def _remuxed(
@@ -172,11 +178,14 @@ def _remuxed(
     request: Mapping[str, Any],
     on_alive: Callable[[], None],
     finish: Finish | None = None,
+    *,
+    worker: str,
+    stall_seconds: float,
 ) -> tuple[str, ...]:
     """Let a child make ``output`` without another word from here; its warnings."""
-    session = _Session(output, on_alive)
+    session = _Session(output, on_alive, stall_seconds=stall_seconds)
     try:
-        session.start(ENCODE_WORKER, request)
+        session.start(worker, request)
         done = session.receive("done")
     except BaseException:
         session.abandon()
@@ -320,8 +329,14 @@ class VideoWriter:
 class _Session:
     """One child that writes one file under a temporary name beside it."""
 
-    def __init__(self, path: Path, on_alive: Callable[[], None] = lambda: None) -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path,
+        on_alive: Callable[[], None] = lambda: None,
+        *,
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:
+        self.path, self._stall_seconds = path, stall_seconds
         self._on_alive = on_alive
         self.child: ChildProcess | None = None
         self._temporary = temporary_path(path)
@@ -347,9 +362,9 @@ class _Session:
         """The next message, which must be of one of ``kinds``; EncodeError for anything else."""
         assert self.child is not None
         try:
-            message = self.child.receive(timeout_seconds=STALL_SECONDS)
+            message = self.child.receive(timeout_seconds=self._stall_seconds)
         except ChildStalled:
-            raise EncodeError(f"{self.path}: encoding hung for {STALL_SECONDS:g} s") from None
+            raise EncodeError(f"{self.path}: encoding hung for {self._stall_seconds:g} s") from None
         except ChildDied as error:
             raise EncodeError(f"{self.path}: the encoder crashed ({error})") from None
         if "error" in message:

@@ -7,18 +7,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipelines.batch.inputs.remote import open_url, reason
+from pipelines.batch.inputs.remote import SILENCE_SECONDS, open_url, reason
 from pipelines.batch.inputs.sources import shown
 from vidinv.errors import MediaError
 from vidinv.files import atomic_file
 
 
-def fetch(url: str, target: Path, *, size: int | None, on_chunk: Callable[[], None]) -> int:
+def fetch(
+    url: str,
+    target: Path,
+    *,
+    size: int | None,
+    on_chunk: Callable[[], None],
+    silence_seconds: float = SILENCE_SECONDS,
+) -> int:
     """Copy a remote file; it appears under its name when it is complete.
 
     Args:
         size: bytes that it had when it was found; None if that is not known.
         on_chunk: called whenever a part of it has come.
+        silence_seconds: how long a web server may send nothing.
 
     Returns:
         Its size in bytes.
@@ -28,7 +36,7 @@ def fetch(url: str, target: Path, *, size: int | None, on_chunk: Callable[[], No
     """
     remove_copy(target)
     with atomic_file(target) as temporary:
-        fs, path = open_url(url)
+        fs, path = open_url(url, silence_seconds=silence_seconds)
         try:
             fs.get_file(path, str(temporary), callback=_callback(on_chunk))
         except Exception as error:

@@ -38,7 +38,7 @@ _STAMP_FIELDS = (
 _WILDCARDS = "*?["
 _REQUESTS_AT_ONCE = 16
 # aiohttp's own limit is 5 minutes for a whole file.
-_CONNECT_SECONDS, _SILENCE_SECONDS = 30.0, 60.0
+_CONNECT_SECONDS, SILENCE_SECONDS = 30.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,16 @@ def beside(url: str, name: str) -> str:
     return f"{before}{own.partition('?')[0].rpartition('/')[0]}/{name}{after}"
 
 
-def open_url(url: str) -> tuple[Any, str]:
-    """The file system of a URL, and its path there."""
+def open_url(url: str, *, silence_seconds: float = SILENCE_SECONDS) -> tuple[Any, str]:
+    """The file system of a URL, and its path there.
+
+    Args:
+        silence_seconds: how long a web server may send nothing.
+    """
     core = _fsspec_core(url)
     with _protocol_errors(url):
         try:
-            return core.url_to_fs(url, **_options(url))  # type: ignore[no-any-return]
+            return core.url_to_fs(url, **_options(url, silence_seconds))  # type: ignore[no-any-return]
         except (ImportError, ValueError):
             raise
         except Exception as error:  # an archive is opened here
@@ -156,7 +160,7 @@ def _protocol_errors(url: str) -> Iterator[None]:
         raise UsageError(f"{shown(url)}: {without_secrets(str(error))}") from None
 
 
-def _options(url: str) -> dict[str, Any]:
+def _options(url: str, silence_seconds: float) -> dict[str, Any]:
     if not url.startswith(("http://", "https://")):
         return {}
     try:
@@ -164,7 +168,7 @@ def _options(url: str) -> dict[str, Any]:
     except ImportError:
         return {}  # fsspec says what is missing
     timeout = aiohttp.ClientTimeout(
-        total=None, sock_connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS
+        total=None, sock_connect=_CONNECT_SECONDS, sock_read=silence_seconds
     )
     configured = importlib.import_module("fsspec.config").conf.get(url.partition(":")[0], {})
     return {"client_kwargs": {"timeout": timeout, **configured.get("client_kwargs", {})}}

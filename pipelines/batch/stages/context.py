@@ -19,12 +19,16 @@ from pipelines.process import set_up_process
 from vidinv.packs import load_pack
 from vidinv.video import VideoReader, open_reader
 from vidinv.video.reader import DECODE_WORKER, Part
+from vidinv.video.writer import ENCODE_WORKER
 
 T = TypeVar("T")
 
 
 class StageContext:
     """Networks load when the first task needs them, and stay for those that follow.
+
+    Args:
+        join_worker: importable name of the program that joins segments and copies clips.
 
     Attributes:
         frames_done: counts on while a task runs.
@@ -34,8 +38,8 @@ class StageContext:
         notes: what a person should know of the task that runs.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, *, join_worker: str = ENCODE_WORKER) -> None:
+        self.settings, self.join_worker = settings, join_worker
         self.frames_done = 0
         self.num_expected: int | None = None
         self.beats = 0

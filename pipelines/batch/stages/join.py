@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pipelines.batch.stages.analyse import load_made_plan
 from pipelines.batch.stages.clip_state import Clip
@@ -48,6 +48,7 @@ def join(context: StageContext, task: JoinTask) -> EditResult:
     task.output.parent.mkdir(parents=True, exist_ok=True)
     remove_temporaries(task.output)
     warnings = [*session.request_warnings(), *task.warnings]
+    how: dict[str, Any] = {"on_alive": context.beat, "worker": context.join_worker}
     if plan.segments:
         edited = EditedFrom(
             Path(job.input), task.job.name, session.spec, context.networks.pack.name
@@ -62,12 +63,12 @@ def join(context: StageContext, task: JoinTask) -> EditResult:
             times=plan.times_T2.tolist(),
             comment=edit_comment(edited.spec, pack=edited.pack),
             finish=finisher,
-            on_alive=context.beat,
+            **how,
         )
         warnings += finisher.warnings
     else:
         warnings.append(session.why_unchanged(plan))
-        warnings += copy_media(job.input, task.output, on_alive=context.beat)
+        warnings += copy_media(job.input, task.output, **how)
     return EditResult.of(session.summary(plan, _samples(task.folder, plan), warnings))
 
 

@@ -8,8 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-import pipelines.clip.networks
-import vidinv
+from pipelines.clip.networks import Networks
 from pipelines.clip.samples import (
     MAX_SAMPLES,
     IdentitySampler,
@@ -17,10 +16,12 @@ from pipelines.clip.samples import (
     save_samples,
     summarise,
 )
+from pipelines.edit import EditRequest, run
 from tests.faces.dlib_reference import DlibOwnEmbedder
 from tests.video.clips import images_of, write_clip
 from vidinv.faces import Backend, dlib_backend
-from vidinv.types import FaceTrack, Frame
+from vidinv.packs import load_pack
+from vidinv.types import EditSpec, FaceTrack, Frame
 
 
 @pytest.mark.parametrize("name", ["greenscreen_512", "talk_hand_512"])
@@ -29,15 +30,16 @@ def test_figures_of_an_edit_are_those_of_dlib(shared_dir, tmp_path, name):
         tmp_path / "clip.mp4", images_of(shared_dir / "clips" / f"{name}.mp4", limit=16)
     )
 
-    def figures(output):
-        return dataclasses.asdict(vidinv.edit(clip, output, attributes={"smile": 1}).identity)
+    pack, found = load_pack(), dlib_backend()
 
-    ours = figures(tmp_path / "ours.mp4")
-    found = dlib_backend()
-    theirs = Backend(found.detector, found.landmarks, DlibOwnEmbedder())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipelines.clip.networks, "dlib_backend", lambda **_: theirs)
-        assert figures(tmp_path / "theirs.mp4") == pytest.approx(ours, abs=1e-3)
+    def figures(name, embedder):
+        spec = EditSpec({"smile": ((0.0, 1.0),)})
+        request = EditRequest(clip, tmp_path / f"{name}.mp4", pack, spec, device="cpu")
+        networks = Networks(pack, backend=Backend(found.detector, found.landmarks, embedder))
+        return dataclasses.asdict(run(request, networks=networks).identity)
+
+    ours, theirs = figures("ours", found.embedder), figures("theirs", DlibOwnEmbedder())
+    assert theirs == pytest.approx(ours, abs=1e-3)
     assert None not in ours.values()
 
 

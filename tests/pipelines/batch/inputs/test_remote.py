@@ -341,16 +341,15 @@ def test_a_download_that_is_cut_short_leaves_nothing_and_may_be_tried_again(web,
         fetch(job.input, tmp_path / "b", size=15, on_chunk=lambda: None)
 
 
-def test_a_slow_download_lives_and_a_silent_one_ends(web, tmp_path, monkeypatch):
-    monkeypatch.setattr(remote, "_SILENCE_SECONDS", 0.5)
-    beats = []
+def test_a_slow_download_lives_and_a_silent_one_ends(web, tmp_path):
+    beats, how = [], {"size": 14, "silence_seconds": 0.5}
     web.pauses = [0.1] * 10
-    fetch(f"{web.url}a.mp4", tmp_path / "a", size=14, on_chunk=lambda: beats.append(1))
+    fetch(f"{web.url}a.mp4", tmp_path / "a", on_chunk=lambda: beats.append(1), **how)
     assert (tmp_path / "a").read_bytes() == b"bytes of a.mp4"
     assert len(beats) > 5
     web.pauses = [1.5]
     with pytest.raises(MediaError, match=r"cannot be fetched \(.*[Tt]imeout"):
-        fetch(f"{web.url}a.mp4", tmp_path / "b", size=14, on_chunk=lambda: None)
+        fetch(f"{web.url}a.mp4", tmp_path / "b", on_chunk=lambda: None, **how)
 
 
 # Runs, with workers of this process.

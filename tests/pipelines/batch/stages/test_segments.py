@@ -22,7 +22,7 @@ from vidinv.latents import PLAN_FILE
 from vidinv.packs import load_pack
 from vidinv.provenance import credentials, is_edit_comment, read_credentials
 from vidinv.rendering import FrameComposer
-from vidinv.video import EncodeOptions, open_reader, writer
+from vidinv.video import EncodeOptions, open_reader
 from vidinv.video.reader import Part
 
 KEYS = ((0.0, 0.0), (0.6, 1.5))
@@ -159,10 +159,8 @@ def test_a_faceless_clip_is_copied(stages, tmp_path):
 @pytest.mark.parametrize(
     "attributes", [pytest.param({"age": KEYS}, marks=pytest.mark.slow), {"age": ((0.0, 0.0),)}]
 )
-def test_long_joins_and_copies_show_that_they_go_on(
-    face_clip, stages, tmp_path, attributes, monkeypatch
-):
-    monkeypatch.setattr(writer, "ENCODE_WORKER", "tests.video.slow_encode_worker")
+def test_long_joins_and_copies_show_that_they_go_on(face_clip, stages, tmp_path, attributes):
+    stages = StageRunner(stages.settings, join_worker="tests.video.slow_encode_worker")
     run_stages(stages, face_clip, tmp_path / "w", tmp_path / "o.mkv", attributes=attributes)
     assert stages.beats >= 5
 
