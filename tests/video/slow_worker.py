@@ -9,19 +9,21 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from vidinv.video import decode_worker, encode_worker, packets
+from vidinv.video import decode_worker, encode_worker
+from vidinv.video.mending import Mending
+from vidinv.video.packets import PacketCopier
 
 PAUSES, PAUSE_SECONDS = 12, 0.4
 
 
 def main() -> None:
     """Decode."""
-    decode_worker._decoded = _slow(decode_worker._decoded)
+    Mending.frames = _slow(Mending.frames)
     decode_worker.main()
 
 
 def encode() -> None:
-    packets._packets = _slow(packets._packets)
+    PacketCopier._made = _slow(PacketCopier._made)
     encode_worker.main()
 
 
