@@ -115,7 +115,7 @@ def test_a_damaged_pack_is_broken_and_the_others_are_not(monkeypatch, tmp_path):
     monkeypatch.setenv("VIDINV_PACKS", str(tmp_path))
     assert "BROKEN" in line("pack bad")
     assert "damaged" in line("pack bad")
-    assert "verified; methods: fse, wplus; attributes: age, smile" in line("pack good")
+    assert "verified; methods: fse, pti, wplus; attributes: age, smile" in line("pack good")
 
 
 def test_a_pack_without_readable_description_is_broken(monkeypatch, tmp_path):

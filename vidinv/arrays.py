@@ -26,7 +26,8 @@ Array = npt.NDArray[Any]
 
 def write_arrays(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> None:
     """Write ``arrays``, and ``facts`` (plain types) as JSON in the file's metadata."""
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    # ascontiguousarray would make [1] of a single number.
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     text = json.dumps(facts)
     # save_file would make files that nobody else can read, and hide a full disk's errno.
     data = save(whole, metadata={"vidinv": text, "sha256": _digest(whole, text)})

@@ -86,6 +86,7 @@ class ClipSession:
         self.segment_frames = segment_frames
         self.method = find_method(spec.method)
         self._latents, self._key = latents, key
+        self._state_notes: list[str] = []
 
     @cached_property
     def saved(self) -> SavedClip | None:
@@ -104,8 +105,8 @@ class ClipSession:
 
     @property
     def notes(self) -> list[str]:
-        """What a person should know of what was kept."""
-        return [] if self.saved is None else self.saved.notes
+        """What a person should know of what was kept, and of what was fitted."""
+        return [*([] if self.saved is None else self.saved.notes), *self._state_notes]
 
     @property
     def is_copied(self) -> bool:
@@ -160,7 +161,12 @@ class ClipSession:
 
     def recall_states(self) -> dict[int, TrackState] | None:
         """What an earlier run fitted, by track."""
-        return None if self.saved is None else self.saved.states()
+        states = None if self.saved is None else self.saved.states()
+        self._take_notes(states or {})
+        return states
+
+    def _take_notes(self, states: Mapping[int, TrackState]) -> None:
+        self._state_notes = [note for state in states.values() for note in state.notes]
 
     def fit(
         self,
@@ -185,6 +191,7 @@ class ClipSession:
         for done, track in enumerate(tracks):
             tell = partial(_tell_part, progress, done, len(tracks))
             states[track.id] = inverter.fit(to_tensor(samples[track.id]), progress=tell)
+        self._take_notes(states)
         if self.saved is not None:
             self.saved.keep_states(states)
         return states

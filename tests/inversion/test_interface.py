@@ -88,18 +88,19 @@ def test_methods_without_weights_work_with_every_pack(pack):
 
 
 def test_a_state_is_found_again_by_its_content(tmp_path):
-    state = TrackState("toy", {"a": torch.arange(6.0).reshape(2, 3)}, {"frames": 3})
+    tensors = {"a": torch.arange(6.0).reshape(2, 3), "number": torch.tensor(2.5)}
+    state = TrackState("toy", tensors, {"frames": 3})
     path = state.save(tmp_path)
     again = TrackState.load(tmp_path, state.digest)
     assert again.digest == state.digest
-    assert torch.equal(again.tensors["a"], state.tensors["a"])
+    assert all(torch.equal(again.tensors[name], tensor) for name, tensor in tensors.items())
     assert (again.method, again.facts) == ("toy", {"frames": 3})
     others = [
         TrackState("other", state.tensors, state.facts),
         TrackState("toy", state.tensors, {"frames": 4}),
-        TrackState("toy", {"b": state.tensors["a"]}, state.facts),
-        TrackState("toy", {"a": state.tensors["a"].reshape(3, 2)}, state.facts),
-        TrackState("toy", {"a": state.tensors["a"] + 1}, state.facts),
+        TrackState("toy", {"b": tensors["a"], "number": tensors["number"]}, state.facts),
+        TrackState("toy", {**tensors, "a": tensors["a"].reshape(3, 2)}, state.facts),
+        TrackState("toy", {**tensors, "a": tensors["a"] + 1}, state.facts),
     ]
     assert len({state.digest, *(other.digest for other in others)}) == 6
     path.rename(path.with_name(path.name.replace(state.digest, others[0].digest)))

@@ -29,7 +29,7 @@ def test_description(pack, tmp_path):
     assert pack.folder == tmp_path / "tiny"
     assert pack.resolution == 32
     assert pack.alignment == "tight"
-    assert pack.methods == ("fse", "wplus")
+    assert pack.methods == ("fse", "pti", "wplus")
 
 
 def test_inverter_gives_pictures_of_the_packs_resolution(pack):
@@ -40,10 +40,8 @@ def test_inverter_gives_pictures_of_the_packs_resolution(pack):
 
 
 def test_inverter_fails_for_an_unknown_method(pack):
-    with pytest.raises(
-        UnknownNameError, match="unknown method in pack tiny 'pti'; there are: wplus, fse"
-    ):
-        pack.inverter("pti")
+    with pytest.raises(UnknownNameError, match="unknown method in pack tiny 'hyper'; there are: "):
+        pack.inverter("hyper")
 
 
 def test_an_inverter_on_another_device_leaves_the_packs_networks_alone(pack):
@@ -174,6 +172,8 @@ def test_a_method_may_be_set_otherwise_for_one_run(tmp_path):
     assert pack.inverter("fse").edit_feature_scale == 1.0
     assert other.inversion_digest("fse") != pack.inversion_digest("fse")
     assert pack.with_options("wplus", {"steps": "12"}).inverter("wplus").config.steps == 12
+    small = pack.with_options("wplus", {"learning_rate": "3e-2", "perceptual": "structure"})
+    assert small.inverter("wplus").config.learning_rate == 0.03
     with pytest.raises(UnknownNameError, match=r"option of method fse 'steps'.*edit_rule"):
         pack.with_options("fse", {"steps": 12})
     with pytest.raises(PackError, match="edit_rule must be"):

@@ -43,6 +43,7 @@ class RectifyInverter(Inverter):
     """
 
     name = "rectify"
+    entry_options = ("first_phase", "first_phase_codes")
     sample_frames = MAX_SAMPLE_FRAMES  # the most that a first phase may want
 
     def __init__(

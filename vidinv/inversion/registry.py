@@ -53,6 +53,11 @@ _ENTRIES = (
         "vidinv.inversion.psp:PspInverter",
     ),
     MethodEntry(
+        "pti",
+        "Pivotal tuning: the generator tuned to each face track (Roich et al. 2022)",
+        "vidinv.inversion.pti:PivotalTuningInverter",
+    ),
+    MethodEntry(
         "rectify",
         "ReGANIE: another method's inversion, and a network that rectifies it (Li et al. 2023)",
         "vidinv.inversion.rectify:RectifyInverter",

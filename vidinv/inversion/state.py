@@ -29,7 +29,7 @@ class TrackState:
     Attributes:
         method: name of the method that made it.
         tensors: on the CPU, float32 or as the method keeps them.
-        facts: plain numbers and texts about it.
+        facts: plain numbers and texts about it; ``"notes"``: a list of lines for people.
     """
 
     method: str
@@ -45,6 +45,11 @@ class TrackState:
             whole.update(f"{name} {array.dtype} {array.shape}".encode())
             whole.update(array.tobytes())
         return whole.hexdigest()[:32]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a person should know of it."""
+        return list(self.facts.get("notes", ()))
 
     def save(self, folder: Path) -> Path:
         """Write it under its digest; it appears when it is complete."""

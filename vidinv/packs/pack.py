@@ -177,7 +177,7 @@ class Pack:
         for name in options:
             if name not in known:
                 raise UnknownNameError(f"option of method {method}", name, known)
-        values = {k: yaml.safe_load(v) if isinstance(v, str) else v for k, v in options.items()}
+        values = {k: _read_value(v) if isinstance(v, str) else v for k, v in options.items()}
         entry = dict(methods.get(method, {}))
         entry |= {k: v for k, v in values.items() if k in found.entry_options}
         if config := {k: v for k, v in values.items() if k in found.config_options}:
@@ -241,6 +241,15 @@ class Pack:
             return None
         weights = tensors["smile_weights"].double().numpy()
         return SmileMeasure(weights, float(tensors["smile_bias"]))
+
+
+def _read_value(text: str) -> Any:
+    """As YAML reads it, but ``3e-5`` is a number too."""
+    value = yaml.safe_load(text)
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def load_pack(name_or_path: str | Path = DEFAULT_PACK) -> Pack:
