@@ -26,6 +26,7 @@ from vidinv.video.info import TAG_ERRORS, StreamInfo, VideoInfo
 from vidinv.video.integrity import Damage, check_complete
 from vidinv.video.isolation import Channel, FrameRing, Heartbeat
 from vidinv.video.mending import Mending
+from vidinv.video.side_info import frame_packing, light_level, mastering_display
 from vidinv.video.streams import picture_stream
 from vidinv.video.timing import Jumps, earliest, may_jump
 
@@ -229,6 +230,9 @@ def _describe(
         codec=stream.codec_context.codec.canonical_name,
         container=container.format.name,
         other_streams=tuple(_other_streams(container, stream)),
+        frame_packing=frame_packing(frame),
+        mastering_display=mastering_display(frame),
+        light_level=light_level(frame),
         is_still_image=container.format.name.endswith(("_pipe", "image2")),
     )
 

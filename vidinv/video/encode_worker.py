@@ -39,6 +39,7 @@ from vidinv.video.packets import (
     source_plan,
 )
 from vidinv.video.pixels import PixelChoice
+from vidinv.video.side_info import said_by_encoder, what_is_lost
 from vidinv.video.streams import RELAY, Refused, tag_hevc
 
 FRAME_DURATION_FLAG = av.codec.context.Flags.frame_duration
@@ -127,7 +128,8 @@ class _Encoding:
                 container.mux(packet)
             copier.copy_until(None)
             self._check_time_base(stream.time_base)
-        return [*self._warnings, *copier.warnings]
+        lost = what_is_lost(source, self._request["output"])
+        return [*self._warnings, *copier.warnings, *lost]
 
     def _add_video(self, container: Any) -> Any:
         info = self._info
@@ -145,7 +147,10 @@ class _Encoding:
         if container.format.name == RELAY:  # it does not say that its muxer wants this
             context.flags |= GLOBAL_HEADER_FLAG
         tag_hevc(stream, container.format.name)
-        context.options = self._request["options"]
+        context.options = dict(self._request["options"])
+        for name, said in said_by_encoder(self._request["encoder"], info).items():
+            before = context.options.get(name)
+            context.options[name] = f"{before}:{said}" if before else said
         context.thread_count = self._request["threads"]
         return stream
 

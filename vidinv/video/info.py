@@ -46,6 +46,9 @@ class VideoInfo:
         codec, container: FFmpeg's names.
         other_streams: everything beside the picture, in file order.
         is_still_image: the file is a single picture, not a clip.
+        frame_packing: how two views of stereo 3D share a frame (``frame_packing_arrangement_type``
+            of H.264), or None.
+        mastering_display, light_level: of HDR10, as encoders take them (``side_info``), or empty.
     """
 
     path: str | None
@@ -69,6 +72,9 @@ class VideoInfo:
     container: str = ""
     other_streams: tuple[StreamInfo, ...] = ()
     is_still_image: bool = False
+    frame_packing: int | None = None
+    mastering_display: str = ""
+    light_level: str = ""
 
     @classmethod
     def from_scratch(cls, *, width: int, height: int, rate: Fraction | int) -> VideoInfo:

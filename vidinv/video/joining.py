@@ -22,6 +22,7 @@ from vidinv.video.packets import (
     open_output,
     source_plan,
 )
+from vidinv.video.side_info import what_is_lost
 from vidinv.video.streams import Refused, tag_hevc
 
 Times = Sequence[Sequence[int]]
@@ -68,7 +69,7 @@ def join(request: dict[str, Any], heartbeat: Callable[[], None]) -> list[str]:
             output.mux(packet)
             heartbeat()
         copier.copy_until(None)
-    return copier.warnings
+    return [*copier.warnings, *what_is_lost(source, request["output"])]
 
 
 def _tag(context: Any, info: VideoInfo) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import av
 
 from vidinv.video.info import TAG_ERRORS, VideoInfo
+from vidinv.video.side_info import MUXER_TAGS, PICTURE_TAGS, needs_keys, what_is_lost
 from vidinv.video.sound import SoundTrack
 from vidinv.video.streams import (
     HAVE_EDIT_LISTS,
@@ -23,13 +24,12 @@ from vidinv.video.streams import (
     choose_streams,
     codec_name,
     describe,
+    is_cover,
     needs_relay,
     picture_stream,
 )
 from vidinv.video.timing import PacketTimes, clock_shift, preroll
 
-# Written by the muxer itself.
-MUXER_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands"}
 MAX_TIMESCALE = 2**31 - 1
 COPY_BYTES = 1 << 24
 
@@ -54,6 +54,9 @@ def muxer_options(
         options["video_track_timescale"] = str(info.time_base.denominator)
     if source is not None:
         with av.open(source, metadata_errors=TAG_ERRORS) as container:
+            # They take the place of the boxes that a cover would be in.
+            if needs_keys(container.metadata) and not any(map(is_cover, container.streams)):
+                options["movflags"] = "+faststart+use_metadata_tags"
             scales += [s.time_base.denominator for s in container.streams if s.time_base]
     movie = lcm(1000, *scales)
     if movie <= MAX_TIMESCALE:
@@ -236,11 +239,7 @@ def copy_tags(source: Any, output: Any, picture: Any, shift: Fraction = Fraction
     if picture is not None and output.streams.video:
         target = output.streams.video[0]
         target.metadata.update(
-            {
-                k: v
-                for k, v in picture.metadata.items()
-                if k in ("language", "handler_name", "title")
-            }
+            {k: v for k, v in picture.metadata.items() if k.lower() in PICTURE_TAGS}
         )
         target.disposition = picture.disposition
 
@@ -287,7 +286,7 @@ def copy_all(request: dict[str, Any], heartbeat: Callable[[], None]) -> list[str
             )
             copy_tags(source, output, None, shift)
             copier.copy_until(None)
-    return copier.warnings
+    return [*copier.warnings, *what_is_lost(source_path, output_path)]
 
 
 def _is_kind(source: Any, format_name: str) -> bool:
