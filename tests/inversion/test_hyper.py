@@ -297,7 +297,7 @@ def clip(tmp_path_factory) -> Path:
     return make_clip(load_pack(), path, seconds=FRAMES / 25, size_px=256)
 
 
-@pytest.mark.parametrize("command", ["edit", "invert"])
+@pytest.mark.parametrize("command", ["edit", pytest.param("invert", marks=pytest.mark.slow)])
 def test_a_clip_goes_through_and_its_latents_serve_again(pack, clip, tmp_path, command):
     how = {"pack": pack, "method": "hyper", "encode": EncodeOptions(encoder="ffv1")}
     if command == "edit":

@@ -258,7 +258,7 @@ def test_a_clip_gives_the_same_wherever_it_is_cut(pack, clip):
     assert all(map(np.array_equal, parts, pictures(plan.whole)))
 
 
-@pytest.mark.parametrize("command", ["edit", "invert"])
+@pytest.mark.parametrize("command", ["edit", pytest.param("invert", marks=pytest.mark.slow)])
 def test_latents_serve_again_without_a_search(pack, clip, tmp_path, monkeypatch, command):
     how = {"pack": pack, "method": "wplus", "encode": EncodeOptions(encoder="ffv1")}
     if command == "edit":

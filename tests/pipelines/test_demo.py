@@ -55,8 +55,10 @@ def test_strength_rises_within_the_clip():
 
 def test_demonstrate_edits_a_clip_and_shows_both(clip, tmp_path):
     folder = tmp_path / "new" / "out"
-    for _ in range(2):  # again: an earlier demo is replaced
-        demo = demonstrate(load_pack(), folder, clip=clip)
+    folder.mkdir(parents=True)
+    for name in ("demo_edited.mp4", "demo_sheet.png"):
+        (folder / name).write_bytes(b"of an earlier demo")
+    demo = demonstrate(load_pack(), folder, clip=clip)
     assert demo.source == clip
     assert demo.result.faces_edited == 10
     assert {path.name for path in folder.iterdir()} == {"demo_edited.mp4", "demo_sheet.png"}

@@ -28,7 +28,8 @@ from vidinv.video import (
 from vidinv.video.joining import join
 
 FRAMES = 40
-REAL_CLIPS = ["grid_bbaf2n.mpg", "cuts_crowd.mp4", "sign_smallface.mkv", "greenscreen_512.mp4"]
+REAL_CLIPS = ["grid_bbaf2n.mpg", "cuts_crowd.mp4", "sign_smallface.mkv"]
+LONG_CLIP = pytest.param("greenscreen_512.mp4", marks=pytest.mark.slow)
 
 
 def read(path: Path, part: Part | None = None) -> tuple[list[Frame], bool]:
@@ -76,7 +77,7 @@ def test_a_time_that_no_frame_has_is_counted_from_the_start(clip):
     assert_same(read(clip, Part(20, 3, whole[20].pts + 1))[0], whole[20:23])
 
 
-@pytest.mark.parametrize("name", REAL_CLIPS)
+@pytest.mark.parametrize("name", [*REAL_CLIPS, LONG_CLIP])
 def test_parts_of_real_clips(shared_dir, name):
     path = shared_dir / "clips" / name
     whole, exact = read(path)

@@ -24,10 +24,12 @@ from vidinv.packs import load_pack
 from vidinv.types import EditSpec, FaceTrack, Frame
 
 
-@pytest.mark.parametrize("name", ["greenscreen_512", "talk_hand_512"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("greenscreen_512", marks=pytest.mark.slow), "talk_hand_512"]
+)
 def test_figures_of_an_edit_are_those_of_dlib(shared_dir, tmp_path, name):
     clip = write_clip(
-        tmp_path / "clip.mp4", images_of(shared_dir / "clips" / f"{name}.mp4", limit=16)
+        tmp_path / "clip.mp4", images_of(shared_dir / "clips" / f"{name}.mp4", limit=9)
     )
 
     pack, found = load_pack(), dlib_backend()
