@@ -48,6 +48,7 @@ from vidinv.video import (
     keeps_profile,
     open_reader,
     open_writer,
+    picture_tags,
     read_image,
     rgb_profile,
     same_kind,
@@ -224,15 +225,16 @@ class _Edit:
         return self._summary(plan)
 
     def _write_picture(self, image: Image, *, is_edited: bool = False) -> None:
-        profile = rgb_profile(self.request.input)
+        profile, tags = rgb_profile(self.request.input), picture_tags(self.request.input)
         write_image(
             self.request.output,
             image,
             profile=profile,
+            tags=tags,
             comment=self.comment if is_edited else None,
             finish=self.finisher if is_edited else None,
         )
-        self.warnings += self.finisher.warnings
+        self.warnings += [*self.finisher.warnings, *tags.lost_in(self.request.output)]
         if is_edited and not keeps_comment(self.request.output):
             suffix = self.request.output.suffix
             self.warnings.append(f"{suffix} pictures have no comment: nothing in it says edited")

@@ -16,6 +16,7 @@ from vidinv.video import (
     has_transparency,
     is_image_path,
     keeps_comment,
+    picture_tags,
     read_image,
     rgb_profile,
     same_kind,
@@ -227,3 +228,22 @@ def test_missing_folder_fails(tmp_path):
 def test_image_paths():
     assert is_image_path("x/A.PNG")
     assert not is_image_path("a.mp4")
+
+
+def test_what_a_camera_says_comes_back(shared_dir, tmp_path):
+    source = shared_dir / "inputs" / "11_photo_exif_gps_xmp.jpg"
+    before = picture_tags(source)
+    write_image(tmp_path / "a.jpg", read_image(source), tags=before, comment="edited")
+    after = picture_tags(tmp_path / "a.jpg")
+    assert (after.xmp, after.dpi) == (before.xmp, before.dpi)
+    with PillowImage.open(source) as a, PillowImage.open(tmp_path / "a.jpg") as b:
+        one, other = a.getexif(), b.getexif()
+        assert dict(other.get_ifd(0x8825)) == dict(one.get_ifd(0x8825)) != {}  # GPS
+        assert other.get(0x010F) == one.get(0x010F)  # make
+    assert before.lost_in("a.jpg") == []
+    assert [text[:4] for text in before.lost_in("a.bmp")] == ["EXIF", "XMP "]
+
+
+def test_sixteen_bits_of_colour_that_are_lost_are_said(shared_dir):
+    (text,) = picture_tags(shared_dir / "inputs" / "17_rgb16.png").lost_in("a.png")
+    assert text.startswith("16 bits a colour")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,9 @@ _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 if features.check("avif"):
     _FORMATS[".avif"] = ("AVIF", {"quality": 95, "subsampling": "4:4:4"})
+MAX_EXIF_BYTES = 65_000  # a segment of JPEG, less the comment's
+# Pillow writes XMP into these.
+_XMP = ("JPEG", "WEBP", "AVIF")
 IMAGE_SUFFIXES = tuple(_FORMATS)
 # Known as pictures: to FFmpeg, some are clips of one frame, and a message would speak of a video.
 _OTHER_PICTURES = frozenset(
@@ -115,6 +119,59 @@ def rgb_profile(path: str | os.PathLike[str]) -> bytes | None:
     return profile if profile and profile[16:20] == b"RGB " else None
 
 
+@dataclass(frozen=True)
+class PictureTags:
+    """What a picture says beside its pixels and colours.
+
+    Attributes:
+        exif: as stored, but upright: ``read_image`` has turned the picture.
+        xmp: a packet, or empty.
+        dpi: pixels an inch, across and down.
+        bits: of each colour, where more than 8.
+    """
+
+    exif: bytes = b""
+    xmp: bytes = b""
+    dpi: tuple[float, float] | None = None
+    bits: int = 8
+
+    def lost_in(self, path: str | os.PathLike[str]) -> list[str]:
+        """What a picture of this extension is written without."""
+        kind = _FORMATS[Path(path).suffix.lower()][0]
+        lost = [("EXIF data", self.exif and kind == "BMP"), ("XMP", self.xmp and kind not in _XMP)]
+        lost.append((f"{self.bits} bits a colour", self.bits > 8))
+        return [f"{what} of the picture: {kind} is written without" for what, gone in lost if gone]
+
+
+def picture_tags(path: str | os.PathLike[str]) -> PictureTags:
+    """EXIF, XMP and resolution of a picture.
+
+    Raises:
+        DecodeError: as ``read_image``.
+    """
+    with opened_picture(path) as picture:
+        exif, xmp, dpi = picture.getexif(), picture.info.get("xmp"), picture.info.get("dpi")
+        exif.pop(ExifTags.Base.Orientation, None)
+        with open(path, "rb") as file:
+            head = file.read(32)
+        is_deep = head[:4] == b"\x89PNG" and head[24] == 16 and head[25] in (2, 6)
+        return PictureTags(
+            exif=_stored(exif),
+            xmp=xmp.encode() if isinstance(xmp, str) else xmp or b"",
+            dpi=None if dpi is None else (float(dpi[0]), float(dpi[1])),
+            bits=16 if is_deep else 8,
+        )
+
+
+def _stored(exif: PillowImage.Exif) -> bytes:
+    """Bytes of what can be written again: nothing of damaged data, or of more than JPEG holds."""
+    try:
+        data = exif.tobytes() if len(exif) else b""
+    except Exception:  # whatever Pillow meets in data that a file makes up
+        return b""
+    return data if len(data) < MAX_EXIF_BYTES else b""
+
+
 def has_transparency(path: str | os.PathLike[str]) -> bool:
     """Some of the picture shows what is behind it, which ``read_image`` does not tell.
 
@@ -183,6 +240,7 @@ def write_image(
     *,
     profile: bytes | None = None,
     comment: str | None = None,
+    tags: PictureTags | None = None,
     finish: Callable[[Path], None] | None = None,
 ) -> None:
     """Write ``[H, W, 3]`` uint8 RGB in the format of the extension; appears only when complete.
@@ -192,6 +250,7 @@ def write_image(
     Args:
         profile: ICC profile of the colours (``rgb_profile``).
         comment: stands in the EXIF data, as description (``keeps_comment``).
+        tags: of the source, to stand in it too (but see ``PictureTags.lost_in``).
         finish: is given the complete file before it gets its name, and may change it.
 
     Raises:
@@ -206,7 +265,7 @@ def write_image(
     kind, options = _FORMATS[path.suffix.lower()]
     try:
         with atomic_file(path) as temporary:
-            said = {} if comment is None else {"exif": _exif(comment)}
+            said = _said(comment, tags or PictureTags(), kind)
             PillowImage.fromarray(image).save(
                 temporary, kind, icc_profile=profile, **said, **options
             )
@@ -216,8 +275,24 @@ def write_image(
         raise EncodeError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
-def _exif(comment: str) -> PillowImage.Exif:
+def _said(comment: str | None, tags: PictureTags, kind: str) -> dict[str, Any]:
+    """What ``save`` is given of ``tags`` and ``comment``."""
+    said: dict[str, Any] = {}
+    if comment is not None or tags.exif:
+        said["exif"] = _exif(comment, tags.exif)
+    if tags.xmp and kind in _XMP:
+        said["xmp"] = tags.xmp
+    if tags.dpi is not None:
+        said["dpi"] = tags.dpi
+    return said
+
+
+def _exif(comment: str | None, stored: bytes) -> PillowImage.Exif:
     exif = PillowImage.Exif()
+    if stored:
+        exif.load(stored)
+    if comment is None:
+        return exif
     exif[ExifTags.Base.ImageDescription] = comment
     exif[ExifTags.Base.Software] = f"vidinv {__version__}"
     return exif
