@@ -59,6 +59,13 @@ def test_chapters_and_timecode_that_arrive_are_not_said_to_be_lost(shared_dir, t
         assert container.metadata["timecode"] == "10:00:00:00"
 
 
+def test_names_of_tracks_come_back(shared_dir, tmp_path):
+    source = shared_dir / "inputs" / "25_two_cameras_default_has_no_face.mp4"
+    assert trip(source, tmp_path / "a.mp4") == ()
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert [s.metadata["name"] for s in container.streams.video] == ["rear", "front"]
+
+
 @pytest.mark.parametrize(
     ("name", "what"),
     [

@@ -25,6 +25,7 @@ from vidinv.video.streams import (
     codec_name,
     describe,
     is_cover,
+    name_track,
     needs_relay,
     picture_stream,
 )
@@ -241,6 +242,7 @@ def copy_tags(source: Any, output: Any, picture: Any, shift: Fraction = Fraction
         target.metadata.update(
             {k: v for k, v in picture.metadata.items() if k.lower() in PICTURE_TAGS}
         )
+        name_track(target)
         target.disposition = picture.disposition
 
 

@@ -240,9 +240,16 @@ def add_like(output: Any, stream: Any) -> Any:
     """Add a stream of the same kind for its packets."""
     copy = output.add_stream_from_template(stream, opaque=True)
     copy.metadata.update(stream.metadata)
+    name_track(copy)
     copy.disposition = stream.disposition
     tag_hevc(copy, output.format.name)
     return copy
+
+
+def name_track(stream: Any) -> None:
+    """FFmpeg reads a track's name in MP4 as ``name``, and writes it from ``title``."""
+    if "name" in stream.metadata:
+        stream.metadata.setdefault("title", stream.metadata["name"])
 
 
 def tag_hevc(stream: Any, format_name: str) -> None:
