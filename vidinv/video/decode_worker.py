@@ -14,13 +14,11 @@ from itertools import chain, islice
 from typing import Any
 
 import av
-import numpy as np
-import numpy.typing as npt
 from av.error import FFmpegError
-from av.sidedata.sidedata import Type as SideDataType
 from av.video.stream import VideoStream
 
-from vidinv.video.color import ToRgb
+from vidinv.video.deinterlace import NOTE, Deinterlacer
+from vidinv.video.displayed import Displayed, Orientation
 from vidinv.video.frame_clock import FrameClock, TimedFrame
 from vidinv.video.info import TAG_ERRORS, StreamInfo, VideoInfo
 from vidinv.video.integrity import Damage, check_complete
@@ -71,12 +69,13 @@ def _decode(channel: Channel, ring: FrameRing, request: dict[str, Any]) -> None:
         if request["probe_only"]:
             return
         clock = FrameClock(info, starts_at=earliest(container))
-        timed = clock.times(chain([first], frames))
+        deinterlacer, displayed = Deinterlacer(), Displayed(info, orientation)
+        timed = clock.times(deinterlacer.frames(chain([first], frames)))
         if (part := request.get("part")) is not None:
             timed = _part(timed, clock, path, Heartbeat(channel), **part)
-        _send_frames(channel, ring, timed, info, orientation)
+        _send_frames(channel, ring, timed, displayed, info)
         exact = clock.exact and not mending.num_held and not jumps.found
-        notes = mending.notes()
+        notes = mending.notes() + [NOTE] * deinterlacer.has_met_fields + displayed.notes
         channel.send({"end": True, "exact_times": exact, "notes": notes, "held": mending.num_held})
         os._exit(0)  # see main: a part leaves decoding early
 
@@ -125,20 +124,22 @@ def _part(
 def _frames_from(path: str, pts: int, heartbeat: Heartbeat) -> Iterator[av.VideoFrame] | None:
     """Frames from the one at ``pts`` on, exactly as a decode from the start gives them, or None.
 
-    Frames displayed after a keyframe need nothing before it; those displayed before it may.
+    Frames displayed after a keyframe need nothing before it; those displayed before it may. So that
+    the first one is deinterlaced as in a whole read, decoding begins with a frame before it.
     """
     container: Any = av.open(path, metadata_errors=TAG_ERRORS)
     _never_freed.append(container)
     stream = _picture_stream(container)
     try:
-        container.seek(pts, stream=stream, backward=True)
+        container.seek(pts - 1, stream=stream, backward=True)
     except FFmpegError:
         return None
     packets = container.demux(stream)
     keyframe = next((packet for packet in packets if packet.is_keyframe), None)
-    if keyframe is None or keyframe.pts is None or keyframe.pts > pts:
+    if keyframe is None or keyframe.pts is None or keyframe.pts >= pts:
         return None
-    frames = Mending(stream.time_base, skips=False).frames(chain([keyframe], packets))
+    decoded = Mending(stream.time_base, skips=False).frames(chain([keyframe], packets))
+    frames = Deinterlacer().frames(decoded)
     for frame in frames:
         if frame.pts == pts:
             return chain([frame], frames)
@@ -156,49 +157,16 @@ def _send_frames(
     channel: Channel,
     ring: FrameRing,
     frames: Iterator[TimedFrame],
+    displayed: Displayed,
     info: VideoInfo,
-    orientation: Orientation,
 ) -> None:
     """Convert, turn upright and put into the ring as the parent frees slots."""
-    to_rgb = ToRgb(width=info.coded_width, height=info.coded_height, dtype=info.frame_dtype)
     ring.map(height=info.height, width=info.width, dtype=info.frame_dtype)
     for number, (frame, pts) in enumerate(frames):
         if number >= ring.num_slots:
             channel.receive()  # the parent copied a slot
-        ring.write(number, orientation.upright(to_rgb(frame)))
+        ring.write(number, displayed(frame, number))
         channel.send({"pts": pts, "duration": frame.duration or 0})
-
-
-class Orientation:
-    """How the stored picture is turned and mirrored for display."""
-
-    def __init__(self, *, transpose: bool, flip_x: bool, flip_y: bool) -> None:
-        self.transpose, self.flip_x, self.flip_y = transpose, flip_x, flip_y
-
-    @classmethod
-    def of(cls, frame: av.VideoFrame) -> Orientation:
-        """From the display matrix, if any (ISO 14496-12: x' = a x + c y, y' = b x + d y)."""
-        side_data: Any = frame.side_data  # its stub knows string keys only
-        data = side_data.get(SideDataType.DISPLAYMATRIX)
-        if data is None:
-            return cls(transpose=False, flip_x=False, flip_y=False)
-        a, b, _, c, d = (int(v) for v in np.frombuffer(bytes(data), np.int32)[:5])
-        if abs(a) + abs(d) >= abs(b) + abs(c):
-            return cls(transpose=False, flip_x=a < 0, flip_y=d < 0)
-        return cls(transpose=True, flip_x=c < 0, flip_y=b < 0)
-
-    @property
-    def degrees_clockwise(self) -> int:
-        """The rotation part: 0, 90, 180 or 270."""
-        if self.transpose:
-            return 90 if self.flip_x else 270
-        return 180 if self.flip_y else 0
-
-    def upright(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """A view of ``[H, W, 3]`` as displayed."""
-        if self.transpose:
-            image = image.transpose(1, 0, 2)
-        return image[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
 
 
 def _describe(
