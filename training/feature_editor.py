@@ -4,6 +4,9 @@ Generator and encoder stand still and work as they will in use (averaged weights
 running statistics), so a step costs half of one of the stage before and shows four times as many
 edits. Losses are those of the stage before (training.feature_style): the change of G(w~, F~) must
 be that of G(w), the person must stay the source's, and the adversary judges what is sharp.
+Pixels alone shrink an edit: lips of G(w) lie a little beside those of the source, so half a change
+is the safest guess (docs/LOG.md). Encoder and probe read attributes and landmarks wherever they
+lie, and what they read of an edit must be the same with F and without.
 
     python -m training editor --config configs/faces_editor128.yaml --out runs/editor128
 """
@@ -13,7 +16,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from training.data import ATTRIBUTES
 from training.feature_style import EditChange, EncoderConfig, FeatureStyleTask
 from training.judges import Metrics, leaf, through
 from training.loop import Batch, GradientAverage
@@ -28,7 +33,7 @@ class FeatureEditorTask(FeatureStyleTask):
         if not config.encoder.editor_width or not config.edit_weight:
             raise UsageError("this stage needs encoder.editor_width and edit_weight above 0")
         super().__init__(config)
-        for module in (self.generator, self.encoder):
+        for module in (self.generator, self.encoder, self.probe):
             module.eval().requires_grad_(False)
         assert self.encoder.feature_editor is not None
         self.encoder.feature_editor.requires_grad_(True)
@@ -56,6 +61,14 @@ class FeatureEditorTask(FeatureStyleTask):
         metrics: Metrics = {}
         wanted = EditChange(*plain)
         loss = self._edit_loss(EditChange(View(full), view), wanted, batch.weights, metrics)
+        if config.edit_probe_weight:
+            with torch.no_grad():
+                wanted_reading = self._read(plain[1].images) - self._read(plain[0].images)
+                before = self._read(full)
+            missing = self._read(view.images) - before - wanted_reading
+            attributes, landmarks = missing.tensor_split([len(ATTRIBUTES)], dim=1)
+            metrics["edit_probe"] = attributes.square().mean() + landmarks.square().mean()
+            loss = loss + config.edit_probe_weight * metrics["edit_probe"]
         if (identity := self.judges.identity) is not None and config.edited_identity:
             part = slice(0, max(1, len(latents) // config.judges.identity_share))
             metrics["edited_identity"] = identity.distance(view[part], source[part]).mean()
@@ -66,3 +79,8 @@ class FeatureEditorTask(FeatureStyleTask):
         self._optimise("autoencoder", through([picture], [view], loss), average)
         self._adversary_step(source, [view], average, metrics)
         return metrics
+
+    def _read(self, images_N3RR: Tensor) -> Tensor:
+        """``[N, 143]``: attributes and landmarks that the probe reads from the encoder's w."""
+        reading: Tensor = self.probe.head(self.encoder(images_N3RR)[0].mean(dim=1))
+        return reading

@@ -51,6 +51,8 @@ class EncoderConfig(GanConfig):
         edited_adversarial: of G(w~, F~) in it.
         edit_weight: of the edit's loss in pixels; 0 leaves edits out.
         edit_feature_weight: of the edit's loss in features of EfficientNet-lite0.
+        edit_probe_weight: of what the encoder and its probe read of an edit, attributes and
+            landmarks, in the feature-editor stage (training.feature_editor).
         edited_identity: weight of the identity term of G(w~, F~) against the source, on the edited.
         max_edit: longest edit, in standard deviations of the attribute.
     """
@@ -61,6 +63,7 @@ class EncoderConfig(GanConfig):
     edited_adversarial: float = 0.25
     edit_weight: float = 4.0
     edit_feature_weight: float = 0.125
+    edit_probe_weight: float = 10.0
     edited_identity: float = 0.1
     max_edit: float = 4.0
 

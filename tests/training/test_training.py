@@ -360,8 +360,10 @@ def test_the_editors_stage_moves_the_editor_alone(faces, tmp_path):
     found = []
     for _ in range(12):
         torch.manual_seed(1)
-        found.append(float(task.step(batch, 0, lambda parameters: None)["edit"].detach()))
-    assert found[-1] < 0.97 * found[0]
+        metrics = task.step(batch, 0, lambda parameters: None)
+        found.append([float(metrics[name].detach()) for name in ("edit", "edit_probe")])
+    assert found[-1][0] < 0.97 * found[0][0]
+    assert found[-1][1] < 0.97 * found[0][1]
     moved = {k for k, v in task.encoder.state_dict().items() if not torch.equal(v, start[k])}
     assert moved == {f"feature_editor.{k}" for k in task.encoder.feature_editor.state_dict()}
     with pytest.raises(UsageError, match="editor_width"):
