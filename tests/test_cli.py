@@ -24,9 +24,20 @@ from vidinv.packs import DEFAULT_PACK, load_pack
 from vidinv.version import __version__
 from vidinv.video import open_reader
 
-ATTRIBUTES = ["age", "eyes_open", "gender", "mouth_open", "pitch", "smile", "yaw"]
+ATTRIBUTES = [
+    "age",
+    "beard",
+    "brows",
+    "eyes_open",
+    "gender",
+    "glasses",
+    "mouth_open",
+    "pitch",
+    "smile",
+    "yaw",
+]
 SEVERAL = "input output frames faces_edited frames_without_face tracks method pack attributes fps"
-RESULT_KEYS = [*SEVERAL.split(), "seconds", "peak_rss_mb", "identity", "warnings"]
+RESULT_KEYS = [*SEVERAL.split(), "frames_held", "seconds", "peak_rss_mb", "identity", "warnings"]
 FRAMES = 5
 
 

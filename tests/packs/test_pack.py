@@ -15,7 +15,18 @@ from vidinv.errors import PackError, UnknownNameError
 from vidinv.packs import DEFAULT_PACK, available_packs, load_pack, write_pack
 
 # The default pack has at least these.
-ATTRIBUTES = ["age", "eyes_open", "gender", "mouth_open", "pitch", "smile", "yaw"]
+ATTRIBUTES = [
+    "age",
+    "beard",
+    "brows",
+    "eyes_open",
+    "gender",
+    "glasses",
+    "mouth_open",
+    "pitch",
+    "smile",
+    "yaw",
+]
 MAX_DEFAULT_BYTES = 15_000_000  # it ships inside the package
 
 

@@ -123,8 +123,8 @@ def test_an_unknown_key_names_the_nearest(tmp_path, text):
 
 
 def test_an_unknown_generator_kind_lists_those_there_are(tmp_path):
-    with pytest.raises(UnknownNameError, match=r"'biggan'; there are: stylegan2"):
-        read(tmp_path, "generator: {kind: biggan}")
+    with pytest.raises(UnknownNameError, match=r"'stylegan4'; there are: stylegan"):
+        read(tmp_path, "generator: {kind: stylegan4}")
 
 
 @pytest.mark.parametrize("text", ["- 1", "", "a: [", "a: \x00"])
