@@ -110,6 +110,8 @@ def _encode(width: int, height: int, encoder: str, output: Path) -> None:
         "encoder": encoder,
         "options": FASTEST.get(encoder, {}),
         "threads": 1,
+        "pix_fmt": None,
+        "segment": False,
     }
     ring = FrameRing()
     channel = _Channel(ring)

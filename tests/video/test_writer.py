@@ -460,7 +460,11 @@ def test_copy_keeps_every_packet(shared_dir, tmp_path, suffix):
     source = shared_dir / "clips" / "expression_512.mp4"
     assert copy_media(source, tmp_path / f"a{suffix}") == ()
     slack = 0.0 if suffix == ".mp4" else 1e-3
-    assert same_sound(source, tmp_path / f"a{suffix}", slack=slack)
+    if suffix == ".mp4":
+        assert same_sound(source, tmp_path / f"a{suffix}")
+    else:  # what lies before 0 is never played, and Matroska could not hide it
+        played = [p[2] for p in packets_of(source) if p[0] >= 0]
+        assert [p[2] for p in packets_of(tmp_path / f"a{suffix}")] == played
     pictures = [packets_of(p, "video") for p in (source, tmp_path / f"a{suffix}")]
     assert [p[2] for p in pictures[0]] == [p[2] for p in pictures[1]]
     copy_media(tmp_path / f"a{suffix}", tmp_path / "again.mp4")

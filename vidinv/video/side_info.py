@@ -18,8 +18,10 @@ from av.sidedata.sidedata import Type
 from vidinv.video.info import TAG_ERRORS, VideoInfo
 from vidinv.video.streams import picture_stream
 
-# Written by the muxer itself, or about the file that was.
-MUXER_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
+# Written by the muxer itself, or about the file that was (AVI calls its muxer "software").
+MUXER_TAGS = {
+    *("encoder", "software", "major_brand", "minor_version", "compatible_brands", "duration"),
+}
 # Of a picture's stream: what a person or a player would miss.
 PICTURE_TAGS = ("language", "handler_name", "title", "name", "stereo_mode", "creation_time")
 NAMES = {
