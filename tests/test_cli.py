@@ -30,7 +30,6 @@ ATTRIBUTES = [
     "brows",
     "eyes_open",
     "gender",
-    "glasses",
     "mouth_open",
     "pitch",
     "smile",

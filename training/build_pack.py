@@ -55,7 +55,6 @@ UNITS = {
     "mouth_open": 1.0,
     "eyes_open": 1.0,
     "beard": 1.0,
-    "glasses": 1.0,
     "brows": 1.0,
 }
 POSITIVE = {
@@ -67,7 +66,6 @@ POSITIVE = {
     "mouth_open": "mouth wider open",
     "eyes_open": "eyes wider open",
     "beard": "more beard and moustache",
-    "glasses": "glasses, with stronger rims",
     "brows": "higher brows",
 }
 # A direction at strength 1 is at most this long, in Mahalanobis distance of w over the training
@@ -78,8 +76,9 @@ BY_EMBEDDING = ("age", "gender")
 EMBEDDING_RIDGE = 0.1
 METER_FACES = 4000  # that age and gender are learnt from
 FOUND = (*ATTRIBUTES, *APPEARANCE)  # the directions there are, in their order
-# Fuller lips cost identity (a fifth of 80 faces at 0.4 or more from the source) for little effect.
-EDITS = tuple(name for name in FOUND if name != "lips")  # those that a pack has
+# Fuller lips cost identity (a fifth of 80 faces at 0.4 or more from the source) for little effect,
+# glasses are smudges on a large source, and taking them off harms eyes that wear none.
+EDITS = tuple(name for name in FOUND if name not in ("lips", "glasses"))  # those of a pack
 RANGES = dict.fromkeys(EDITS, (-2.0, 2.0))  # checked on strangers (docs/LOG.md)
 
 

@@ -21,7 +21,6 @@ ATTRIBUTES = [
     "brows",
     "eyes_open",
     "gender",
-    "glasses",
     "mouth_open",
     "pitch",
     "smile",
