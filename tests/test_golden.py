@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from tests.golden import GoldenCase, golden_folder
+from vidinv.checkpoints.importing import ImportFile, import_pack
 from vidinv.checkpoints.nvidia import read_networks
 from vidinv.checkpoints.rosinality import (
     discriminator_from_rosinality,
@@ -32,6 +33,7 @@ from vidinv.inversion.psp_encoder import PspConfig, PspEncoder
 from vidinv.metrics.lpips import LPIPS
 from vidinv.networks.bisenet import BiSeNet, normalise
 from vidinv.networks.irse import ArcFace
+from vidinv.packs import load_pack
 from vidinv.types import Inversion
 
 pytestmark = pytest.mark.usefixtures("without_gradients")
@@ -78,7 +80,8 @@ def discriminator_of(state: dict[str, torch.Tensor]) -> StyleGAN2Discriminator:
 def test_01_rosinality_generator(folder):
     case = find(folder, "01_rosinality_g*")
     theirs = case.state("g_ema")
-    generator = generator_of(generator_from_rosinality(theirs, torch.zeros(512)))
+    w_avg = torch.zeros(len(theirs["style.1.weight"]))
+    generator = generator_of(generator_from_rosinality(theirs, w_avg))
     latents = case.input("wplus")
     case.check("image_wplus", generator.synthesis(latents))
     case.check("image_wplus_zero_noise", generator.synthesis(latents, noise_mode="none"))
@@ -276,3 +279,12 @@ def test_pickles_of_nvidia_give_the_official_pictures(pickled):
     ema = generator_of(copy.deepcopy(networks["G_ema"]))
     case.check("G_ema_image_z_psi0.7", ema(z, truncation=0.7))
     case.check("D_logits", discriminator_of(networks["D"])(case.input("d_img")))
+
+
+def test_pickles_of_nvidia_become_packs(folder, pickled, tmp_path):
+    case, _ = pickled
+    (name,) = [n for n, f in case.description["files"].items() if f["protocol"] == 3]
+    import_pack([ImportFile(folder / name)], tmp_path / "pack", half=False)
+    pack = load_pack(tmp_path / "pack")
+    assert pack.meta["imported"][0]["layout"] == "NVIDIA's StyleGAN2"
+    case.check("G_ema_image_z", pack.generator(case.input("z")))

@@ -15,10 +15,15 @@ from vidinv.checkpoints.errors import CheckpointError
 from vidinv.checkpoints.importing import ImportFile, import_pack
 from vidinv.checkpoints.rosinality import generator_to_rosinality
 from vidinv.cli import main
-from vidinv.errors import UsageError
+from vidinv.errors import UnknownNameError, UsageError
 from vidinv.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 from vidinv.generators.stylegan3 import StyleGAN3Config, StyleGAN3Generator
+from vidinv.inversion.hyper import HyperInverter
+from vidinv.inversion.hyper_networks import HyperConfig, HyperInverterNetworks
 from vidinv.inversion.psp_encoder import PspConfig, PspEncoder
+from vidinv.networks.bisenet import BiSeNet
+from vidinv.networks.iresnet import IResNet
+from vidinv.networks.irse import ArcFace
 from vidinv.packs import load_pack
 
 # All rows of a StyleGAN2 at 8 px and a width that public files of directions have.
@@ -353,3 +358,42 @@ def test_every_option_is_checked(folder, rosinality, tmp_path, capsys):
         output = ["-o", str(tmp_path / "pack")]
         assert main(["packs", "import", str(rosinality), *arguments, *output]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.slow  # networks of the published sizes
+def test_hyperinverter_s_file_runs_as_a_method(folder, generator, rosinality, tmp_path):
+    torch.manual_seed(2)
+    weights = generator.synthesis.layer_weights()
+    networks = HyperInverterNetworks(HyperConfig(hidden_width=8), generator.config, weights).eval()
+    state = {**networks.state_dict(), "discriminator.b4.out.bias": torch.zeros(1)}
+    torch.save({"state_dict": state, "opts": {"hidden_dim": 8}}, tmp_path / "hyper.pt")
+    pack = imported(folder, rosinality, tmp_path / "hyper.pt", half=False)
+    assert pack.meta["methods"]["hyper"]["config"]["hidden_width"] == 8
+    faces = torch.rand(1, 3, 8, 8) * 2 - 1
+    expected = HyperInverter(generator, networks.requires_grad_(False)).encode(faces)
+    actual = pack.inverter("hyper").encode(faces)
+    torch.testing.assert_close(actual.latents_NLD, expected.latents_NLD, rtol=0, atol=1e-4)
+    for name, code in expected.codes.items():
+        torch.testing.assert_close(actual.codes[name], code, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("role", "network"),
+    [
+        ("parsing", BiSeNet),
+        pytest.param("recognition", ArcFace, marks=pytest.mark.slow),
+        pytest.param("recognition", IResNet, marks=pytest.mark.slow),
+    ],
+)
+def test_networks_come_back_as_they_were(tmp_path, role, network):
+    original = network().eval()
+    torch.save(original.state_dict(), tmp_path / "weights.pth")
+    pack = imported(tmp_path, tmp_path / "weights.pth", half=False)
+    found = pack.network(role)
+    assert type(found) is network
+    side = 64 if role == "parsing" else 112
+    picture = torch.rand(1, 3, side, side) * 2 - 1
+    with torch.inference_mode():
+        torch.testing.assert_close(found(picture), original(picture), rtol=1e-4, atol=1e-5)
+    with pytest.raises(UnknownNameError, match=f"there are: {role}"):
+        pack.network("none")
