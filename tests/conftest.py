@@ -6,6 +6,7 @@ Also which tests stay together where several processes run them (``make test``).
 from __future__ import annotations
 
 import os
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -39,6 +40,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
             return "on Ray" if is_on_ray(config.rootpath / file) else file
 
     return Scheduling(config, log)
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers() -> None:
+    """What a test draws does not depend on the tests that the same process ran before it."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

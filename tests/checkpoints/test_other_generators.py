@@ -99,7 +99,7 @@ def test_stylegan1(resolution):
     config, state = read_genforce(file)
     assert config == StyleGAN1Config(resolution, resolution * 4, 4, 6, 6, num_mapping_layers=2)
     generator = loaded(config, state)
-    z = torch.randn(2, 6)
+    z = torch.randn(2, 6, generator=torch.Generator().manual_seed(1))
     w = generator.mapping(z)
     expected = stylegan1_picture(file, z, resolution)
     actual = generator.synthesis(generator.broadcast(w))
@@ -120,7 +120,10 @@ def test_pggan():
     file = draw(shapes)
     config, state = read_genforce(file)
     assert config == PGGANConfig(16, 64, 4, 5)
-    generator, z = loaded(config, state), torch.randn(2, 5)
+    # In double precision: the order in which a float32 convolution sums differs between
+    # processors, by more than 1e-5 for some z. What is left is the rounding of weights on import.
+    generator, file = loaded(config, state).double(), {k: v.double() for k, v in file.items()}
+    z = torch.randn(2, 5, generator=torch.Generator().manual_seed(1)).double()
 
     def normalised(x: Tensor) -> Tensor:
         return x / (x.square().mean(dim=1, keepdim=True) + 1e-8).sqrt()
@@ -135,7 +138,7 @@ def test_pggan():
         x = F.leaky_relu(F.conv2d(x, weight, bias, padding=1 if layer else 3), 0.2)
     expected = F.conv2d(normalised(x), file["output2.weight"] / 2, file["output2.bias"])
     actual = generator.synthesis(generator.broadcast(generator.mapping(z)))
-    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-6)
 
 
 def biggan_file(config: BigGANConfig) -> dict[str, Tensor]:
