@@ -14,19 +14,20 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from training.build_pack import EDITS, AttributeMeter, ComposedFaces, reconstruction
+from training.build_pack import EDITS, AttributeMeter, ComposedFaces
 from training.data import FaceArrays, load
 from training.loop import make_batch
+from training.method_rows import kept_edits, reconstruction_row, trained_inverters
 from training.strangers import Edited, Stranger, clip_strangers, edit, val_strangers
 from vidinv.faces import dlib_backend, extract_crop
 from vidinv.faces.aligned import MEASURE_PX
@@ -36,7 +37,6 @@ from vidinv.metrics import efficientnet
 from vidinv.metrics.attributes import SmileMeasure
 from vidinv.metrics.distribution import crowd_features, frechet_distance, kernel_distance
 from vidinv.packs import Pack, load_pack
-from vidinv.rendering import to_array
 from vidinv.types import RenderMode
 
 NUM_STRANGERS = 20
@@ -143,54 +143,6 @@ def validation_effects(
     return table
 
 
-def kept_under_features(
-    judge: Judge, pack: Pack, *, count: int = VALIDATION_FACES, strength: float = 1.0
-) -> dict[str, dict[str, float]]:
-    """``"smile"`` -> its change in G(w), and what of it is kept under F, by rule of editing F.
-
-    Measured by landmarks and recognition on the generator's own pictures of validation faces;
-    ``kept`` is a ratio of mean changes, ``distance`` the median embedding distance to the source.
-    """
-    own = pack.inverter()
-    assert isinstance(own, FeatureStyleInverter)
-    rules: list[Literal["eq1", "editor"]] = ["eq1"]
-    if own.encoder.feature_editor is not None:
-        rules.append("editor")
-    inverters = {r: FeatureStyleInverter(pack.generator, own.encoder, edit_rule=r) for r in rules}
-    indices = np.random.default_rng(1).choice(judge.data.val_indices, count, replace=False)
-    batches = [make_batch(judge.data, part).images for part in np.array_split(indices, count // 16)]
-    inversions = [inverters["eq1"].encode(images) for images in batches]
-    _, source = judge.meter.with_embeddings(_pictures(batches))
-
-    def measured(pictures: Iterable[Tensor]) -> tuple[dict[str, np.ndarray], float]:
-        values, seen = judge.meter.with_embeddings(_pictures(pictures))
-        return values, float(np.median(np.linalg.norm(seen - source, axis=1)))
-
-    plain, _ = measured(own.synthesis(i.latents_NLD) for i in inversions)
-    full, _ = measured(inverters["eq1"].render(i, i.unedited) for i in inversions)
-    directions, table = pack.directions(), {}
-    for name in EDITS:
-        edited = [
-            directions.apply(i.latents_NLD, {name: torch.full([len(i.latents_NLD)], strength)})
-            for i in inversions
-        ]
-        moved, distance = measured(own.synthesis(e.latents_NLD) for e in edited)
-        wanted = float((moved[name] - plain[name]).mean())
-        row = {"moved_w": wanted, "distance_w": distance}
-        for rule, inverter in inverters.items():
-            pairs = zip(inversions, edited, strict=True)
-            values, distance = measured(inverter.render(i, e) for i, e in pairs)
-            row[f"kept_{rule}"] = float((values[name] - full[name]).mean()) / wanted
-            row[f"distance_{rule}"] = distance
-        table[name] = {key: round(value, 3) for key, value in row.items()}
-    return table
-
-
-def _pictures(batches: Iterable[Tensor]) -> np.ndarray:
-    """``[N, R, R, 3]`` float32, 0..255."""
-    return np.concatenate([to_array(images) for images in batches])
-
-
 def sheet(
     judge: Judge, columns: Sequence[Sequence[np.ndarray]], path: Path, *, closer: int | None
 ) -> None:
@@ -235,10 +187,18 @@ def evaluate(
     groups += [[e.picture for e in group] for group in (inverted, detailed, plain)]
     sheet(judge, groups, out / "smile.png", closer=2)
     if not quick:
-        report["reconstruction"] = _reconstruction(pack, judge.data)
+        report["methods"] = method_rows(judge, pack)
         report["distribution"] = distribution(pack, judge.data)
         report["effects"] = effects(judge, pack)
-        report["kept_under_features"] = kept_under_features(judge, pack)
+        report["kept_edits"] = kept_edits(
+            judge.meter,
+            pack,
+            judge.data,
+            np.random.default_rng(1).choice(
+                judge.data.val_indices, VALIDATION_FACES, replace=False
+            ),
+            inverters=trained_inverters(pack),
+        )
         report["validation"] = validation_effects(judge, pack, load(faces, 128))
         for name in EDITS:
             sides = [edit(judge.strangers[:10], pack, {name: s}) for s in (-1.5, 1.5)]
@@ -250,10 +210,14 @@ def evaluate(
     return report
 
 
-def _reconstruction(pack: Pack, data: FaceArrays) -> dict[str, float]:
-    inverter = pack.inverter()
-    assert isinstance(inverter, FeatureStyleInverter)
-    return reconstruction(inverter, data, data.val_indices[::RECONSTRUCTION_EVERY])
+def method_rows(judge: Judge, pack: Pack) -> dict[str, dict[str, float]]:
+    """Reconstruction of validation faces by every method that the pack has weights for."""
+    indices = judge.data.val_indices[::RECONSTRUCTION_EVERY]
+    return {
+        name: reconstruction_row(inverter, pack.generator, judge.data, indices)
+        for name, inverter in trained_inverters(pack).items()
+        if name != "editor"  # another rule of editing: the same without an edit
+    }
 
 
 def distribution(pack: Pack, data: FaceArrays) -> dict[str, Any]:

@@ -276,7 +276,7 @@ class FeatureStyleTask(GanTask):
                 edited = self._edited(encoded, latents, generator, encoder, by_eq1=by_eq1)
                 rows.append(edited)
                 measures = self.measure(edited, images)
-                measures["kept"] = _kept(edited - full, wanted - plain, batch.weights)
+                measures["kept"] = kept_change(edited - full, wanted - plain, batch.weights)
                 shown = {"kept", "sharpness", "identity"} & measures.keys()
                 metrics |= {f"{key}_{rule}_{size:.0f}": measures[key] for key in sorted(shown)}
         return metrics, [row[:16] for row in rows]
@@ -301,7 +301,7 @@ def _parts(count: int, number: int) -> tuple[slice, slice]:
     )
 
 
-def _kept(change: Tensor, wanted: Tensor, weight_N1HW: Tensor) -> float:
+def kept_change(change: Tensor, wanted: Tensor, weight_N1HW: Tensor) -> float:
     """Projection of one change on another, in units of it, at eyes and mouth and half size."""
     ours, theirs = (F.avg_pool2d(c, 2) for c in (change, wanted))
     weight = F.interpolate(weight_N1HW, size=ours.shape[-1], mode="bilinear")

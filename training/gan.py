@@ -12,7 +12,7 @@ resolution by resolution: ``train_resolution`` stops the synthesis at a lower on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +23,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.data import ATTRIBUTES
-from training.judges import Judges, JudgesConfig, Metrics, leaf, through
+from training.judged import JudgedTask
+from training.judges import JudgesConfig, Metrics, leaf, through
 from training.loop import Batch, GradientAverage, LoopConfig
-from training.losses import gaussian_kl, masked_mse, psnr, sharpness
+from training.losses import gaussian_kl, masked_mse
 from training.terms import View
 from training.weights import read_weights, take_encoder, take_generator, take_over
 from vidinv.errors import UsageError
@@ -102,34 +103,25 @@ class LatentProbe(nn.Module):
         return masked_mse(attributes, batch.targets) + F.mse_loss(landmarks, target)
 
 
-class GanTask:
+class GanTask(JudgedTask):
     """Autoencoder, and who judges its pictures; see the file's head."""
 
     averaged: ClassVar[tuple[str, ...]] = ("generator", "encoder")
 
     def __init__(self, config: GanConfig) -> None:
+        super().__init__(config.loop, config.train_resolution)
         self.config = config
-        self.start = "random weights"
         self.generator = build_generator(config.generator)
         self.top_layer = config.generator.layer_after(config.train_resolution)
         self.encoder = FeatureStyleEncoder(config.encoder, config.generator)
         self.probe = LatentProbe(config.generator.w_dim)
-        self.modules: dict[str, nn.Module] = {
+        self.modules |= {
             "generator": self.generator,
             "encoder": self.encoder,
             "probe": self.probe,
         }
-        self.optimizers = {"autoencoder": self._autoencoder_optimizer()}
-        self.judges = Judges(config.judges, config.train_resolution)
-        self.networks = self.judges.networks
-        if (adversary := self.judges.adversary) is not None:
-            self.modules["adversary"] = adversary
-            self.optimizers["adversary"] = torch.optim.Adam(
-                adversary.parameters(),
-                lr=adversary.config.learning_rate,
-                betas=(0.0, 0.99),
-                fused=True,
-            )
+        self.optimizers["autoencoder"] = self._autoencoder_optimizer()
+        self.call_judges(config.judges)
 
     def _autoencoder_optimizer(self) -> torch.optim.Optimizer:
         encoder = [*self.encoder.parameters(), *self.probe.parameters()]
@@ -184,9 +176,6 @@ class GanTask:
         self._adversary_step(source, [view], average, metrics)
         return metrics
 
-    def _images_seen(self, number: int) -> int:
-        return number * self.config.loop.batch * self.config.loop.workers
-
     def _latent_losses(
         self, latents_NLD: Tensor, log_sigma_D: Tensor, batch: Batch, metrics: Metrics
     ) -> Tensor:
@@ -204,20 +193,6 @@ class GanTask:
         """Picture at the stage's resolution; noise is off while an autoencoder trains."""
         network = (generator or self.generator).synthesis
         return network.run(latents_NLD, stop=self.top_layer, noise_mode="none").picture_N3HW
-
-    def _adversary_step(
-        self, source: View, fakes: Sequence[View], average: GradientAverage, metrics: Metrics
-    ) -> None:
-        if self.judges.adversary is not None:
-            metrics["discriminator"] = self.judges.discriminator_loss(source, fakes)
-            self._optimise("adversary", metrics["discriminator"], average)
-
-    def _optimise(self, name: str, loss: Tensor, average: GradientAverage) -> None:
-        optimizer = self.optimizers[name]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        average(p for group in optimizer.param_groups for p in group["params"])
-        optimizer.step()
 
     def forward(self, modules: dict[str, nn.Module], batch: Batch) -> None:
         modules["encoder"](batch.images)
@@ -243,18 +218,3 @@ class GanTask:
         drawn = w.mean(dim=0) + mix @ (w - w.mean(dim=0))
         samples = self.synthesise(generator.broadcast(drawn), generator)
         return metrics, [batch.images[:16], picture[:16], samples]
-
-    def measure(self, pictures: Tensor, images: Tensor, suffix: str = "") -> dict[str, float]:
-        """PSNR, gradient energy, and what the judging networks say of pictures of ``images``."""
-        view, source = View(pictures), View(images)
-        metrics = {
-            f"psnr{suffix}": float(psnr(pictures, images).mean()),
-            f"sharpness{suffix}": sharpness(pictures, images),
-        }
-        if self.judges.perceptual is not None:
-            distance = self.judges.perceptual.distance(view, source)
-            metrics[f"perceptual{suffix}"] = float(distance.mean())
-        if self.judges.identity is not None:
-            distance = self.judges.identity.embedding_distance(view, source)
-            metrics[f"identity{suffix}"] = float(distance.median())
-        return metrics

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -80,10 +80,20 @@ class TrainingTask(Protocol):
     """What a trainer gives to the loop."""
 
     modules: dict[str, nn.Module]
-    averaged: ClassVar[tuple[str, ...]]
+
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """Names of the modules that moving averages are kept of."""
+        ...
+
     optimizers: dict[str, torch.optim.Optimizer]
     networks: dict[str, str]  # what judges -> name of the network that serves as it
     start: str  # where the first weights came from, and which parts began anew
+    resolution: int  # of the pictures
+
+    def initialise(self, path: Path) -> None:
+        """Take over weights (training.weights); ``start`` then says from where."""
+        ...
 
     def step(self, batch: Batch, number: int, average: GradientAverage) -> dict[str, Tensor]:
         """Optimisation step ``number`` (from 0, also after a resume); returns scalars to log."""
@@ -232,12 +242,16 @@ class Loop:
         """
         rng = np.random.default_rng(self.config.seed)
         chosen = rng.choice(self.data.train_indices, RECALIBRATION_FACES, replace=False)
+        any_norms = False
         for module in self.ema.values():
             norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
             for norm in norms:
                 norm.reset_running_stats()
                 norm.momentum = None  # cumulative mean
             module.train(bool(norms))
+            any_norms = any_norms or bool(norms)
+        if not any_norms:
+            return
         for part in np.array_split(chosen, RECALIBRATION_FACES // 32):
             with torch.no_grad():
                 self.task.forward(self.ema, make_batch(self.data, part))

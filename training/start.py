@@ -1,6 +1,9 @@
 """Start a training run.
 
-    python -m training gan|encoder|editor|directions --config FILE --out FOLDER [--resume]
+    python -m training KIND --config FILE --out FOLDER [--resume]
+
+KIND is gan, encoder, editor (a pack's generator and fse), hyper, rectifier (more methods for a
+pack), directions (the pack of a finished run) or method (a pack with one of those methods).
 
 One process per worker, one thread each; a run that was stopped goes on with ``--resume``.
 """
@@ -8,8 +11,11 @@ One process per worker, one thread each; a run that was stopped goes on with ``-
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -20,18 +26,26 @@ from training.data import load
 from training.feature_editor import FeatureEditorTask
 from training.feature_style import EncoderConfig, FeatureStyleTask
 from training.gan import GanConfig, GanTask
-from training.loop import Loop
+from training.hyper import HyperStage, HyperTask
+from training.loop import Loop, TrainingTask
+from training.pack_stage import PackStageConfig
+from training.rectifier import RectifierStage, RectifierTask
 from training.request import TrainingRequest
 from vidinv.errors import UsageError
 
-KINDS: dict[str, tuple[type[GanConfig], type[GanTask]]] = {
+StageConfig = GanConfig | PackStageConfig
+# What trains, and what writes a pack.
+KINDS: dict[str, tuple[type[StageConfig], Callable[[Any], TrainingTask]]] = {
     "gan": (GanConfig, GanTask),
     "encoder": (EncoderConfig, FeatureStyleTask),
     "editor": (EncoderConfig, FeatureEditorTask),
+    "hyper": (HyperStage, HyperTask),
+    "rectifier": (RectifierStage, RectifierTask),
 }
+WRITERS = {"directions": "training.build_pack", "method": "training.build_method"}
 
 
-def build(kind: str, path: Path) -> tuple[GanConfig, GanTask]:
+def build(kind: str, path: Path) -> tuple[StageConfig, TrainingTask]:
     """A task from its YAML file, initialised from the stage before where one is named."""
     config_type, task_type = KINDS[kind]
     config = load_yaml(config_type, path)
@@ -39,8 +53,8 @@ def build(kind: str, path: Path) -> tuple[GanConfig, GanTask]:
     task = task_type(config)
     if config.init:
         task.initialise(Path(config.init))
-        if config.init_resolution:
-            task.grow_from(config.init_resolution)
+        if isinstance(task, GanTask) and task.config.init_resolution:
+            task.grow_from(task.config.init_resolution)
     return config, task
 
 
@@ -52,7 +66,7 @@ def worker(rank: int, request: TrainingRequest) -> None:
     if workers > 1:
         store = f"file://{request.out.resolve()}/rendezvous"
         dist.init_process_group("gloo", init_method=store, rank=rank, world_size=workers)
-    loop = Loop(task, load(request.data, config.train_resolution), config.loop, request.out)
+    loop = Loop(task, load(request.data, task.resolution), config.loop, request.out)
     if request.resume:
         loop.resume()
     loop.run()
@@ -64,10 +78,9 @@ def train(request: TrainingRequest) -> None:
     Raises:
         UsageError: a faulty experiment file, or a folder that holds another run.
     """
-    if request.kind == "directions":
-        from training.build_pack import build as build_pack  # needs dlib, which GPU machines lack
-
-        build_pack(request)
+    if request.kind in WRITERS:
+        # Imported here: they need dlib, which GPU machines lack.
+        importlib.import_module(WRITERS[request.kind]).build(request)
         return
     config = load_yaml(KINDS[request.kind][0], request.config)
     if (request.out / "latest.pt").exists() and not request.resume:
@@ -83,13 +96,14 @@ def train(request: TrainingRequest) -> None:
     if config.loop.workers == 1:
         worker(0, request)
     else:
+        build(request.kind, request.config)  # a fault is said here, in one line
         mp.spawn(worker, args=(request,), nprocs=config.loop.workers)
 
 
 def main() -> None:
     """Parse arguments, start the run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=[*KINDS, "directions"])
+    parser.add_argument("kind", choices=[*KINDS, *WRITERS])
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path("data/faces"))

@@ -23,7 +23,7 @@ from vidinv.errors import PackError, UsageError
 from vidinv.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 from vidinv.inversion import find_method
 from vidinv.inversion.hyper import WEIGHTS, HyperInverter
-from vidinv.inversion.hyper_networks import HyperConfig, feature_rows
+from vidinv.inversion.hyper_networks import HyperConfig, HyperInverterNetworks, feature_rows
 from vidinv.packs import Pack, load_pack
 from vidinv.rendering import FaceEditor, chunked
 from vidinv.types import EditedLatents, EditSpec, FaceTrack, Frame, Inversion, RenderMode
@@ -328,3 +328,42 @@ def test_the_command_line_takes_it(pack, clip, tmp_path, capsys):
     arguments = ["invert", clip, "-o", output, "--method", "hyper", "--pack", pack.folder, "--json"]
     assert main([str(argument) for argument in (*arguments, "--quiet")]) == 0
     assert json.loads(capsys.readouterr().out)["method"] == "hyper"
+
+
+def write_pack_on(folder: Path, first: str) -> Path:
+    """The tiny pack with a hyper that has no E1: the method ``first`` gives its latents."""
+    generator = load_pack(write_tiny_pack(folder / "plain")).generator
+    weights = generator.synthesis.layer_weights()
+    torch.manual_seed(0)
+    networks = HyperInverterNetworks(HYPER, generator.config, weights, has_w_encoder=False)
+    config = dataclasses.asdict(HYPER)
+    entry = {"file": "hyper.safetensors", "config": config, "first_phase": first}
+    return write_tiny_pack(folder / "tiny", added={"hyper": (entry, networks.state_dict())})
+
+
+def test_another_method_of_the_pack_gives_the_latents_of_phase_one(tmp_path):
+    pack = load_pack(write_pack_on(tmp_path, "fse"))
+    x, inverter = faces(), pack.inverter("hyper")
+    latents = pack.inverter("fse").encode_latents(x)
+    inversion = inverter.encode(x)
+    assert torch.equal(inversion.latents_NLD, latents)
+    assert torch.equal(inverter.encode_latents(x), latents)
+    residuals = inverter.networks.residuals(
+        inverter.networks.resize(x), inverter.networks.resize(pack.generator.synthesis(latents))
+    )
+    assert not any("w_encoder" in name for name, _ in inverter.networks.named_parameters())
+    expected = pack.generator.synthesis(latents, weight_residuals=residuals)
+    torch.testing.assert_close(inverter.render(inversion, inversion.unedited), expected)
+    digest = pack.inversion_digest("hyper")
+    meta = json.loads((pack.folder / "pack.json").read_text())
+    meta["methods"]["fse"]["edit_rule"] = "eq1"
+    (pack.folder / "pack.json").write_text(json.dumps(meta))
+    assert load_pack(pack.folder).inversion_digest("hyper") != digest
+
+
+@pytest.mark.parametrize(
+    ("first", "said"), [("fsr", "which the pack has not"), ("pti", "is fitted to tracks")]
+)
+def test_a_first_phase_that_gives_no_latents_is_refused(tmp_path, first, said):
+    with pytest.raises(PackError, match=said):
+        load_pack(write_pack_on(tmp_path, first)).inverter("hyper")

@@ -204,7 +204,8 @@ def test_residuals_are_added_to_the_first_phase_and_training_starts_from_it():
     "change",
     [
         {"resolution": 48},
-        {"widths": [4, 4, 4, 4]},
+        {"widths": [4, 4]},
+        {"widths": [4, 4, 4, 4, 4, 4]},
         {"modulation": "both"},
         {"difference_input": "edit"},
         {"output": "image"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import training.loop
 from training.data import ATTRIBUTES, FaceArrays
 
 
@@ -20,3 +21,8 @@ def faces() -> FaceArrays:
         landmarks_M=rng.uniform(0, 127, (640, 68, 2)).astype(np.float32),
         is_train_M=np.arange(640) < 560,
     )
+
+
+@pytest.fixture
+def quick_checkpoints(monkeypatch):
+    monkeypatch.setattr(training.loop, "RECALIBRATION_FACES", 32)

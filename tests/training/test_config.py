@@ -8,10 +8,13 @@ from typing import Literal
 
 import pytest
 
+from training.build_method import MethodConfig
 from training.build_pack import PackConfig
 from training.config import from_mapping, load_yaml
 from training.feature_style import EncoderConfig
 from training.gan import GanConfig
+from training.hyper import HyperStage
+from training.rectifier import RectifierStage
 from vidinv.errors import UnknownNameError, UsageError
 from vidinv.generators.base import GeneratorConfig
 from vidinv.generators.stylegan2 import StyleGAN2Config
@@ -144,10 +147,22 @@ def test_missing_values_are_named():
         from_mapping(EncoderConfig, {"train_resolution": 64})
 
 
+EXPERIMENTS = {
+    "faces_w64": GanConfig,
+    "faces_w128": GanConfig,
+    "faces_fse128": EncoderConfig,
+    "faces_editor128": EncoderConfig,
+    "faces_hyper128": HyperStage,
+    "faces_rectify128": RectifierStage,
+    "faces128_pack": PackConfig,
+    "faces128_hyper": MethodConfig,
+    "faces128_rectify": MethodConfig,
+}
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
 def test_the_experiments_of_this_repository_are_read(path):
-    kind = PackConfig if path.stem.endswith("pack") else EncoderConfig
-    assert load_yaml(GanConfig if path.stem.startswith("faces_w") else kind, path)
+    assert load_yaml(EXPERIMENTS[path.stem], path)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import training.loop
+from tests.training.runs import LOOP, PIXELS_ALONE, kill_at, losses, parameters
 from training.adversary import Adversary, AdversaryConfig
 from training.build_pack import smile_tensors
 from training.data import ATTRIBUTES, attribute_targets
@@ -37,13 +38,6 @@ ENCODER = FeatureStyleConfig(
     feature_width=4,
     editor_width=4,
 )
-# Log lines after every third step, checkpoints after every fourth.
-LOOP = LoopConfig(
-    total_images=64, batch=8, workers=1, warmup_images=8, decay_images=16, log_images=24,
-    checkpoint_images=32,
-)  # fmt: skip
-TIMES = ("minutes", "images_per_second")
-PIXELS_ALONE = JudgesConfig(perceptual="none", identity_weight=0.0, adversary=None)
 PATCHES = replace(PIXELS_ALONE, adversary=AdversaryConfig(start_images=16, projected=False))
 W_CONFIG = GanConfig(
     generator=GENERATOR,
@@ -82,11 +76,6 @@ def test_a_pack_keeps_the_smile_measure_but_for_rounding():
     assert np.abs(again(landmarks) - scores).max() < 0.02 * scores.std()
 
 
-def parameters(loop: Loop) -> torch.Tensor:
-    modules = [*loop.task.modules.values(), *loop.ema.values()]
-    return torch.cat([p.detach().flatten() for m in modules for p in m.parameters()])
-
-
 def make_loop(faces, folder, total: int, config: GanConfig = PLAIN) -> Loop:
     torch.manual_seed(0)
     folder.mkdir(exist_ok=True)
@@ -95,36 +84,7 @@ def make_loop(faces, folder, total: int, config: GanConfig = PLAIN) -> Loop:
     return Loop(task, faces, config.loop, folder)
 
 
-class Killed(Exception):
-    pass
-
-
-def kill_at(loop: Loop, step: int) -> None:
-    """The run ends in this step, as a signal would end it, whatever was logged or saved before."""
-    take_step = loop.task.step
-
-    def step_or_die(batch, number, average):
-        if number == step:
-            raise Killed
-        return take_step(batch, number, average)
-
-    loop.task.step = step_or_die
-    with pytest.raises(Killed):
-        loop.run()
-
-
-def losses(folder) -> list[dict[str, float]]:
-    """The log without what depends on the clock."""
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
-
-
 STAGES = {"w": W_CONFIG, "F": CONFIG, "F, no edits": replace(CONFIG, edit_weight=0.0)}
-
-
-@pytest.fixture
-def quick_checkpoints(monkeypatch):
-    monkeypatch.setattr(training.loop, "RECALIBRATION_FACES", 32)
 
 
 @pytest.mark.parametrize(

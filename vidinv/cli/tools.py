@@ -7,11 +7,13 @@ from pathlib import Path
 
 from vidinv.cli.options import Commands, add_command
 
+KINDS = ("gan", "encoder", "editor", "hyper", "rectifier", "directions", "method")
+
 
 def add_train(commands: Commands) -> None:
     """Declare ``vidinv train``."""
     parser = add_command(commands, "train", "train the models of a pack (docs/TRAINING.md)", train)
-    parser.add_argument("kind", choices=["gan", "encoder", "editor", "directions"])
+    parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--config", type=Path, required=True, help="a file of configs/")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--data", type=Path, default=Path("data/faces"), help="prepared faces")

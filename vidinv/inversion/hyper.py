@@ -3,18 +3,22 @@
 w = E1(x) (eq. 1); H_j of the features of x and G(w) gives the residual of layer j's weight (eqs. 3
 and 4); the picture is G(w, theta + residuals) (eq. 5). An edit moves w and keeps the residuals.
 
+With ``first_phase`` in the pack's entry the latents are those of another method of the pack, which
+then stands for E1.
+
 The residuals of one face are as large as the generator. They are not stored: ``recompute`` makes
 the very same ones from the source and the stored w.
 """
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from vidinv.errors import UsageError
+from vidinv.errors import PackError, UsageError
 from vidinv.generators.base import Generator
 from vidinv.inversion.base import Code, Inverter
 from vidinv.inversion.hyper_networks import HyperConfig, HyperInverterNetworks
@@ -27,13 +31,19 @@ WEIGHTS = "weights."
 
 
 class HyperInverter(Inverter):
-    """The ``hyper`` method: nothing to fit, two phases a frame."""
+    """The ``hyper`` method: nothing to fit, two phases a frame.
+
+    Args:
+        first: gives the latents; None: E1 does.
+    """
 
     name = "hyper"
     config_options = ("phase_two",)
 
-    def __init__(self, generator: Generator, networks: HyperInverterNetworks) -> None:
-        self.generator, self.networks = generator, networks
+    def __init__(
+        self, generator: Generator, networks: HyperInverterNetworks, first: Inverter | None = None
+    ) -> None:
+        self.generator, self.networks, self.first = generator, networks, first
         self.device = next(networks.parameters()).device
         self.layers = tuple(generator.synthesis.layer_weights())
         code = Code("residual of the layer's weight", stored=None)
@@ -45,8 +55,22 @@ class HyperInverter(Inverter):
     def build(cls, parts: MethodParts) -> Self:
         generator = parts.generator
         config, weights = parts.config(HyperConfig), generator.synthesis.layer_weights()
-        networks = parts.load(HyperInverterNetworks(config, generator.config, weights))
-        return cls(generator, networks)
+        name = parts.entry.get("first_phase")
+        networks = parts.load(
+            HyperInverterNetworks(config, generator.config, weights, has_w_encoder=name is None)
+        )
+        first = None if name is None else parts.build_method(name)
+        if first is not None and first.sample_frames:
+            raise PackError(
+                f"pack {parts.files.meta['name']}: hyper cannot start from {name}, which is fitted "
+                "to tracks"
+            )
+        return cls(generator, networks, first)
+
+    @classmethod
+    def first_phase(cls, entries: Mapping[str, Any]) -> str | None:
+        name: str | None = entries.get(cls.name, {}).get("first_phase")
+        return name
 
     @torch.inference_mode()
     def encode(
@@ -57,8 +81,7 @@ class HyperInverter(Inverter):
         mode: RenderMode = RenderMode.INVERT,
         previous: Inversion | None = None,
     ) -> Inversion:
-        x = self._input(faces_N3RR)
-        return self._with_residuals(x, self._phase_one(x))
+        return self._with_residuals(faces_N3RR, self.phase_one(faces_N3RR))
 
     @torch.inference_mode()
     def encode_latents(
@@ -68,7 +91,7 @@ class HyperInverter(Inverter):
         *,
         previous: Inversion | None = None,
     ) -> Tensor:
-        return self._phase_one(self._input(faces_N3RR))
+        return self.phase_one(faces_N3RR)
 
     @torch.inference_mode()
     def recompute(
@@ -79,7 +102,7 @@ class HyperInverter(Inverter):
         *,
         mode: RenderMode = RenderMode.INVERT,
     ) -> Inversion:
-        return self._with_residuals(self._input(faces_N3RR), inversion.latents_NLD)
+        return self._with_residuals(faces_N3RR, inversion.latents_NLD)
 
     @torch.inference_mode()
     def render(
@@ -97,15 +120,26 @@ class HyperInverter(Inverter):
             style_offsets=edited.style_offsets,
         )
 
-    def _phase_one(self, x_N3SS: Tensor) -> Tensor:
-        return self.generator.broadcast(self._mean_w + self.networks.w_encoder(x_N3SS))
+    def phase_one(self, faces_N3RR: Tensor) -> Tensor:
+        """Latents ``[N, L, D]`` (eq. 1), of E1 with gradients."""
+        if self.first is not None:
+            self.first.on_step = self.on_step
+            return self.first.encode_latents(faces_N3RR)
+        offset = self.networks.w_encoder(self._input(faces_N3RR))
+        return self.generator.broadcast(self._mean_w + offset)
 
-    def _with_residuals(self, x_N3SS: Tensor, latents_NLD: Tensor) -> Inversion:
-        """Phase II (section 3.2), where it is not left out."""
+    def residuals(self, faces_N3RR: Tensor, latents_NLD: Tensor) -> dict[str, Tensor]:
+        """Phase II (section 3.2): residuals ``[N, O, I, k, k]`` by layer, with gradients."""
+        with torch.no_grad():
+            generated = self.generator.synthesis(latents_NLD.to(self.device))
+        x = self._input(faces_N3RR)
+        return self.networks.residuals(x, self.networks.resize(generated))
+
+    def _with_residuals(self, faces_N3RR: Tensor, latents_NLD: Tensor) -> Inversion:
+        """Phase II, where it is not left out."""
         if not self.codes:
             return Inversion(latents_NLD)
-        generated = self.generator.synthesis(latents_NLD.to(self.device))
-        residuals = self.networks.residuals(x_N3SS, self.networks.resize(generated))
+        residuals = self.residuals(faces_N3RR, latents_NLD)
         codes = {WEIGHTS + layer: residual for layer, residual in residuals.items()}
         return Inversion(latents_NLD, codes)
 

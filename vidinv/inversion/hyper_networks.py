@@ -191,18 +191,36 @@ class HyperInverterNetworks(nn.Module):
 
     Args:
         weights: of every modulated layer (``Synthesis.layer_weights``).
+        has_w_encoder: False leaves out E1: latents come from elsewhere.
     """
 
     def __init__(
-        self, config: HyperConfig, generator: GeneratorConfig, weights: Mapping[str, Tensor]
+        self,
+        config: HyperConfig,
+        generator: GeneratorConfig,
+        weights: Mapping[str, Tensor],
+        *,
+        has_w_encoder: bool = True,
     ) -> None:
         super().__init__()
         self.config = config
         shapes = {layer: tuple(weight.shape) for layer, weight in weights.items()}
-        self.w_encoder = LatentEncoder(config, generator.w_dim)
+        if has_w_encoder:
+            self.w_encoder = LatentEncoder(config, generator.w_dim)
         num_features = generator.num_ws if config.layer_wise else 1
         self.w_bar_encoder = LayerEncoder(config, num_features)
         self.hypernet = Hypernetworks(config, shapes, num_features)
+
+    def silence(self) -> None:
+        """Where training starts: all residuals are zero, and near it as large as the features.
+
+        The official initial values make residuals of a thousandth of a weight or so; those take
+        long to grow.
+        """
+        for hypernetwork in self.hypernet.weight_regressors.values():
+            assert isinstance(hypernetwork, Hypernetwork)
+            nn.init.normal_(hypernetwork.w1, std=1 / math.sqrt(hypernetwork.hidden))
+            nn.init.zeros_(hypernetwork.w2)
 
     def resize(self, x_N3RR: Tensor) -> Tensor:
         """To S, bilinearly and without a low-pass filter: so official weights were trained."""

@@ -95,11 +95,7 @@ class RectifyInverter(Inverter):
         mode: RenderMode = RenderMode.INVERT,
         previous: Inversion | None = None,
     ) -> Inversion:
-        self.first.on_step = self.on_step
-        if self.uses_codes:
-            first = self.first.encode(faces_N3RR, state, mode=mode)
-        else:
-            first = Inversion(self.first.encode_latents(faces_N3RR, state))
+        first = self.invert_first(faces_N3RR, state, mode=mode)
         return self._with_codes(faces_N3RR, first, state, mode)
 
     @torch.inference_mode()
@@ -126,7 +122,7 @@ class RectifyInverter(Inverter):
         *,
         mode: RenderMode = RenderMode.INVERT,
     ) -> Tensor:
-        primary = self._primary(self._of_first_phase(inversion), edited, state, mode)
+        primary = self.first_picture(self._of_first_phase(inversion), edited, state, mode=mode)
         picture: Tensor = self.rectifier(primary, self._own_codes(inversion))
         return picture
 
@@ -135,14 +131,32 @@ class RectifyInverter(Inverter):
     ) -> Inversion:
         """Eq. 4 of the source and the picture of phase I."""
         faces = faces_N3RR.to(self.device, memory_format=torch.channels_last)
-        inverted = self._primary(first, first.unedited, state, mode)
+        inverted = self.first_picture(first, first.unedited, state, mode=mode)
         inner = {FIRST + name: code for name, code in first.codes.items()}
         return Inversion(first.latents_NLD, {**inner, **self.rectifier.codes(faces, inverted)})
 
-    def _primary(
-        self, first: Inversion, edited: EditedLatents, state: TrackState | None, mode: RenderMode
+    def invert_first(
+        self,
+        faces_N3RR: Tensor,
+        state: TrackState | None = None,
+        *,
+        mode: RenderMode = RenderMode.INVERT,
+    ) -> Inversion:
+        """The inversion of phase I: its latents, and its codes where they serve."""
+        self.first.on_step = self.on_step
+        if self.uses_codes:
+            return self.first.encode(faces_N3RR, state, mode=mode)
+        return Inversion(self.first.encode_latents(faces_N3RR, state))
+
+    def first_picture(
+        self,
+        first: Inversion,
+        edited: EditedLatents,
+        state: TrackState | None = None,
+        *,
+        mode: RenderMode = RenderMode.INVERT,
     ) -> Tensor:
-        """Picture of phase I, x^ or y^."""
+        """Picture of phase I, x^ or y^ (eq. 3)."""
         if self.uses_codes or not self.first.codes:
             return self.first.render(first, edited, state, mode=mode)
         edited = edited.to(self.device)

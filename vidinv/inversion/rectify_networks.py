@@ -24,7 +24,8 @@ the paper shows the latter in a supplement that we do not have, so that what it 
 known; the source itself, and source with inversion, are the inputs that suggest themselves.
 
 Shapes: pictures ``[N, 3, S, S]`` in [-1, 1] with S = ``resolution``, f_x and sp ``[N, C, S/16,
-S/16]``, gl ``[N, global_width]``.
+S/16]``, gl ``[N, global_width]``. With other than five ``widths`` there are as many halvings fewer
+or more: at 128 px the paper's four would leave sp 8x8, where its own has 32x32.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ from vidinv.generators.layers import (
 SPATIAL, GLOBAL = "spatial", "global"
 """Names of the codes sp and gl."""
 
-HALVINGS = 4
+MIN_WIDTHS = 3
 GLOBAL_HALVINGS = 2  # of E_d's last map, before its mean (Swapping Autoencoder)
 
 Modulation = Literal["alternating", "spatial", "global"]
@@ -66,7 +67,7 @@ class RectifierConfig:
 
     Attributes:
         resolution: S, the side at which it works: a power of two from 32.
-        widths: channels at S, S/2, ..., S/16.
+        widths: channels at S, S/2, ..., one more than there are halvings: the paper has four.
         spatial_width: channels of sp; the paper says its side alone.
         global_width: numbers of gl.
         modulation: ``"alternating"``, or all layers by sp or by gl alone (figure 6).
@@ -76,7 +77,7 @@ class RectifierConfig:
     """
 
     resolution: int = 512
-    widths: tuple[int, int, int, int, int] = (32, 64, 128, 256, 512)
+    widths: tuple[int, ...] = (32, 64, 128, 256, 512)
     spatial_width: int = 512
     global_width: int = 2048
     modulation: Modulation = "alternating"
@@ -87,8 +88,9 @@ class RectifierConfig:
         side = self.resolution
         if side < 32 or side & (side - 1):
             raise ValueError(f"resolution must be a power of two from 32, got {side}")
-        if len(self.widths) != HALVINGS + 1:
-            raise ValueError(f"widths must be {HALVINGS + 1} numbers, got {self.widths}")
+        most = int(math.log2(side))
+        if not MIN_WIDTHS <= len(self.widths) <= most:
+            raise ValueError(f"widths must be {MIN_WIDTHS} to {most} numbers, got {self.widths}")
         for name, choices in (
             ("modulation", Modulation),
             ("difference_input", DifferenceInput),
@@ -97,6 +99,11 @@ class RectifierConfig:
             if getattr(self, name) not in get_args(choices):
                 known = ", ".join(get_args(choices))
                 raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
+
+    @property
+    def halvings(self) -> int:
+        """From a picture to f_x and sp."""
+        return len(self.widths) - 1
 
     @property
     def modulations(self) -> tuple[str, str]:
@@ -114,7 +121,7 @@ class RectifierConfig:
 
 
 class PictureEncoder(nn.Module):
-    """Pictures -> a map at S/16; E_p (f_x), and the first part of E_d."""
+    """Pictures -> a map after all halvings; E_p (f_x), and the first part of E_d."""
 
     def __init__(self, in_channels: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -146,7 +153,7 @@ class DifferenceEncoder(PictureEncoder):
 
     def __init__(self, config: RectifierConfig) -> None:
         super().__init__(6 if config.difference_input == "pair" else 3, config.widths)
-        channels, side = config.widths[-1], config.resolution >> HALVINGS
+        channels, side = config.widths[-1], config.resolution >> config.halvings
         self.heads = nn.ModuleDict()
         if SPATIAL in config.code_names:
             self.heads[SPATIAL] = Conv(channels, config.spatial_width, 1, activate=False)

@@ -16,7 +16,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vidinv.errors import PackError
-from vidinv.files import temporary_path
+from vidinv.files import atomic_file, temporary_path
 
 FORMAT = 1
 REQUIRED = (
@@ -97,6 +98,13 @@ class PackFiles:
             raise PackError(f"{self.folder / 'pack.json'} does not list the file {name!r}")
         return str(self.meta["files"][name]["sha256"])
 
+    def add_metrics(self, method: str, row: Mapping[str, float]) -> None:
+        """Write what was measured of a method into pack.json, in ``metrics.methods``."""
+        meta = json.loads(json.dumps(self.meta))  # deep
+        meta.setdefault("metrics", {}).setdefault("methods", {})[method] = dict(row)
+        with atomic_file(self.folder / "pack.json") as temporary:
+            temporary.write_text(json.dumps(meta, indent=2) + "\n")
+
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Tensors of a listed file as float32."""
         path = self.check(name)
@@ -125,7 +133,7 @@ def write_pack(
     files = {}
     for name, group in tensors.items():
         save_file({key: _stored(value, half=half) for key, value in group.items()}, folder / name)
-        files[name] = {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size}
+        files[name] = _listed(folder / name)
     meta = {**meta, "directions": _of_generator(meta, files)}
     text = json.dumps({"format": FORMAT, **meta, "files": files}, indent=2) + "\n"
     (folder / "pack.json").write_text(text)
@@ -155,6 +163,43 @@ def copy_with_directions(
         PackError: a file of the pack is missing or damaged.
         OSError: the copy cannot be written.
     """
+    with _copy(files, folder) as (temporary, meta):
+        path = temporary / meta["directions"]["file"]
+        half = {name: vector.to(torch.float16).contiguous() for name, vector in vectors.items()}
+        save_file({**load_file(path), **half}, path)
+        meta["files"][path.name] = _listed(path)
+        own = {"generator": files.digest(meta["generator"]["file"])}
+        meta["directions"]["entries"] |= {name: {**entry, **own} for name, entry in entries.items()}
+        meta["name"] = folder.name
+
+
+def copy_with_method(
+    files: PackFiles,
+    folder: Path,
+    method: str,
+    entry: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+) -> None:
+    """A copy of a pack, under its own name, with a method added or replaced; all or nothing.
+
+    Args:
+        folder: is not there yet.
+        entry: what pack.json says of the method, but for the file of its ``tensors``.
+
+    Raises:
+        PackError: a file of the pack is missing or damaged.
+        OSError: the copy cannot be written.
+    """
+    with _copy(files, folder) as (temporary, meta):
+        path = temporary / f"{method}.safetensors"
+        save_file({key: _stored(value, half=True) for key, value in tensors.items()}, path)
+        meta["files"][path.name] = _listed(path)
+        meta["methods"][method] = {"file": path.name, **entry}
+
+
+@contextmanager
+def _copy(files: PackFiles, folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """A copy's temporary folder and description, to change; written and put in place at the end."""
     temporary = temporary_path(folder)
     temporary.mkdir(parents=True)
     try:
@@ -163,17 +208,16 @@ def copy_with_directions(
         if (files.folder / "README.md").is_file():
             shutil.copyfile(files.folder / "README.md", temporary / "README.md")
         meta = json.loads(json.dumps(files.meta))  # deep
-        meta["name"] = folder.name
-        path = temporary / meta["directions"]["file"]
-        half = {name: vector.to(torch.float16).contiguous() for name, vector in vectors.items()}
-        save_file({**load_file(path), **half}, path)
-        meta["files"][path.name] = {"sha256": sha256(path), "bytes": path.stat().st_size}
-        own = {"generator": files.digest(meta["generator"]["file"])}
-        meta["directions"]["entries"] |= {name: {**entry, **own} for name, entry in entries.items()}
+        yield temporary, meta
         (temporary / "pack.json").write_text(json.dumps(meta, indent=2) + "\n")
         temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _listed(path: Path) -> dict[str, Any]:
+    """What the table of files says of one."""
+    return {"sha256": sha256(path), "bytes": path.stat().st_size}
 
 
 def _of_generator(meta: Mapping[str, Any], files: Mapping[str, Any]) -> dict[str, Any]:

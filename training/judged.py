@@ -1,0 +1,76 @@
+"""What the trainers have in common: judges beside the networks that learn, and their steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from training.judges import Judges, JudgesConfig, Metrics
+from training.loop import GradientAverage, LoopConfig
+from training.losses import psnr, sharpness
+from training.terms import View
+
+
+class JudgedTask:
+    """Part of a ``training.loop.TrainingTask``.
+
+    Attributes:
+        modules: what is saved, by name; the adversary is one of them.
+        networks: who judges.
+        start: where the first weights came from.
+        resolution: side of the pictures.
+    """
+
+    def __init__(self, loop: LoopConfig, resolution: int) -> None:
+        self.resolution = resolution
+        self.start = "random weights"
+        self.modules: dict[str, nn.Module] = {}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self._images_per_step = loop.batch * loop.workers
+
+    def call_judges(self, config: JudgesConfig) -> None:
+        """Build the judges; the networks that learn are there already."""
+        self.judges = Judges(config, self.resolution)
+        self.networks = self.judges.networks
+        if (adversary := self.judges.adversary) is not None:
+            self.modules["adversary"] = adversary
+            self.optimizers["adversary"] = torch.optim.Adam(
+                adversary.parameters(),
+                lr=adversary.config.learning_rate,
+                betas=(0.0, 0.99),
+                fused=True,
+            )
+
+    def measure(self, pictures: Tensor, images: Tensor, suffix: str = "") -> dict[str, float]:
+        """PSNR, gradient energy, and what the judging networks say of pictures of ``images``."""
+        view, source = View(pictures), View(images)
+        metrics = {
+            f"psnr{suffix}": float(psnr(pictures, images).mean()),
+            f"sharpness{suffix}": sharpness(pictures, images),
+        }
+        if self.judges.perceptual is not None:
+            distance = self.judges.perceptual.distance(view, source)
+            metrics[f"perceptual{suffix}"] = float(distance.mean())
+        if self.judges.identity is not None:
+            distance = self.judges.identity.embedding_distance(view, source)
+            metrics[f"identity{suffix}"] = float(distance.median())
+        return metrics
+
+    def _images_seen(self, number: int) -> int:
+        return number * self._images_per_step
+
+    def _adversary_step(
+        self, source: View, fakes: Sequence[View], average: GradientAverage, metrics: Metrics
+    ) -> None:
+        if self.judges.adversary is not None:
+            metrics["discriminator"] = self.judges.discriminator_loss(source, fakes)
+            self._optimise("adversary", metrics["discriminator"], average)
+
+    def _optimise(self, name: str, loss: Tensor, average: GradientAverage) -> None:
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        average(p for group in optimizer.param_groups for p in group["params"])
+        optimizer.step()

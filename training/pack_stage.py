@@ -1,0 +1,85 @@
+"""Stages on a pack whose generator stands still: what the second phases of inversion start from.
+
+HyperInverter (training.hyper) and ReGANIE (training.rectifier) come after another inversion. The
+pack gives them generator, first phase and directions of edits; only their own networks learn.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from training.judged import JudgedTask
+from training.judges import JudgesConfig
+from training.loop import LoopConfig
+from training.weights import read_weights, take_over
+from vidinv.errors import UsageError
+from vidinv.packs import DEFAULT_PACK, load_pack
+
+SHOWN_EDIT = {"smile": 2.0}  # what validation measures and shows
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackStageConfig:
+    """One stage of training on a pack.
+
+    Attributes:
+        pack: its name or folder.
+        init: weights to go on from: a run's folder or a file (training.weights).
+    """
+
+    loop: LoopConfig
+    pack: str = DEFAULT_PACK
+    init: str = ""
+    learning_rate: float = 1e-3
+    judges: JudgesConfig = field(default_factory=JudgesConfig)
+
+
+class PackTask(JudgedTask, ABC):
+    """What learns on a pack; ``modules`` has the networks of the method, named as in its file."""
+
+    method: ClassVar[str]
+    """Of ``vidinv.inversion.METHODS``, that it makes weights for."""
+
+    def __init__(self, config: PackStageConfig) -> None:
+        self.pack = load_pack(config.pack)
+        super().__init__(config.loop, self.pack.resolution)
+        self.generator = self.pack.generator
+        self.directions = self.pack.directions()
+
+    def initialise(self, path: Path) -> None:
+        """Take over the method's weights; ``start`` then says what of them began anew.
+
+        Raises:
+            UsageError: there are none of this method, or they do not fit.
+        """
+        found, anew = read_weights(path).modules, []
+        if not found.keys() & (self.modules.keys() - {"adversary"}):
+            raise UsageError(f"{path} has no weights of: {', '.join(sorted(self.modules))}")
+        for name, module in self.modules.items():
+            if take_over(module, found.get(name, {})):
+                continue
+            if name in found and name != "adversary":
+                raise UsageError(f"{path}: {name} does not fit the configuration")
+            anew.append(name)
+        if self.judges.adversary is not None:
+            self.judges.adversary.forget_balance()  # it was another stage's
+        self.start = f"{path}; begun anew: {', '.join(sorted(anew)) or 'nothing'}"
+
+    @abstractmethod
+    def pack_entry(self) -> dict[str, Any]:
+        """What pack.json says of the method, but for the file of its weights."""
+
+    @abstractmethod
+    def pack_tensors(self) -> dict[str, Tensor]:
+        """The method's weights, as its file in a pack has them."""
+
+    def shown_edit(self, count: int) -> dict[str, Tensor]:
+        """The edit that validation shows, where the pack has it: strengths ``[count]``."""
+        there = sorted(SHOWN_EDIT.keys() & self.directions.by_name.keys())
+        return {name: torch.full([count], SHOWN_EDIT[name]) for name in there}
