@@ -104,7 +104,8 @@ def test_a_face_that_goes_inside_its_shot_fades_and_one_at_a_cut_does_not(pack):
     """No jump where a track ends; the first frame of the shot has all of the edit."""
     shots, source = [(0, 39)], frames(40)
     chunks = list(make_editor(pack, [track(0, 29)]).process(chunked(source, shots)))
-    whole = [image for _, image in paste(mode=RenderMode.INVERT).process(chunks)]
+    # As if a cut followed: nothing to fade.
+    whole = [image for _, image in paste([(0, 29)]).process(chunks)]
     faded = [image for _, image in paste(shots).process(chunks)]
     change = [
         [

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vidinv.compose import Composer
+from vidinv.compose import Change, Composer, Step, apply_change, steadied
 from vidinv.editing.directions import Directions
 from vidinv.editing.schedules import strength_at
 from vidinv.faces import extract_crop, face_mask, named_alignment
@@ -36,6 +36,10 @@ from vidinv.types import (
 
 MAX_CHUNK_FRAMES = 8
 MAX_CHUNK_BYTES = 64 * 2**20  # a few chunks are in flight at once
+# Frames before and after a chunk that its changes are averaged with, fewer of very large frames:
+# those after it wait in memory.
+MAX_HALO_FRAMES = 8
+MAX_HALO_BYTES = 256 * 2**20
 FADE_FRAMES = 8  # a third of a second
 Float32 = npt.NDArray[np.float32]
 
@@ -71,6 +75,11 @@ class Chunk:
 def chunk_length(frame: Frame) -> int:
     """Frames in a chunk: by size alone, so that it is the same in every run of a clip."""
     return int(np.clip(MAX_CHUNK_BYTES // frame.image.nbytes, 1, MAX_CHUNK_FRAMES))
+
+
+def halo_frames(frame: Frame) -> int:
+    """Frames on either side of a chunk that its pictures depend on: by size alone."""
+    return int(np.clip(MAX_HALO_BYTES // frame.image.nbytes, 1, MAX_HALO_FRAMES))
 
 
 def chunked(frames: Iterable[Frame], shots: Sequence[tuple[int, int]]) -> Iterator[list[Frame]]:
@@ -225,11 +234,22 @@ class FaceEditor:
         return directions.apply(inversion.latents_NLD, strengths)
 
 
+@dataclass(frozen=True)
+class _Observed:
+    """A chunk whose changes are found, and for each frame the faces with them, by track."""
+
+    chunk: Chunk
+    steps: list[dict[int, Step]]
+
+
 class FrameComposer:
     """Third stage: paste the edited faces of each frame; one ``Composer`` per track.
 
-    An edited face that comes or goes inside its shot fades over ``FADE_FRAMES`` instead of jumping;
-    an inversion is pasted in full: it is there to be seen.
+    A change is averaged over the frames around it (``vidinv.compose.steady``), up to
+    ``halo_frames`` beyond its chunk and never beyond its shot: a chunk is painted when so many
+    frames after it are there. An edited face that comes or goes inside its shot fades over
+    ``FADE_FRAMES`` instead of jumping; an inversion is pasted in full, frame by frame: it is there
+    to be seen.
     """
 
     def __init__(self, *, mode: RenderMode, shots: Sequence[tuple[int, int]]) -> None:
@@ -238,39 +258,85 @@ class FrameComposer:
 
     def process(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Frame, Image]]:
         """Source frame and composed picture, frame by frame."""
+        starts = {first for first, _ in self.shots}
+        past: list[dict[int, Step]] = []  # of the shot, as far as the average reaches
+        waiting: list[_Observed] = []  # the chunks of the shot that are not painted yet
         for chunk in chunks:
-            for frame, faces in zip(chunk.frames, chunk.faces, strict=True):
-                yield frame, self._compose(frame, faces)
+            if chunk.frames[0].index in starts:
+                yield from self._paint_all(past, waiting)
+                past, waiting = [], []
+            waiting.append(self._observe(chunk))
+            halo = halo_frames(chunk.frames[0])
+            while sum(len(later.steps) for later in waiting[1:]) >= halo:
+                yield from self._paint(past, waiting, halo)
+        yield from self._paint_all(past, waiting)
 
-    def _compose(self, frame: Frame, faces: list[FaceEdit]) -> Image:
-        image = frame.image
+    def _observe(self, chunk: Chunk) -> _Observed:
+        return _Observed(chunk, [self._steps(faces) for faces in chunk.faces])
+
+    def _steps(self, faces: list[FaceEdit]) -> dict[int, Step]:
         present = {face.track.id for face in faces}
         # A track has no gaps, so a composer whose face is gone is never needed again.
         self._composers = {k: c for k, c in self._composers.items() if k in present}
-        for face in faces:
-            composer = self._composers.setdefault(
-                face.track.id,
-                Composer(detail=self.mode is RenderMode.TRANSFER, crop_scale=face.crop_scale),
-            )
-            mask = face_mask(
-                face.landmarks,
-                crop=face.crop,
-                size_px=len(face.edited),
-                crop_scale=face.crop_scale,
-            )
-            image = composer.compose(
-                image,
-                crop=face.crop,
-                source_crop=face.source_crop,
-                rendered=face.rendered,
-                edited=face.edited,
-                mask=mask,
-                landmarks=transform_points(
-                    face.landmarks, face.crop.frame_to_crop(len(face.edited))
-                ),
-                opacity=self._opacity(face.track, frame.index),
-            )
-        return image
+        return {face.track.id: self._step(face) for face in faces}
+
+    def _step(self, face: FaceEdit) -> Step:
+        composer = self._composers.setdefault(
+            face.track.id,
+            Composer(detail=self.mode is RenderMode.TRANSFER, crop_scale=face.crop_scale),
+        )
+        size_px = len(face.edited)
+        mask = face_mask(
+            face.landmarks, crop=face.crop, size_px=size_px, crop_scale=face.crop_scale
+        )
+        return composer.observe(
+            source_crop=face.source_crop,
+            rendered=face.rendered,
+            edited=face.edited,
+            mask=mask,
+            landmarks=transform_points(face.landmarks, face.crop.frame_to_crop(size_px)),
+        )
+
+    def _paint_all(
+        self, past: list[dict[int, Step]], waiting: list[_Observed]
+    ) -> Iterator[tuple[Frame, Image]]:
+        while waiting:
+            yield from self._paint(past, waiting, halo_frames(waiting[0].chunk.frames[0]))
+
+    def _paint(
+        self, past: list[dict[int, Step]], waiting: list[_Observed], halo: int
+    ) -> Iterator[tuple[Frame, Image]]:
+        """Paint the first of the waiting chunks, which then belongs to the past."""
+        future = [steps for later in waiting[1:] for steps in later.steps][:halo]
+        now = waiting.pop(0)
+        changes = self._changes(past, now.steps, future)
+        for frame, faces, changed in zip(now.chunk.frames, now.chunk.faces, changes, strict=True):
+            image = frame.image
+            for face in faces:
+                change = changed[face.track.id].scaled(self._opacity(face.track, frame.index))
+                image = apply_change(image, crop=face.crop, change=change)
+            yield frame, image
+        past[:] = [*past, *now.steps][-halo:]
+
+    def _changes(
+        self,
+        past: list[dict[int, Step]],
+        now: list[dict[int, Step]],
+        future: list[dict[int, Step]],
+    ) -> list[dict[int, Change]]:
+        """What is laid on each frame of ``now``, by track."""
+        if self.mode is RenderMode.INVERT:
+            return [{number: step.change for number, step in steps.items()} for steps in now]
+        changes: list[dict[int, Change]] = [{} for _ in now]
+        around, first = [*past, *now, *future], len(past)
+        for number in sorted({number for steps in now for number in steps}):
+            rows = [row for row, steps in enumerate(around) if number in steps]
+            inside = [row for row in rows if first <= row < first + len(now)]
+            wanted = range(rows.index(inside[0]), rows.index(inside[-1]) + 1)
+            found = steadied([around[row][number] for row in rows], wanted)
+            for row, change in zip(inside, found, strict=True):
+                changes[row - first][number] = change
+        return changes
 
     def _opacity(self, track: FaceTrack, index: int) -> float:
         """1 well inside the track and at the cuts of its shot, less near its other ends."""

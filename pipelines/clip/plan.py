@@ -2,8 +2,9 @@
 
 Analysis looks at the whole clip once; its plan (shots, tracks, frame times: kilobytes a frame) is
 saved, and a segment needs the plan and the source file only. Segments begin where a chunk of
-``vidinv.rendering`` begins, counted from the start of the shot, and are computed from a little
-before (the halo of the temporal filters): their frames are those of a one-process run, bit for bit.
+``vidinv.rendering`` begins, counted from the start of the shot, and a little before and after them
+is computed too (the halo of the average over time): their frames are those of a one-process run,
+bit for bit.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import numpy.typing as npt
 
 from pipelines.parallel import Prefetch
 from vidinv.arrays import Array, as_decode_error, read_arrays, write_arrays
-from vidinv.compose import Composer
 from vidinv.errors import DecodeError
 from vidinv.rendering import FaceEditor, FrameComposer, chunked
 from vidinv.types import Analysis, FaceTrack, Frame, Image
@@ -35,12 +35,13 @@ _TRACK_ARRAYS = ("landmarks_T682", "crops_T4", "measured_T")  # and the embeddin
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Frames ``first..last`` (inclusive) of a clip, computed from frame ``lead`` on."""
+    """Frames ``first..last`` (inclusive) of a clip; ``lead..tail`` are computed for them."""
 
     number: int
     lead: int
     first: int
     last: int
+    tail: int
 
     @property
     def num_frames(self) -> int:
@@ -78,7 +79,8 @@ class ClipPlan:
     @property
     def whole(self) -> Segment:
         """The clip as one segment."""
-        return Segment(0, 0, 0, self.analysis.num_frames - 1)
+        last = self.analysis.num_frames - 1
+        return Segment(0, 0, 0, last, last)
 
     def unedited(self) -> ClipPlan:
         """The same clip with nothing to edit."""
@@ -87,28 +89,34 @@ class ClipPlan:
     def part(self, segment: Segment) -> Part:
         """What to read for a segment."""
         pts = int(self.times_T2[segment.lead, 0]) if self.exact_times else None
-        return Part(segment.lead, segment.last - segment.lead + 1, pts)
+        return Part(segment.lead, segment.tail - segment.lead + 1, pts)
 
 
 def plan_segments(
     shots: Sequence[tuple[int, int]],
     *,
     chunk_frames: int,
+    halo_frames: int,
+    chain_chunks: int = 1,
     target_frames: int = SEGMENT_FRAMES,
-    halo_frames: int = Composer.halo_frames,
 ) -> tuple[Segment, ...]:
     """Cut a clip into segments of about equal length, each beginning with a chunk of its shot.
 
     Args:
         shots: (first, last) of each shot, inclusive, in order.
         chunk_frames: length of a chunk.
-        target_frames: wished length; a segment may be longer by a chunk.
-        halo_frames: frames before a segment that its temporal filters look at.
+        halo_frames: frames on either side of a chunk that its pictures depend on
+            (``vidinv.rendering.halo_frames``).
+        chain_chunks: of the method: segments and their leads begin where a run of so many does.
+        target_frames: wished length; a segment may be longer by a run.
     """
+    run = chunk_frames * chain_chunks
+    lead = run * math.ceil(halo_frames / run)
+    tail = chunk_frames * math.ceil(halo_frames / chunk_frames)
     starts = [
-        (start, max(first, start - chunk_frames * math.ceil(halo_frames / chunk_frames)))
+        (start, max(first, start - lead))
         for first, last in shots
-        for start in range(first, last + 1, chunk_frames)
+        for start in range(first, last + 1, run)
     ]
     total = shots[-1][1] + 1
     count = math.ceil(total / target_frames)
@@ -116,10 +124,11 @@ def plan_segments(
         min(starts, key=lambda s: abs(s[0] - total * number / count)) for number in range(count)
     }
     firsts = sorted(nearest)
-    ends = [first for first, _ in firsts[1:]] + [total]
+    lasts = [first - 1 for first, _ in firsts[1:]] + [total - 1]
+    shot_ends = {last: next(end for _, end in shots if end >= last) for last in lasts}
     return tuple(
-        Segment(number, lead, first, end - 1)
-        for number, ((first, lead), end) in enumerate(zip(firsts, ends, strict=True))
+        Segment(number, lead, first, last, min(shot_ends[last], last + tail))
+        for number, ((first, lead), last) in enumerate(zip(firsts, lasts, strict=True))
     )
 
 
@@ -145,7 +154,7 @@ def composed_frames(
         edited = stack.enter_context(Prefetch(editor.process(chunks), name="edit"))
         composed = stack.enter_context(Prefetch(composer.process(edited), depth=4, name="compose"))
         for frame, picture in composed:
-            if frame.index >= segment.first:
+            if segment.first <= frame.index <= segment.last:
                 yield frame, picture
 
 
@@ -156,7 +165,7 @@ def _checked(frames: Iterable[Frame], plan: ClipPlan, segment: Segment) -> Itera
             break
         expected += 1
         yield frame
-    if expected != segment.last + 1:
+    if expected != segment.tail + 1:
         raise DecodeError(
             f"{plan.info.path}: frame {expected} is not what it was at the analysis; "
             "the file was changed since"

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pipelines.clip.plan import SEGMENT_FRAMES, ClipPlan, plan_segments
 from vidinv.faces import Backend, analyse, named_alignment, select_tracks
 from vidinv.packs import Pack
-from vidinv.rendering import chunk_length
+from vidinv.rendering import chunk_length, halo_frames
 from vidinv.types import Analysis, Frame
 from vidinv.video import ShotDetector, VideoInfo, read_image
 
@@ -53,7 +53,11 @@ def plan_clip(
         else select_tracks(analysis, face, backend=backend, load_image=read_image)
     )
     segments = plan_segments(
-        analysis.shots, chunk_frames=times.chunk_frames * chain_chunks, target_frames=segment_frames
+        analysis.shots,
+        chunk_frames=times.chunk_frames,
+        halo_frames=times.halo_frames,
+        chain_chunks=chain_chunks,
+        target_frames=segment_frames,
     )
     return ClipPlan(
         info=info,
@@ -67,16 +71,16 @@ def plan_clip(
 
 
 class _FrameTimes:
-    """Remembers time and chunk length of the frames that go by."""
+    """Remembers the times of the frames that go by, and the lengths that their size decides."""
 
     def __init__(self) -> None:
-        self.chunk_frames = 1
+        self.chunk_frames = self.halo_frames = 1
         self._times: list[tuple[int, int]] = []
 
     def watch(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         for frame in frames:
             if not self._times:
-                self.chunk_frames = chunk_length(frame)
+                self.chunk_frames, self.halo_frames = chunk_length(frame), halo_frames(frame)
             self._times.append((frame.pts, frame.duration))
             yield frame
 

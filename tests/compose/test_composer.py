@@ -33,13 +33,6 @@ def test_strength_zero_gives_the_source_bit_for_bit(size_px):
     assert np.array_equal(smile(frame, crop, size_px=size_px, strength=0.0), frame)
 
 
-def test_strength_zero_right_after_a_smile_is_the_source():
-    frame, crop = scene()
-    composer = Composer()
-    smile(frame, crop, composer=composer)
-    assert np.array_equal(smile(frame, crop, composer=composer, strength=0.0), frame)
-
-
 def test_a_small_strength_changes_little_and_more_changes_more():
     frame, crop = scene()
     distances = [100 - psnr(smile(frame, crop, strength=s), frame) for s in (0.1, 0.4, 1.0)]
@@ -222,43 +215,6 @@ def test_an_empty_mask_leaves_the_frame():
     frame, crop = scene()
     parts = generator_pair(look(frame, crop))
     assert Composer().compose(frame, crop=crop, mask=np.zeros((128, 128)), **parts) is frame
-
-
-def test_smoothing_reduces_flicker_of_a_jittering_edit():
-    frame, crop = scene()
-    rng = np.random.default_rng(0)
-    strengths = 0.7 + rng.normal(0, 0.25, 12)
-    parts = [generator_pair(look(frame, crop), strength=s) for s in strengths]
-
-    def shake(composers):
-        flows = [
-            c.observe(mask=face_mask(), **p).flow_RR2 for c, p in zip(composers, parts, strict=True)
-        ]
-        return float(np.abs(np.diff(np.stack(flows)[3:], axis=0)).mean())
-
-    # Measured: 0.65 of the unsmoothed.
-    assert shake([Composer()] * len(parts)) < 0.8 * shake([Composer() for _ in parts])
-
-
-def test_earlier_frames_of_its_composer_count_and_no_others():
-    frame, crop = scene()
-    composer = Composer()
-    smile(frame, crop, composer=composer, strength=1.5)
-    carried = smile(frame, crop, composer=composer, strength=0.5)
-    fresh = smile(frame, crop, composer=Composer(), strength=0.5)
-    assert np.array_equal(fresh, smile(frame, crop, strength=0.5))
-    assert not np.array_equal(carried, fresh)
-
-
-def test_a_segment_with_its_halo_gives_the_same_bits():
-    frame, crop = scene()
-    strengths = np.linspace(0.2, 1.4, 12)
-    whole = Composer()
-    outputs = [smile(frame, crop, composer=whole, strength=s) for s in strengths]
-    late, start = Composer(), 8
-    for s in strengths[start - Composer.halo_frames : start]:
-        late.observe(mask=face_mask(), **generator_pair(look(frame, crop), strength=s))
-    assert np.array_equal(smile(frame, crop, composer=late, strength=strengths[start]), outputs[8])
 
 
 def test_pictures_of_different_size_fail():

@@ -247,6 +247,10 @@ def test_a_chain_keeps_nothing_of_a_track_that_has_ended(pack):
 
 
 def test_segments_of_a_chain_begin_with_its_runs():
-    segments = plan_segments([(0, 99)], chunk_frames=16, target_frames=20, halo_frames=4)
+    segments = plan_segments(
+        [(0, 99)], chunk_frames=8, chain_chunks=2, target_frames=20, halo_frames=4
+    )
+    assert len(segments) == 5
     assert {segment.first % 16 for segment in segments} == {0}
     assert {segment.lead % 16 for segment in segments} == {0}
+    assert {segment.tail - segment.last for segment in segments} == {8, 0}

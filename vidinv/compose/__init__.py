@@ -4,5 +4,6 @@ from vidinv.compose.change import Change
 from vidinv.compose.composer import Composer
 from vidinv.compose.masks import fade_inwards
 from vidinv.compose.paste import apply_change
+from vidinv.compose.steady import Step, steadied
 
-__all__ = ["Change", "Composer", "apply_change", "fade_inwards"]
+__all__ = ["Change", "Composer", "Step", "apply_change", "fade_inwards", "steadied"]

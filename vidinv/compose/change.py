@@ -73,6 +73,11 @@ class Change:
     loss_RR: Float32
     add_RR3: Float32
 
+    @property
+    def acts(self) -> bool:
+        """It is not nothing."""
+        return bool(self.loss_RR.any() or self.add_RR3.any() or self.flow_RR2.any())
+
     def scaled(self, opacity: float) -> Change:
         """Part of the change: 0 leaves the source, 1 is all of it."""
         if opacity == 1.0:

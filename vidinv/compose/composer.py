@@ -1,17 +1,10 @@
 """The stage that puts edited faces back into frames, one ``Composer`` per face track.
 
-A track has no gaps and ends with its shot, so a composer never has to forget.
-
-Flow and confidence are smoothed over the last frames of the track. They live in crop coordinates,
-which follow the face, so smoothing them does not lag behind its movement; and the residual is
-computed after the flow is smoothed, so what a late flow misses is added back rather than lost.
-The window is finite: a segment that starts ``Composer.halo_frames`` early gives the same bits as
-the whole shot.
+It looks at a frame by itself; ``vidinv.compose.steady`` then averages the changes of a track over
+time, from the steps that ``observe`` gives.
 """
 
 from __future__ import annotations
-
-from collections import deque
 
 import numpy as np
 import numpy.typing as npt
@@ -28,15 +21,8 @@ from vidinv.compose.flow import Float32, FlowEstimator
 from vidinv.compose.masks import fade_inwards
 from vidinv.compose.paste import apply_change
 from vidinv.compose.rigid import keep_on_face, rigid_parts
+from vidinv.compose.steady import Linker, Step
 from vidinv.types import Crop, FloatArray, Image
-
-# Newest first: 0.7 frames of mean delay. Measured on portrait_glasses with a jittering made-up
-# smile: flicker above the source's goes from 0.65 to 0.39 levels, with STEADY_LEVELS
-# below (flow and confidence alone: 0.49).
-SMOOTHING_WEIGHTS = (0.5, 0.3, 0.2)
-
-# Differences of the residual up to about this many levels count as the generator's noise.
-STEADY_LEVELS = 6.0
 
 
 class Composer:
@@ -48,16 +34,10 @@ class Composer:
         crop_scale: of the alignment that the crops are of (``Alignment.crop_scale``).
     """
 
-    # Flow is smoothed, then confidence, which depends on the smoothed flow.
-    halo_frames = 2 * (len(SMOOTHING_WEIGHTS) - 1)
-
     def __init__(self, *, detail: bool = True, crop_scale: float = 1.0) -> None:
         self.detail, self.crop_scale = detail, crop_scale
         self._estimator = FlowEstimator()
-        self._flows: deque[Float32] = deque(maxlen=len(SMOOTHING_WEIGHTS))
-        self._confidences: deque[Float32] = deque(maxlen=len(SMOOTHING_WEIGHTS))
-        self._residuals: deque[Float32] = deque(maxlen=len(SMOOTHING_WEIGHTS))
-        self._rigid: deque[Float32] = deque(maxlen=len(SMOOTHING_WEIGHTS))
+        self._linker: Linker | None = None
 
     def compose(
         self,
@@ -71,7 +51,7 @@ class Composer:
         landmarks: FloatArray | None = None,
         opacity: float = 1.0,
     ) -> Image:
-        """The frame with the face edited.
+        """A single frame with the face edited.
 
         Args:
             image: RGB ``[H, W, 3]`` uint8 or uint16; not modified.
@@ -87,13 +67,7 @@ class Composer:
         Returns:
             A new picture, bit-exact outside the mask; ``image`` itself where nothing changes.
         """
-        change = self.observe(
-            source_crop=source_crop,
-            rendered=rendered,
-            edited=edited,
-            mask=mask,
-            landmarks=landmarks,
-        )
+        source, change, _ = self._change(source_crop, rendered, edited, mask, landmarks)
         return apply_change(image, crop=crop, change=change.scaled(opacity))
 
     def observe(
@@ -104,12 +78,22 @@ class Composer:
         edited: Float32,
         mask: npt.NDArray[np.floating],
         landmarks: FloatArray | None = None,
-    ) -> Change:
-        """Take in one frame without painting it (the halo of a segment); arguments as ``compose``.
+    ) -> Step:
+        """The next frame of the track, not painted yet; arguments as ``compose``."""
+        source, change, soft = self._change(source_crop, rendered, edited, mask, landmarks)
+        if self._linker is None:
+            self._linker = Linker(len(source) / self.crop_scale)
+        return self._linker.step(change, source=source, mask_RR=soft)
 
-        Returns:
-            The change of this frame in crop coordinates.
-        """
+    def _change(
+        self,
+        source_crop: npt.NDArray[np.uint8] | Float32,
+        rendered: Float32,
+        edited: Float32,
+        mask: npt.NDArray[np.floating],
+        landmarks: FloatArray | None,
+    ) -> tuple[Float32, Change, Float32]:
+        """The source as float, its change, and the mask with its soft border."""
         source = np.ascontiguousarray(source_crop, np.float32)
         rendered = np.ascontiguousarray(rendered, np.float32)
         edited = np.ascontiguousarray(edited, np.float32)
@@ -118,18 +102,12 @@ class Composer:
         face_px = len(source) / self.crop_scale
         soft = fade_inwards(mask, face_px=face_px)
         if not self.detail:
-            return generated_change(source, edited, soft, face_px=face_px)
-        movable = 1.0 - self._held(source, rendered, landmarks, face_px)
-        return self._transfer(source, rendered, edited, mask, soft, movable, face_px)
-
-    def _held(
-        self, source: Float32, rendered: Float32, landmarks: FloatArray | None, face_px: float
-    ) -> Float32 | np.float32:
-        """Where the source stays as it is, 0..1."""
-        if landmarks is None:
-            return np.float32(0)
-        self._rigid.appendleft(rigid_parts(source, rendered, landmarks, face_px=face_px))
-        return _smoothed(self._rigid)
+            return source, generated_change(source, edited, soft, face_px=face_px), soft
+        movable = np.float32(1)
+        if landmarks is not None:
+            movable = 1.0 - rigid_parts(source, rendered, landmarks, face_px=face_px)
+        change = self._transfer(source, rendered, edited, mask, soft, movable, face_px)
+        return source, change, soft
 
     def _transfer(
         self,
@@ -142,20 +120,16 @@ class Composer:
         face_px: float,
     ) -> Change:
         weight = activity_gate(rendered, edited, face_px=face_px) * soft * movable
-        self._flows.appendleft(self._estimator.estimate(rendered, edited, face_px=face_px))
-        # This frame's weight, not a smoothed one: a frame without an edit is the source at once.
-        flow = _smoothed(self._flows) * weight[..., None]
+        flow = self._estimator.estimate(rendered, edited, face_px=face_px) * weight[..., None]
         flow = keep_on_face(flow, np.asarray(mask, np.float32))
         confidence, residual = explain(rendered, edited, flow=flow, face_px=face_px)
-        self._confidences.appendleft(confidence)
-        self._residuals.appendleft(residual)
         return transferred_change(
             source,
             rendered,
             edited,
             flow=flow,
-            confidence=_smoothed(self._confidences),
-            residual=_steadied(residual, _smoothed(self._residuals)),
+            confidence=confidence,
+            residual=residual,
             mask_RR=soft,
             weight_RR=weight,
             face_px=face_px,
@@ -166,19 +140,3 @@ def _check_sizes(source: Float32, **others: npt.NDArray[np.generic]) -> None:
     for name, other in others.items():
         if other.shape[:2] != source.shape[:2]:
             raise ValueError(f"{name} is {other.shape}, but source_crop is {source.shape}")
-
-
-def _smoothed(history: deque[Float32]) -> Float32:
-    """Weighted mean of the fields, newest first; a short history is renormalised."""
-    weights = np.array(SMOOTHING_WEIGHTS[: len(history)], np.float32)
-    weights /= weights.sum()
-    return np.asarray(sum(w * field for w, field in zip(weights, history, strict=True)), np.float32)
-
-
-def _steadied(residual: Float32, smoothed: Float32) -> Float32:
-    """The smoothed residual where it is close to this frame's, this frame's where it is not.
-
-    Removes the generator's small blotches from frame to frame without a late flow leaving a trail.
-    """
-    lag = smoothed - residual
-    return np.asarray(residual + lag * np.exp(-((lag / STEADY_LEVELS) ** 2)), np.float32)

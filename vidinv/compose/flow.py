@@ -1,4 +1,4 @@
-"""Dense flow between two renderings of the same face, at the generator's own size.
+"""Dense flow between two pictures of the same face, at the generator's own size.
 
 DIS optical flow (Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016) as
 OpenCV implements it, plus the warp that belongs to it.
@@ -40,6 +40,10 @@ class FlowEstimator:
         # and +0.1 dB (the Gaussian smooths anyway); 8 descents instead of 16 another 10 %, +-0 dB.
         self._dis.setVariationalRefinementIterations(0)
         self._dis.setGradientDescentIterations(8)
+        # Between sources of neighbouring frames a coarser flow does (docs/LOG.md).
+        self._motion = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._motion.setFinestScale(1)
+        self._motion.setVariationalRefinementIterations(0)
 
     def estimate(self, before: Float32, after: Float32, *, face_px: float) -> Float32:
         """Flow from ``after`` back to ``before``: after(p) is about before(p + flow(p)).
@@ -63,6 +67,29 @@ class FlowEstimator:
         if factor != 1:
             how = cv2.INTER_AREA if factor > 1 else cv2.INTER_LINEAR
             flow = cv2.resize(flow, (size, size), interpolation=how) / factor
+        return np.asarray(flow, np.float32)
+
+
+    def motion(self, now: Float32, other: Float32, *, face_px: float) -> Float32:
+        """Where each pixel of ``now`` is in another frame's source: other(p + flow(p)).
+
+        Args:
+            now, other: luma ``[R, R]`` float32, 0..255.
+            face_px: side of the tight crop in pixels of these pictures.
+
+        Returns:
+            ``[R, R, 2]`` float32 displacement (x, y) in pixels of these pictures.
+        """
+        size = now.shape[0]
+        side = _working_size(size, face_px)
+        how = cv2.INTER_AREA if side < size else cv2.INTER_LINEAR
+        first, second = (
+            np.clip(cv2.resize(luma, (side, side), interpolation=how), 0, 255).astype(np.uint8)
+            for luma in (now, other)
+        )
+        flow = self._motion.calc(first, second, np.empty(0))
+        if side != size:
+            flow = cv2.resize(flow, (size, size), interpolation=cv2.INTER_LINEAR) * (size / side)
         return np.asarray(flow, np.float32)
 
 

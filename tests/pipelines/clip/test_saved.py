@@ -433,7 +433,11 @@ def made_up_plan(tracks) -> ClipPlan:
         for number, first, last in tracks
     )
     info = VideoInfo.from_scratch(width=64, height=64, rate=25)
-    segments = (Segment(0, 0, 0, 15), Segment(1, 8, 16, 23), Segment(2, 16, 24, 30))
+    segments = (
+        Segment(0, 0, 0, 15, 23),
+        Segment(1, 8, 16, 23, 30),
+        Segment(2, 16, 24, 30, 30),
+    )
     analysis = Analysis(31, ((0, 30),), faces)
     return ClipPlan(info, analysis, np.zeros((31, 2), np.int64), True, 2, segments)
 

@@ -39,10 +39,13 @@ def test_segments_tile_the_clip_and_begin_with_a_chunk(target, chunk):
     assert max(s.num_frames for s in segments) <= target + 2 * chunk
     for segment in segments:
         start = next(first for first, last in shots if first <= segment.first <= last)
+        final, end = next(shot for shot in shots if shot[0] <= segment.last <= shot[1])
         assert (segment.first - start) % chunk == 0
         assert (segment.lead - start) % chunk == 0
         # The whole halo, or the whole shot so far.
         assert segment.lead == start or segment.first - segment.lead >= 4
+        assert segment.tail == end or segment.tail - segment.last >= 4
+        assert segment.tail == end or (segment.tail + 1 - final) % chunk == 0
 
 
 @pytest.fixture
