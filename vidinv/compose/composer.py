@@ -67,7 +67,7 @@ class Composer:
         Returns:
             A new picture, bit-exact outside the mask; ``image`` itself where nothing changes.
         """
-        source, change, _ = self._change(source_crop, rendered, edited, mask, landmarks)
+        _, change, _ = self._change(source_crop, rendered, edited, mask, landmarks)
         return apply_change(image, crop=crop, change=change.scaled(opacity))
 
     def observe(
@@ -103,7 +103,7 @@ class Composer:
         soft = fade_inwards(mask, face_px=face_px)
         if not self.detail:
             return source, generated_change(source, edited, soft, face_px=face_px), soft
-        movable = np.float32(1)
+        movable: Float32 | np.float32 = np.float32(1)
         if landmarks is not None:
             movable = 1.0 - rigid_parts(source, rendered, landmarks, face_px=face_px)
         change = self._transfer(source, rendered, edited, mask, soft, movable, face_px)

@@ -69,7 +69,6 @@ class FlowEstimator:
             flow = cv2.resize(flow, (size, size), interpolation=how) / factor
         return np.asarray(flow, np.float32)
 
-
     def motion(self, now: Float32, other: Float32, *, face_px: float) -> Float32:
         """Where each pixel of ``now`` is in another frame's source: other(p + flow(p)).
 

@@ -7,9 +7,9 @@ optical flow of the *source*, which knows where each part of the face went:
     forward[t] = x[t] + BETA trust[t] warp(forward[t - 1], to_before[t])
 
 and the same backward from the frames after; their sum, without counting x[t] twice, over the sum
-of the weights is an average whose weights fall by BETA a frame in both directions: no lag. ``trust``
-is low where the source carried along its motion does not look like the source of this frame (a
-mouth that opens, a hand): there each frame has its own change.
+of the weights is an average whose weights fall by BETA a frame in both directions: no lag.
+``trust`` is low where the source carried along its motion does not look like the source of this
+frame (a mouth that opens, a hand): there each frame has its own change.
 
 x are the flow, the loss and the *difference* that the change makes to the source (not ``add``,
 which holds back what ``loss`` takes away). The average reaches a stated number of frames beyond
@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 
 from vidinv.compose.change import Change
-from vidinv.compose.flow import Float32, FlowEstimator, sample, warp
+from vidinv.compose.flow import Float32, FlowEstimator, warp
 
 BETA = 0.8
 # Levels of luma between a source and its neighbour carried along the motion, above which the
@@ -123,9 +123,7 @@ def steadied(steps: Sequence[Step], wanted: range) -> list[Change]:
         steps: consecutive frames of one track, in order.
         wanted: which of them; what lies around them is what the average reaches.
     """
-    forward = _carried(
-        (i, steps[i], steps[i].to_before if i else None) for i in range(wanted.stop)
-    )
+    forward = _carried((i, steps[i], steps[i].to_before if i else None) for i in range(wanted.stop))
     backward = _carried(
         (i, steps[i], steps[i + 1].from_before if i + 1 < len(steps) else None)
         for i in reversed(range(wanted.start, len(steps)))
@@ -137,10 +135,9 @@ def _fields(change: Change, source: Float32, mask_RR: Float32) -> _Fields:
     """Flow, loss and weight; difference and mask: ``[R, R, 4]`` each, as cv2 warps at most four."""
     weight = np.full_like(change.loss_RR, change.acts)
     difference = change.add_RR3 - change.loss_RR[..., None] * warp(source, change.flow_RR2)
-    return (
-        cv2.merge([*cv2.split(change.flow_RR2), change.loss_RR, weight]),
-        cv2.merge([*cv2.split(difference), mask_RR * weight]),
-    )
+    first = cv2.merge([*cv2.split(change.flow_RR2), change.loss_RR, weight])
+    second = cv2.merge([*cv2.split(difference), mask_RR * weight])
+    return np.asarray(first, np.float32), np.asarray(second, np.float32)
 
 
 def _carried(frames: Iterable[tuple[int, Step, Link | None]]) -> dict[int, _Fields]:
