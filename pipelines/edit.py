@@ -11,7 +11,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -39,6 +39,7 @@ from vidinv.video import (
     EncodeOptions,
     VideoInfo,
     VideoReader,
+    alpha_note,
     check_kind,
     choose_encoder,
     copy_media,
@@ -199,7 +200,11 @@ class _Edit:
 
     def clip(self) -> ClipSummary:
         """Edit a video."""
-        plan = self.session.recall_plan() or self._analyse()
+        plan = self.session.recall_plan()
+        if plan is None:
+            plan = self._analyse()
+        else:
+            self._tell_what_is_lost(plan.info)
         if plan.analysis.tracks:
             self._render_clip(plan, self._states(plan))
         else:
@@ -254,6 +259,7 @@ class _Edit:
     def _analyse(self) -> ClipPlan:
         with self._open() as reader:
             info = reader.info
+            self._tell_what_is_lost(info)
             frames = self.progress.track(reader, label="analyse", total=info.num_frames)
             with Prefetch(frames, depth=4, name="decode") as decoded:
                 return self.session.make_plan(
@@ -262,6 +268,12 @@ class _Edit:
                     has_exact_times=lambda: reader.exact_times,
                     damage=lambda: (reader.num_held, reader.notes),
                 )
+
+    def _tell_what_is_lost(self, info: VideoInfo) -> None:
+        """Before the work; UsageError for an encoder that does not go with the clip."""
+        note = alpha_note(self.request.output, self.request.encode, info)
+        if note is not None:
+            self.progress.note(note)
 
     def _analyse_picture(self, frame: Frame) -> ClipPlan:
         height, width = frame.image.shape[:2]
@@ -304,9 +316,7 @@ class _Edit:
             stack.callback(composed.close)
             total = plan.analysis.num_frames
             for frame, picture in self.progress.track(composed, label="edit", total=total):
-                writer.write(
-                    Frame(frame.index, frame.pts, frame.time_base, picture, frame.duration)
-                )
+                writer.write(replace(frame, image=picture))
         self.warnings += (*writer.warnings, *self.finisher.warnings)
 
     def _composed(

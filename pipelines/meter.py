@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Set
 from types import TracebackType
@@ -71,6 +72,11 @@ class Progress:
 
     def __init__(self, *, quiet: bool = True) -> None:
         self.quiet = quiet
+
+    def note(self, text: str) -> None:
+        """Say something before or during the work, on stderr."""
+        if not self.quiet:
+            tqdm.write(f"vidinv: note: {text}", file=sys.stderr)
 
     def track(self, items: Iterable[T], *, label: str, total: int | None) -> Iterator[T]:
         """Yield ``items``, counting them."""

@@ -37,6 +37,10 @@ class Frame:
         time_base: seconds per timestamp unit.
         image: RGB ``[H, W, 3]``, upright as displayed, uint8 or uint16 (full range of the type).
         duration: display time in units of ``time_base``; 0 where the file does not say.
+        alpha: ``[H, W]`` of the image's type, how opaque each pixel is (full range of the type);
+            None where the clip has no transparency.
+        captions: closed captions that belong to the frame (``cc_data`` of ANSI/CTA-708, three bytes
+            each), or empty.
     """
 
     index: int
@@ -44,6 +48,8 @@ class Frame:
     time_base: Fraction
     image: Image
     duration: int = 0
+    alpha: Image | None = None
+    captions: bytes = b""
 
     @property
     def time_seconds(self) -> float:

@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vidinv.video.codecs import EncodeOptions, choose_encoder
+    from vidinv.video.codecs import EncodeOptions, alpha_note, choose_encoder
     from vidinv.video.images import (
         check_kind,
         has_transparency,
@@ -44,6 +44,7 @@ _HOMES = {
     "VideoInfo": "info",
     "VideoReader": "reader",
     "VideoWriter": "writer",
+    "alpha_note": "codecs",
     "check_kind": "images",
     "choose_encoder": "codecs",
     "copy_media": "writer",
@@ -72,6 +73,7 @@ __all__ = [
     "VideoInfo",
     "VideoReader",
     "VideoWriter",
+    "alpha_note",
     "check_kind",
     "choose_encoder",
     "copy_media",

@@ -34,6 +34,7 @@ class Encoder:
         formats: containers that hold what it makes.
         codec: FFmpeg's name of what it makes.
         options: what it is always given.
+        alpha: it writes transparency where players look for it.
     """
 
     crf: int | None = None
@@ -43,6 +44,7 @@ class Encoder:
     formats: tuple[str, ...] = ("mp4", "mov", "matroska")
     codec: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
+    alpha: bool = False
 
 
 # libx264 at CRF 16: every frame of 14 test clips keeps 40 dB RGB PSNR, the least in a
@@ -74,9 +76,10 @@ ENCODERS = {
         codec="vp9",
         formats=("mp4", "matroska", "webm"),
         options={"deadline": "good", "cpu-used": "5", "row-mt": "1", "b": "0"},
+        alpha=True,
     ),
-    "prores_ks": Encoder(formats=("mov", "matroska"), codec="prores"),
-    "ffv1": Encoder(formats=("matroska",), codec="ffv1"),
+    "prores_ks": Encoder(formats=("mov", "matroska"), codec="prores", alpha=True),
+    "ffv1": Encoder(formats=("matroska",), codec="ffv1", alpha=True),
 }
 
 
@@ -121,7 +124,8 @@ def choose_encoder(path: Path, options: EncodeOptions, *, source: VideoInfo | No
     Args:
         source: what is encoded, where it is known. Few players show H.264 of more than 8 bits;
             those of H.265 do, so that it is the default for sources that have more (unless they
-            are such H.264 themselves).
+            are such H.264 themselves). A source with alpha gets one that has it, where the
+            container does.
 
     Raises:
         UsageError: an extension or encoder that is unknown, a pair that does not go together, or a
@@ -129,9 +133,7 @@ def choose_encoder(path: Path, options: EncodeOptions, *, source: VideoInfo | No
     """
     format_name = container_format(path)
     if options.encoder is None:
-        deep = source is not None and source.bit_depth > 8 and source.codec != "h264"
-        encoder = "libx265" if deep else "libx264"
-        encoder = "libvpx-vp9" if format_name == "webm" else encoder
+        encoder = _default_encoder(format_name, options, source)
     else:
         encoder = options.encoder
     if encoder not in ENCODERS:
@@ -143,12 +145,43 @@ def choose_encoder(path: Path, options: EncodeOptions, *, source: VideoInfo | No
     return encoder
 
 
+def _default_encoder(format_name: str, options: EncodeOptions, source: VideoInfo | None) -> str:
+    if format_name == "webm":
+        return "libvpx-vp9"
+    if source is None:
+        return "libx264"
+    wants_opaque = "yuva" not in (options.pix_fmt or "yuva")
+    if source.has_alpha and format_name != "mp4" and not wants_opaque:
+        is_deep = source.bit_depth > 8
+        return "prores_ks" if format_name == "mov" or is_deep else "libvpx-vp9"
+    deep = source.bit_depth > 8 and source.codec != "h264"
+    return "libx265" if deep else "libx264"
+
+
 def pixel_formats(encoder: str) -> tuple[str, ...]:
     """FFmpeg's names of what an encoder takes and frames can be made in."""
     import av  # not for every command
 
     names = [f.name for f in av.Codec(encoder, "w").video_formats or ()]
-    return tuple(name for name in names if re.fullmatch(r"yuv4(20|22|44)p(10le|12le)?", name))
+    kind = "yuva?" if ENCODERS[encoder].alpha else "yuv"
+    return tuple(name for name in names if re.fullmatch(kind + r"4(20|22|44)p(10le|12le)?", name))
+
+
+def alpha_note(path: Path, options: EncodeOptions, source: VideoInfo) -> str | None:
+    """One line where an output will lose the transparency of its source, or None.
+
+    Raises:
+        UsageError: as ``choose_encoder``.
+    """
+    encoder = choose_encoder(path, options, source=source)
+    if not source.has_alpha:
+        return None
+    if ENCODERS[encoder].alpha and "yuva" in (options.pix_fmt or "yuva"):
+        return None
+    return (
+        f"the source has transparency, which {path.name} ({encoder}) will not have; "
+        ".mov (ProRes 4444), .webm and .mkv (VP9) keep it"
+    )
 
 
 def encoder_options(encoder: str, options: EncodeOptions) -> dict[str, str]:

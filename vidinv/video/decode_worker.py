@@ -17,6 +17,7 @@ import av
 from av.error import FFmpegError
 from av.video.stream import VideoStream
 
+from vidinv.video.alpha import decoder, has_alpha
 from vidinv.video.deinterlace import NOTE, Deinterlacer
 from vidinv.video.displayed import Displayed, Orientation
 from vidinv.video.frame_clock import FrameClock, TimedFrame
@@ -54,7 +55,7 @@ def _decode(channel: Channel, ring: FrameRing, request: dict[str, Any]) -> None:
     path, skips = request["path"], request["on_error"] == "skip"
     with av.open(path, metadata_errors=TAG_ERRORS) as container:
         stream = _picture_stream(container)
-        mending, jumps = Mending(stream.time_base, skips=skips), Jumps()
+        mending, jumps = _mending(stream, skips=skips), Jumps()
         try:
             check_complete(path, container, stream)
         except Damage as damage:
@@ -78,6 +79,10 @@ def _decode(channel: Channel, ring: FrameRing, request: dict[str, Any]) -> None:
         notes = mending.notes() + [NOTE] * deinterlacer.has_met_fields + displayed.notes
         channel.send({"end": True, "exact_times": exact, "notes": notes, "held": mending.num_held})
         os._exit(0)  # see main: a part leaves decoding early
+
+
+def _mending(stream: VideoStream, *, skips: bool) -> Mending:
+    return Mending(stream.time_base, decode=decoder(stream), skips=skips)
 
 
 def _picture_packets(container: Any, stream: VideoStream, jumps: Jumps) -> Iterator[Any]:
@@ -138,7 +143,7 @@ def _frames_from(path: str, pts: int, heartbeat: Heartbeat) -> Iterator[av.Video
     keyframe = next((packet for packet in packets if packet.is_keyframe), None)
     if keyframe is None or keyframe.pts is None or keyframe.pts >= pts:
         return None
-    decoded = Mending(stream.time_base, skips=False).frames(chain([keyframe], packets))
+    decoded = _mending(stream, skips=False).frames(chain([keyframe], packets))
     frames = Deinterlacer().frames(decoded)
     for frame in frames:
         if frame.pts == pts:
@@ -161,11 +166,12 @@ def _send_frames(
     info: VideoInfo,
 ) -> None:
     """Convert, turn upright and put into the ring as the parent frees slots."""
-    ring.map(height=info.height, width=info.width, dtype=info.frame_dtype)
+    ring.map(height=info.height, width=info.width, dtype=info.frame_dtype, alpha=info.has_alpha)
     for number, (frame, pts) in enumerate(frames):
         if number >= ring.num_slots:
             channel.receive()  # the parent copied a slot
-        ring.write(number, displayed(frame, number))
+        alpha = displayed.alpha(frame) if info.has_alpha else None
+        ring.write(number, displayed(frame, number), alpha)
         channel.send({"pts": pts, "duration": frame.duration or 0})
 
 
@@ -201,6 +207,7 @@ def _describe(
         frame_packing=frame_packing(frame),
         mastering_display=mastering_display(frame),
         light_level=light_level(frame),
+        has_alpha=has_alpha(frame),
         is_still_image=container.format.name.endswith(("_pipe", "image2")),
     )
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from av.sidedata.sidedata import Type as SideDataType
 
+from vidinv.video.alpha import alpha_of, has_alpha, resized
 from vidinv.video.color import ToRgb
 from vidinv.video.info import VideoInfo
 
@@ -48,9 +49,9 @@ class Orientation:
         return 180 if self.flip_y else 0
 
     def upright(self, image: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """A view of ``[H, W, 3]`` as displayed."""
+        """A view of ``[H, W, 3]`` or ``[H, W]`` as displayed."""
         if self.transpose:
-            image = image.transpose(1, 0, 2)
+            image = image.swapaxes(0, 1)
         return image[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
 
 
@@ -66,19 +67,41 @@ class Displayed:
         self.notes: list[str] = []
         self._info, self._orientation = info, orientation
         self._transposed = orientation.transpose
+        self._found_alpha, self._has_fitted = info.has_alpha, False
         self._to_rgb: dict[tuple[int, int], ToRgb] = {}
 
     def __call__(self, frame: av.VideoFrame, number: int) -> npt.NDArray[Any]:
         """The picture of frame ``number``; a view, copy it to keep it."""
         self._orientation = Orientation.said_by(frame) or self._orientation
-        size = frame.width, frame.height
-        usual = self._info.coded_width, self._info.coded_height
-        if size == usual and self._orientation.transpose == self._transposed:
-            return self._orientation.upright(self._converter(*size)(frame))
+        if not self._found_alpha and has_alpha(frame):
+            self._found_alpha = True
+            self.notes.append(
+                f"pixels are transparent from frame {number} on, but not in the first one: "
+                "they are written opaque"
+            )
+        if self._is_usual(frame):
+            return self._orientation.upright(self._converter(frame.width, frame.height)(frame))
         return self._fitted(frame, number)
 
-    def _fitted(self, frame: av.VideoFrame, number: int) -> npt.NDArray[Any]:
-        """The whole picture in the middle, as large as fits, on black."""
+    def alpha(self, frame: av.VideoFrame) -> npt.NDArray[Any]:
+        """``[height, width]`` of the frame that was converted last; bars are transparent."""
+        alpha = alpha_of(frame, self._info.frame_dtype)
+        if self._is_usual(frame):
+            return self._orientation.upright(alpha)
+        canvas = np.zeros((self._info.height, self._info.width), self._info.frame_dtype)
+        rows, columns, stored = self._place(frame)
+        fitted = resized(alpha, width=stored[0], height=stored[1])
+        canvas[rows, columns] = self._orientation.upright(fitted)
+        return canvas
+
+    def _is_usual(self, frame: av.VideoFrame) -> bool:
+        """Of the first frame's size, and turned as that one."""
+        usual = self._info.coded_width, self._info.coded_height
+        is_turned_alike = self._orientation.transpose == self._transposed
+        return (frame.width, frame.height) == usual and is_turned_alike
+
+    def _place(self, frame: av.VideoFrame) -> tuple[slice, slice, tuple[int, int]]:
+        """Rows and columns of a fitted picture, and its width and height before it is turned."""
         info, turned = self._info, self._orientation.transpose
         shown = (frame.height, frame.width) if turned else (frame.width, frame.height)
         # In the pixels of the clip, which the stored ones of a turned picture lie across.
@@ -87,11 +110,18 @@ class Displayed:
         width = min(info.width, max(1, round(shown[0] * across * scale)))
         height = min(info.height, max(1, round(shown[1] * scale)))
         stored = (height, width) if turned else (width, height)
-        picture = self._orientation.upright(self._converter(*stored)(frame))
-        canvas = np.zeros((info.height, info.width, 3), info.frame_dtype)
         top, left = (info.height - height) // 2, (info.width - width) // 2
-        canvas[top : top + height, left : left + width] = picture
-        if not self.notes:
+        return slice(top, top + height), slice(left, left + width), stored
+
+    def _fitted(self, frame: av.VideoFrame, number: int) -> npt.NDArray[Any]:
+        """The whole picture in the middle, as large as fits, on black."""
+        info, turned = self._info, self._orientation.transpose
+        rows, columns, stored = self._place(frame)
+        canvas = np.zeros((info.height, info.width, 3), info.frame_dtype)
+        canvas[rows, columns] = self._orientation.upright(self._converter(*stored)(frame))
+        if not self._has_fitted:
+            self._has_fitted = True
+            shown = (frame.height, frame.width) if turned else (frame.width, frame.height)
             self.notes.append(
                 f"the picture is {shown[0]}x{shown[1]} from frame {number} on, "
                 f"{info.width}x{info.height} before: edited frames are fitted into that, with bars"

@@ -20,6 +20,7 @@ from typing import Any
 import av
 from av.error import FFmpegError
 
+from vidinv.video.alpha import opaque_format, with_alpha
 from vidinv.video.color import FromRgb, matrix_is_unsupported
 from vidinv.video.info import VideoInfo
 from vidinv.video.isolation import (
@@ -40,7 +41,7 @@ from vidinv.video.packets import (
 )
 from vidinv.video.pixels import PixelChoice
 from vidinv.video.side_info import said_by_encoder, what_is_lost
-from vidinv.video.streams import RELAY, Refused, tag_hevc
+from vidinv.video.streams import RELAY, Refused, tag_codec
 
 FRAME_DURATION_FLAG = av.codec.context.Flags.frame_duration
 GLOBAL_HEADER_FLAG = av.codec.context.Flags.global_header
@@ -100,7 +101,7 @@ class _Encoding:
             height=self._info.height,
             dtype=self._info.frame_dtype,
             encoder=request["encoder"],
-            pix_fmt=self._pix_fmt,
+            pix_fmt=opaque_format(self._pix_fmt),
             color_matrix=matrix,
             color_range=self._info.color_range,
         )
@@ -146,7 +147,7 @@ class _Encoding:
         context.flags |= FRAME_DURATION_FLAG
         if container.format.name == RELAY:  # it does not say that its muxer wants this
             context.flags |= GLOBAL_HEADER_FLAG
-        tag_hevc(stream, container.format.name)
+        tag_codec(stream, container.format.name)
         context.options = dict(self._request["options"])
         for name, said in said_by_encoder(self._request["encoder"], info).items():
             before = context.options.get(name)
@@ -156,11 +157,16 @@ class _Encoding:
 
     def _packets(self, stream: Any, shift: Fraction) -> Iterator[Any]:
         moved = int(shift / self._info.time_base)
-        height, width = self._info.height, self._info.width
-        self._ring.map(height=height, width=width, dtype=self._info.frame_dtype)
+        info = self._info
+        self._ring.map(
+            height=info.height, width=info.width, dtype=info.frame_dtype, alpha=info.has_alpha
+        )
+        has_alpha = opaque_format(self._pix_fmt) != self._pix_fmt
         number = 0
         while "pts" in (message := self._channel.receive()):
             frame = self._from_rgb(self._ring.read(number))
+            if has_alpha:
+                frame = with_alpha(frame, self._ring.alpha(number), self._pix_fmt)
             self._channel.send({"free": number})
             number += 1
             frame.pts, frame.duration = message["pts"] + moved, message["duration"]

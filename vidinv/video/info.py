@@ -48,6 +48,7 @@ class VideoInfo:
         is_still_image: the file is a single picture, not a clip.
         frame_packing: how two views of stereo 3D share a frame (``frame_packing_arrangement_type``
             of H.264), or None.
+        has_alpha: frames say how opaque their pixels are (``Frame.alpha``).
         mastering_display, light_level: of HDR10, as encoders take them (``side_info``), or empty.
     """
 
@@ -72,6 +73,7 @@ class VideoInfo:
     container: str = ""
     other_streams: tuple[StreamInfo, ...] = ()
     is_still_image: bool = False
+    has_alpha: bool = False
     frame_packing: int | None = None
     mastering_display: str = ""
     light_level: str = ""

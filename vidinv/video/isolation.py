@@ -54,6 +54,8 @@ class FrameMissing(Exception):
 class FrameRing:
     """Slots of one frame each in anonymous shared memory; the owner passes ``fd`` to the child.
 
+    A slot holds the picture and, of clips with transparency, its alpha behind it.
+
     Behind the last slot lie ``PADDING_BYTES`` that may be read. They hold a number for each slot:
     which frame it has, counted from 1. New memory is zero: a black picture that nobody wrote is
     no frame.
@@ -64,29 +66,42 @@ class FrameRing:
 
     def __init__(self, fd: int | None = None) -> None:
         self.fd = _anonymous_file() if fd is None else fd
-        self._slots: npt.NDArray[Any] | None = None
+        self._slots: list[npt.NDArray[Any]] = []
+        self._alphas: list[npt.NDArray[Any]] = []
         self._written: npt.NDArray[np.uint64] | None = None
 
     @property
     def num_slots(self) -> int:
-        return 0 if self._slots is None else len(self._slots)
+        return len(self._slots)
 
-    def map(self, *, height: int, width: int, dtype: str) -> None:
-        """Size and map the memory for RGB frames ``[height, width, 3]``; both sides call this."""
-        frame_bytes = height * width * 3 * np.dtype(dtype).itemsize
+    def map(self, *, height: int, width: int, dtype: str, alpha: bool = False) -> None:
+        """Size and map the memory for RGB frames ``[height, width, 3]``; both sides call this.
+
+        Args:
+            alpha: with ``[height, width]`` of the same type for each.
+        """
+        num_pixels = height * width
+        frame_bytes = num_pixels * (4 if alpha else 3) * np.dtype(dtype).itemsize
         num_slots = max(MIN_SLOTS, min(MAX_SLOTS, RING_BYTES // frame_bytes))
         end = frame_bytes * num_slots
         size = end + PADDING_BYTES
         if os.fstat(self.fd).st_size != size:
             os.ftruncate(self.fd, size)
         memory = memoryview(mmap.mmap(self.fd, size))
-        self._slots = np.frombuffer(memory[:end], dtype).reshape(num_slots, height, width, 3)
+        slots = np.frombuffer(memory[:end], dtype).reshape(num_slots, -1)
+        self._slots = [slot[: 3 * num_pixels].reshape(height, width, 3) for slot in slots]
+        self._alphas = [slot[3 * num_pixels :].reshape(height, width) for slot in slots if alpha]
         self._written = np.frombuffer(memory[end:], np.uint64, count=num_slots)
 
-    def write(self, number: int, image: npt.NDArray[Any]) -> None:
-        """Put frame ``number``, ``[H, W, 3]``, into its slot."""
+    def write(
+        self, number: int, image: npt.NDArray[Any], alpha: npt.NDArray[Any] | None = None
+    ) -> None:
+        """Put frame ``number``, ``[H, W, 3]``, into its slot, with its alpha ``[H, W]``."""
         assert self._written is not None
         np.copyto(self.slot(number), image)
+        if self._alphas:
+            slot = self._alphas[number % self.num_slots]
+            np.copyto(slot, np.iinfo(slot.dtype).max if alpha is None else alpha)
         self._written[number % self.num_slots] = number + 1
 
     def read(self, number: int) -> npt.NDArray[Any]:
@@ -100,14 +115,17 @@ class FrameRing:
             raise FrameMissing(f"frame {number} did not reach the shared memory")
         return self.slot(number)
 
+    def alpha(self, number: int) -> npt.NDArray[Any] | None:
+        """``[H, W]`` view of the alpha of a frame that was read, or None."""
+        return self._alphas[number % self.num_slots] if self._alphas else None
+
     def slot(self, number: int) -> npt.NDArray[Any]:
         """``[H, W, 3]`` view of the slot that frame ``number`` uses."""
-        assert self._slots is not None
-        return self._slots[number % len(self._slots)]
+        return self._slots[number % self.num_slots]
 
     def close(self) -> None:
         """Give the memory back; views of slots that are still held keep their part alive."""
-        self._slots = self._written = None
+        self._slots, self._alphas, self._written = [], [], None
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

@@ -14,6 +14,7 @@ from typing import Any
 
 import av
 
+from vidinv.video.alpha import is_beside_picture
 from vidinv.video.info import TAG_ERRORS, VideoInfo
 from vidinv.video.packets import (
     PacketCopier,
@@ -23,7 +24,7 @@ from vidinv.video.packets import (
     source_plan,
 )
 from vidinv.video.side_info import what_is_lost
-from vidinv.video.streams import Refused, tag_hevc
+from vidinv.video.streams import Refused, tag_codec
 
 Times = Sequence[Sequence[int]]
 
@@ -48,9 +49,11 @@ def join(request: dict[str, Any], heartbeat: Callable[[], None]) -> list[str]:
         )
         with av.open(paths[0], metadata_errors=TAG_ERRORS) as first:
             stream = output.add_stream_from_template(first.streams.video[0], opaque=True)
+            if is_beside_picture(first.streams.video[0]):
+                stream.metadata["alpha_mode"] = "1"
+            tag_codec(stream, output.format.name, like=first.streams.video[0])
         stream.time_base = info.time_base
         _tag(stream.codec_context, info)
-        tag_hevc(stream, output.format.name)
         copier = PacketCopier.open(
             source,
             output,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -20,14 +20,22 @@ class Mending:
 
     Args:
         time_base: of the stream.
+        decode: frames of a packet; None: as its stream does.
         skips: go on after damage; else it is raised.
 
     Attributes:
         num_held: pictures that were lost, each with the last good one in its place.
     """
 
-    def __init__(self, time_base: Fraction | None, *, skips: bool) -> None:
+    def __init__(
+        self,
+        time_base: Fraction | None,
+        *,
+        decode: Callable[[Any], list[av.VideoFrame]] | None = None,
+        skips: bool,
+    ) -> None:
         self._skips, self._base = skips, time_base or Fraction(1, av.time_base)
+        self._decode = decode or (lambda packet: packet.decode())
         self._num_frames, self._last_seconds = 0, 0.0
         self._damage: list[Damage] = []
         self._num_hints = 0
@@ -74,7 +82,7 @@ class Mending:
 
     def _decoded(self, packet: Any, decodable: bool) -> list[av.VideoFrame]:
         try:
-            frames: list[av.VideoFrame] = packet.decode()
+            frames = self._decode(packet)
         except FFmpegError:
             if decodable:
                 self.meet(Damage.after(self._num_frames, self._last_seconds))

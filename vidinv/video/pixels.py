@@ -36,8 +36,10 @@ class PixelChoice:
     def _find(self, chroma: str, *, deep: bool) -> str | None:
         formats = pixel_formats(self._encoder)
         wanted = ["444"] if self._odd else [chroma, "420", "422", "444"]
+        kinds = ("yuva", "yuv") if self._info.has_alpha else ("yuv",)
         names = [
-            f"yuv{layout}{depth}"
+            f"{kind}{layout}{depth}"
+            for kind in kinds
             for depth in (("p10le", "p12le", "p") if deep else ("p", "p10le"))
             for layout in wanted
         ]

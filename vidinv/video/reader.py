@@ -133,6 +133,7 @@ class VideoReader:
                     height=self._info.height,
                     width=self._info.width,
                     dtype=self._info.frame_dtype,
+                    alpha=self._info.has_alpha,
                 )
         except BaseException:
             self.close()
@@ -161,14 +162,18 @@ class VideoReader:
             raise StopIteration
         number = self._num_read
         try:
-            image = self._child.ring.read(number).copy()
+            ring = self._child.ring
+            image = ring.read(number).copy()
+            alpha = None if (stored := ring.alpha(number)) is None else stored.copy()
         except FrameMissing as error:
             self.close()
             raise DecodeError(f"{self.path}: the decoder failed ({error})") from None
         self._child.send({"free": number})
         self._num_read += 1
         index = number if self._part is None else self._part.first + number
-        return Frame(index, message["pts"], self.info.time_base, image, message["duration"])
+        captions = bytes.fromhex(message.get("captions", ""))
+        times = message["pts"], self.info.time_base
+        return Frame(index, *times, image, message["duration"], alpha, captions)
 
     def close(self) -> None:
         """End the child process; the reader then has no more frames."""

@@ -15,6 +15,7 @@ import av
 from av.error import FFmpegError
 from av.sidedata.sidedata import Type
 
+from vidinv.video.alpha import has_alpha, is_beside_picture
 from vidinv.video.info import TAG_ERRORS, VideoInfo
 from vidinv.video.streams import picture_stream
 
@@ -114,31 +115,30 @@ def what_is_lost(source: str | None, output: str) -> list[str]:
         av.open(output, metadata_errors=TAG_ERRORS) as b,
     ):
         format_name = b.format.name.split(",")[0]
-        lines = [f"{what} is lost: it was not written" for what in _lost_side_data(a, b)]
+        (before, was_transparent), (after, is_transparent) = _said_by_frames(a), _said_by_frames(b)
+        lost = [name for kind, name in NAMES.items() if kind in before - after]
+        lines = [f"{what} is lost: it was not written" for what in lost]
         if a.chapters() and len(b.chapters()) < len(a.chapters()):
             lines.append(f"chapters are lost: {len(a.chapters())} before, {len(b.chapters())} now")
         if tags := _lost_tags(a, b):
             lines.append(f"tags that {format_name} does not keep are lost: {', '.join(tags)}")
-        if _has_alpha(a) and not _has_alpha(b):
+        if was_transparent and not is_transparent:
             lines.append("the transparency of the source is lost: it was written opaque")
     return lines
 
 
-def _lost_side_data(a: Any, b: Any) -> list[str]:
-    lost = _side_data(a) - _side_data(b)
-    return [name for kind, name in NAMES.items() if kind in lost]
-
-
-def _side_data(container: Any) -> set[Any]:
-    """Kinds of side data of the first frames."""
+def _said_by_frames(container: Any) -> tuple[set[Any], bool]:
+    """Kinds of side data of the first frames; whether the first one has alpha."""
     picture = picture_stream(container)
     found: set[Any] = set()
+    transparent = is_beside_picture(picture)
     try:
-        for frame in islice(container.decode(picture), NUM_FRAMES):
+        for number, frame in enumerate(islice(container.decode(picture), NUM_FRAMES)):
             found |= {data.type for data in frame.side_data.keys()}  # noqa: SIM118
+            transparent = transparent or (number == 0 and has_alpha(frame))
     except FFmpegError:  # of a damaged file: what came so far
         pass
-    return found
+    return found, transparent
 
 
 def _lost_tags(a: Any, b: Any) -> list[str]:
@@ -151,10 +151,3 @@ def _lost_tags(a: Any, b: Any) -> list[str]:
     said = {name.removesuffix("-eng") for name in wanted - after}
     # Of no use to a person, or side data.
     return sorted(said - after - {"handler_name", "language", "stereo_mode"})
-
-
-def _has_alpha(container: Any) -> bool:
-    picture = picture_stream(container)
-    tags = {name.lower(): value for name, value in picture.metadata.items()}
-    pix_fmt = getattr(picture.codec_context, "pix_fmt", None) or ""
-    return tags.get("alpha_mode") == "1" or pix_fmt.startswith(("yuva", "gbrap", "argb", "rgba"))

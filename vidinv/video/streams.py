@@ -242,7 +242,7 @@ def add_like(output: Any, stream: Any) -> Any:
     copy.metadata.update(stream.metadata)
     name_track(copy)
     copy.disposition = stream.disposition
-    tag_hevc(copy, output.format.name)
+    tag_codec(copy, output.format.name, like=stream)
     return copy
 
 
@@ -252,12 +252,22 @@ def name_track(stream: Any) -> None:
         stream.metadata.setdefault("title", stream.metadata["name"])
 
 
-def tag_hevc(stream: Any, format_name: str) -> None:
-    """Apple's players show H.265 in MP4 under this name only; FFmpeg's default is hev1."""
+def tag_codec(stream: Any, format_name: str, *, like: Any = None) -> None:
+    """The name by which players know the codec of a stream to be written.
+
+    Apple's show H.265 in MP4 as hvc1 only, for which FFmpeg's default is hev1. Of ProRes, the name
+    tells the profile, and whether there is alpha.
+
+    Args:
+        like: the stream whose packets it gets.
+    """
     context = stream.codec_context
-    is_hevc = context is not None and context.codec.canonical_name == "hevc"
-    if is_hevc and format_name in ("mp4", "mov"):
+    if context is None or format_name not in ("mp4", "mov"):
+        return
+    if context.codec.canonical_name == "hevc":
         context.codec_tag = "hvc1"
+    elif context.codec.canonical_name == "prores" and like is not None:
+        context.codec_tag = like.codec_context.codec_tag
 
 
 def needs_relay(choices: Mapping[int, Choice]) -> bool:

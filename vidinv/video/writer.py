@@ -29,8 +29,9 @@ STALL_SECONDS = 300.0
 
 Finish = Callable[[Path], None]  # what is done to a complete file before it gets its name
 
-# Between a run's stages: NUT keeps every time base exactly. It does not take ProRes, MOV does.
-SEGMENT_FORMATS = {".nut": "nut", ".mov": "mov"}
+# Between a run's stages: NUT keeps every time base exactly. It takes no ProRes, which MOV does, nor
+# the alpha of VP9, which Matroska does (joining gives the frames their exact times again).
+SEGMENT_FORMATS = {".nut": "nut", ".mov": "mov", ".mkv": "matroska"}
 
 
 def open_writer(
@@ -130,6 +131,8 @@ def segment_path(
     output = Path(output)
     encoder = choose_encoder(output, options, source=source)
     suffix = ".mov" if encoder == "prores_ks" else ".nut"
+    has_alpha = "yuva" in (options.pix_fmt or "") or (source is not None and source.has_alpha)
+    suffix = ".mkv" if encoder == "libvpx-vp9" and has_alpha else suffix
     return Path(f"{os.fspath(path)}{suffix}"), replace(options, encoder=encoder)
 
 
@@ -233,7 +236,9 @@ class VideoWriter:
             self._session.start(self._module, self._request())
             self._session.receive("ready")
             info = self.info
-            self._ring.map(height=info.height, width=info.width, dtype=info.frame_dtype)
+            self._ring.map(
+                height=info.height, width=info.width, dtype=info.frame_dtype, alpha=info.has_alpha
+            )
         except BaseException:
             self._session.abandon()
             raise
@@ -264,7 +269,8 @@ class VideoWriter:
 
         Args:
             frame: image ``[height, width, 3]`` of the source's size and type (uint8, or uint16
-                above 8 bits), time in any time base that the source's can express.
+                above 8 bits), time in any time base that the source's can express; its alpha is
+                written where the pixel format has one.
         """
         if self._session is None:
             raise RuntimeError("open the writer with `with` first")
@@ -273,8 +279,8 @@ class VideoWriter:
         while self._num_free == 0 or self._session.has_message():
             self._session.receive("free")
             self._num_free += 1
-        self._ring.write(self.num_written, frame.image)
-        self._session.send({"pts": pts, "duration": duration})
+        self._ring.write(self.num_written, frame.image, frame.alpha)
+        self._session.send({"pts": pts, "duration": duration, "captions": frame.captions.hex()})
         self._num_free -= 1
         self.num_written += 1
         self._last_pts = pts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from pipelines.batch.stages.analyse import load_made_plan
@@ -13,7 +13,6 @@ from pipelines.batch.stages.fit import digests_of, load_states
 from pipelines.batch.stages.tasks import RunOptions, StageResult, StageTask
 from pipelines.batch.stages.work_files import samples_path, segment_stem
 from pipelines.clip.samples import IdentitySampler, save_samples
-from vidinv.types import Frame
 from vidinv.video import open_writer, segment_path
 
 
@@ -65,7 +64,7 @@ def render(context: StageContext, task: RenderTask) -> RenderResult:
     ):
         for frame, image in context.counted(session.render(plan, segment, reader, states)):
             sampler.observe(frame, image)
-            writer.write(Frame(frame.index, frame.pts, frame.time_base, image, frame.duration))
+            writer.write(replace(frame, image=image))
     # Not in the result: embeddings would be nine tenths of the journal.
     save_samples(samples_path(stem), sampler.samples())
     context.notes += session.notes
