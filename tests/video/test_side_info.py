@@ -69,7 +69,6 @@ def test_names_of_tracks_come_back(shared_dir, tmp_path):
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("09_captions_eia608.mp4", "closed captions (A/53) is lost"),
         ("10_alpha_vp9.webm", "the transparency of the source is lost"),
     ],
 )

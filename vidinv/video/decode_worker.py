@@ -1,8 +1,9 @@
 """The child process that opens and decodes one file; ``reader`` starts it, see ``isolation``.
 
 It answers ``{"info": ...}`` after the first decoded picture, then ``{"pts", "duration"}`` for each
-frame put into the ring, then ``{"end": true, "exact_times"}``; or ``{"error": reason}`` at any
-point. While it passes over the frames before a part it sends heartbeats.
+frame put into the ring (with its ``"captions"``, if any), then ``{"end": true, "exact_times"}``; or
+``{"error": reason}`` at any point. While it passes over the frames before a part it sends
+heartbeats.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from av.error import FFmpegError
 from av.video.stream import VideoStream
 
 from vidinv.video.alpha import decoder, has_alpha
+from vidinv.video.captions import captions_of
 from vidinv.video.deinterlace import NOTE, Deinterlacer
 from vidinv.video.displayed import Displayed, Orientation
 from vidinv.video.frame_clock import FrameClock, TimedFrame
@@ -167,12 +169,17 @@ def _send_frames(
 ) -> None:
     """Convert, turn upright and put into the ring as the parent frees slots."""
     ring.map(height=info.height, width=info.width, dtype=info.frame_dtype, alpha=info.has_alpha)
+    before: av.VideoFrame | None = None
     for number, (frame, pts) in enumerate(frames):
         if number >= ring.num_slots:
             channel.receive()  # the parent copied a slot
         alpha = displayed.alpha(frame) if info.has_alpha else None
         ring.write(number, displayed(frame, number), alpha)
-        channel.send({"pts": pts, "duration": frame.duration or 0})
+        # A picture that is held in another's place has said its captions already.
+        captions = b"" if frame is before else captions_of(frame)
+        before = frame
+        message = {"pts": pts, "duration": frame.duration or 0}
+        channel.send({**message, "captions": captions.hex()} if captions else message)
 
 
 def _describe(

@@ -21,6 +21,9 @@ import av
 from av.error import FFmpegError
 
 from vidinv.video.alpha import opaque_format, with_alpha
+from vidinv.video.captions import CODECS as CAPTIONED
+from vidinv.video.captions import with_captions
+from vidinv.video.codecs import ENCODERS
 from vidinv.video.color import FromRgb, matrix_is_unsupported
 from vidinv.video.info import VideoInfo
 from vidinv.video.isolation import (
@@ -44,6 +47,7 @@ from vidinv.video.side_info import said_by_encoder, what_is_lost
 from vidinv.video.streams import RELAY, Refused, tag_codec
 
 FRAME_DURATION_FLAG = av.codec.context.Flags.frame_duration
+CAPTIONS_LOST = "closed captions (A/53) are lost: H.264, H.265 and AV1 (--encoder) keep them"
 GLOBAL_HEADER_FLAG = av.codec.context.Flags.global_header
 
 
@@ -91,6 +95,8 @@ class _Encoding:
         self._channel, self._ring, self._request = channel, ring, request
         self._info = VideoInfo.from_json(request["info"])
         self._warnings: list[str] = []
+        self._codec = ENCODERS[request["encoder"]].codec
+        self._captions: dict[int, bytes] = {}  # of frames in the encoder, by their time
         self._ticks = 0  # of the times of all frames, the greatest common divisor
         self._heartbeat = Heartbeat(channel).beat
         self._pix_fmt = self._choose_pix_fmt()
@@ -174,9 +180,22 @@ class _Encoding:
             frame.time_base = self._info.time_base
             frame.color_primaries = self._info.color_primaries
             frame.color_trc = self._info.color_transfer
-            yield from stream.encode(frame)
+            self._take_captions(frame.pts, bytes.fromhex(message.get("captions", "")))
+            yield from self._captioned(stream.encode(frame))
         if number:
-            yield from stream.encode(None)
+            yield from self._captioned(stream.encode(None))
+
+    def _take_captions(self, pts: int, captions: bytes) -> None:
+        if captions and self._codec in CAPTIONED:
+            self._captions[pts] = captions
+        elif captions and CAPTIONS_LOST not in self._warnings:
+            self._warnings.append(CAPTIONS_LOST)
+
+    def _captioned(self, packets: list[Any]) -> Iterator[Any]:
+        """Packets in their order of decoding, each with the captions of its own picture."""
+        for packet in packets:
+            captions = self._captions.pop(packet.pts, b"")
+            yield with_captions(packet, self._codec, captions) if captions else packet
 
     def _choose_pix_fmt(self) -> str:
         """What was asked for, or the encoder's format nearest to the source that players show."""

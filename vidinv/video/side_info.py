@@ -34,11 +34,9 @@ NAMES = {
     Type.AMBIENT_VIEWING_ENVIRONMENT: "ambient viewing environment",
     Type.STEREO3D: "stereo 3D mode",
     Type.SPHERICAL: "spherical projection",
-    Type.A53_CC: "closed captions (A/53)",
     Type.ICC_PROFILE: "colour profile",
     Type.AFD: "active format description",
 }
-# Captions need not begin with the picture.
 NUM_FRAMES = 8
 # Keys that MP4 has boxes for; with others, its muxer has to write QuickTime's keys.
 BOX_TAGS = {

@@ -280,7 +280,10 @@ class VideoWriter:
             self._session.receive("free")
             self._num_free += 1
         self._ring.write(self.num_written, frame.image, frame.alpha)
-        self._session.send({"pts": pts, "duration": duration, "captions": frame.captions.hex()})
+        message: dict[str, Any] = {"pts": pts, "duration": duration}
+        if frame.captions:
+            message["captions"] = frame.captions.hex()
+        self._session.send(message)
         self._num_free -= 1
         self.num_written += 1
         self._last_pts = pts
