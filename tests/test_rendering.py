@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import cv2
@@ -11,6 +12,7 @@ import torch
 
 from tests.compose.made_up_change import mean_landmarks, small_face
 from tests.packs.tiny import write_tiny_pack
+from vidinv.editing.directions import Directions
 from vidinv.faces import named_alignment
 from vidinv.packs import load_pack
 from vidinv.rendering import (
@@ -189,6 +191,23 @@ def test_only_transferred_edits_take_the_packs_share_of_the_feature_code(tmp_pat
     assert np.array_equal(rendered["invert", 1.0], rendered["invert", 0.5])
     assert np.array_equal(rendered["paste", 1.0], rendered["paste", 0.5])
     assert not np.array_equal(rendered["transfer", 1.0], rendered["transfer", 0.5])
+
+
+def test_where_an_edit_moves_the_outline_goes_with_the_face(pack):
+    editor = make_editor(pack, [track(0, 0)])
+    directions = dict(editor.directions.by_name)
+    outline = torch.zeros(27, 2)
+    outline[0] = torch.tensor([0.1, 0.0])
+    directions["smile"] = replace(directions["smile"], outline_P2=outline)
+    editor.directions = Directions(directions)
+    (chunk,) = editor.process(chunked(frames(1), [(0, 0)]))
+    (face,) = chunk.faces[0]
+    moved = face.edited_landmarks - face.landmarks
+    # The crop of the track has a side of 40 px.
+    assert moved[0].tolist() == pytest.approx([4.0, 0.0], abs=1e-4)
+    assert not moved[1:].any()
+    (unknown,) = make_editor(pack, [track(0, 0)]).process(chunked(frames(1), [(0, 0)]))
+    assert unknown.faces[0][0].edited_landmarks is None
 
 
 def test_two_faces_in_a_frame_are_both_edited(pack):

@@ -9,7 +9,7 @@ faces, moves by ``UNITS`` population standard deviations, within ``MAX_DISTANCE`
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -33,6 +33,7 @@ from training.loop import make_batch
 from training.mapping import set_gaussian_mapping
 from training.request import TrainingRequest
 from vidinv.compose import Composer
+from vidinv.editing.directions import JAW_POINTS, OUTLINE_POINTS
 from vidinv.faces import face_mask
 from vidinv.faces.aligned import MEASURE_PX, AlignedFaces
 from vidinv.generators.registry import build_generator
@@ -75,6 +76,7 @@ MAX_DISTANCE = 4.0
 BY_EMBEDDING = ("age", "gender")
 EMBEDDING_RIDGE = 0.1
 METER_FACES = 4000  # that age and gender are learnt from
+OUTLINE_FACES = 64
 FOUND = (*ATTRIBUTES, *APPEARANCE)  # the directions there are, in their order
 # Fuller lips cost identity (a fifth of 80 faces at 0.4 or more from the source) for little effect,
 # glasses are smudges on a large source, and taking them off harms eyes that wear none.
@@ -142,9 +144,8 @@ class ComposedFaces:
         size = (MEASURE_PX, MEASURE_PX)
         faces = np.asarray(large.images_M3RR[indices]).transpose(0, 2, 3, 1)
         self.images = [cv2.resize(face, size, interpolation=cv2.INTER_CUBIC) for face in faces]
-        landmarks = (large.landmarks_M[indices] + 0.5) * (MEASURE_PX / 128) - 0.5
-        side = self.sources.shape[1]
-        self.masks = [face_mask(points, crop=self.crop, size_px=side) for points in landmarks]
+        self.landmarks = (large.landmarks_M[indices] + 0.5) * (MEASURE_PX / 128) - 0.5
+        self.masks = [self._mask(points) for points in self.landmarks]
 
     def __call__(self, shift_D: Tensor | None = None) -> np.ndarray:
         """``[N, 256, 256, 3]`` float32 0..255, edited by ``shift`` in W."""
@@ -152,17 +153,47 @@ class ComposedFaces:
             return np.stack(self.images).astype(np.float32)
         return self.edited(EditedLatents(self.inversion.latents_NLD + shift_D))
 
-    def edited(self, latents: EditedLatents) -> np.ndarray:
-        """The same, edited as ``latents`` of all faces say."""
+    def edited(
+        self, latents: EditedLatents, outline_shift: npt.NDArray[np.floating] | None = None
+    ) -> np.ndarray:
+        """The same, edited as ``latents`` of all faces say.
+
+        Args:
+            outline_shift: ``Directions.outline_shift`` of these edits.
+        """
         edited = self._pictures(latents)
-        parts = zip(self.images, self.sources, self.rendered, edited, self.masks, strict=True)
+        after_masks = (
+            [None] * len(self.masks)
+            if outline_shift is None
+            else [
+                self._mask(points, shift)
+                for points, shift in zip(self.landmarks, outline_shift, strict=True)
+            ]
+        )
+        parts = zip(
+            self.images, self.sources, self.rendered, edited, self.masks, after_masks, strict=True
+        )
         composed = [
             Composer().compose(
-                image, crop=self.crop, source_crop=source, rendered=before, edited=after, mask=mask
+                image,
+                crop=self.crop,
+                source_crop=source,
+                rendered=before,
+                edited=after,
+                mask=mask,
+                edited_mask=after_mask,
             )
-            for image, source, before, after, mask in parts
+            for image, source, before, after, mask, after_mask in parts
         ]
         return np.stack(composed).astype(np.float32)
+
+    def _mask(
+        self, points_682: npt.NDArray[np.floating], shift_P2: npt.NDArray[np.floating] | None = None
+    ) -> npt.NDArray[np.float32]:
+        moved = np.array(points_682, np.float32)
+        if shift_P2 is not None:
+            moved[: len(shift_P2)] += shift_P2 * MEASURE_PX
+        return face_mask(moved, crop=self.crop, size_px=self.sources.shape[1])
 
     def _pictures(self, edited: EditedLatents) -> np.ndarray:
         return to_array(self.inverter.render(self.inversion, edited, mode=RenderMode.TRANSFER))
@@ -255,6 +286,32 @@ def calibrate(
     return scaled, effects
 
 
+def measured_outlines(
+    inverter: FeatureStyleInverter,
+    faces: AlignedFaces,
+    images_N3RR: Tensor,
+    directions: Mapping[str, Tensor],
+) -> dict[str, Tensor]:
+    """Where strength 1 moves the outline: ``NAME.outline``, ``[27, 2]`` in sides of the crop.
+
+    From landmarks of G(w) at strengths 1 and -1, the mean over faces. Brows stand for the forehead
+    over them, whose outline no landmark follows: sideways it goes with the ends of the jaw.
+    """
+    latents = inverter.encode_latents(images_N3RR)
+    outlines = {}
+    for name, vector in directions.items():
+        with torch.inference_mode():
+            more, less = (
+                faces.landmarks(to_array(inverter.synthesis(latents + sign * vector)))
+                for sign in (1.0, -1.0)
+            )
+        shift = (more - less)[:, :OUTLINE_POINTS].mean(0) / 2 / 128
+        left, right = shift[[0, JAW_POINTS - 1], 0]
+        shift[JAW_POINTS:, 0] = np.linspace(left, right, OUTLINE_POINTS - JAW_POINTS)
+        outlines[f"{name}.outline"] = torch.from_numpy(shift)
+    return outlines
+
+
 def mahalanobis(vectors_AD: np.ndarray, w_MD: np.ndarray) -> np.ndarray:
     """``[A]`` lengths of steps in w, in standard deviations of encoded faces along them.
 
@@ -312,6 +369,12 @@ def build(request: TrainingRequest) -> dict[str, Any]:
     directions = np.stack([rows[name] for name in EDITS])
     faces = ComposedFaces(models.inverter, data, load(request.data, 128), chosen)
     scaled, effects = calibrate(faces, directions, meter, w)
+    some = rng.choice(
+        data.train_indices, min(OUTLINE_FACES, len(data.train_indices)), replace=False
+    )
+    outlines = measured_outlines(
+        models.inverter, meter.faces, make_batch(data, some).images, scaled
+    )
     someone = rng.choice(data.train_indices, settings.identities, replace=False)
     embeddings = meter.faces.embeddings_at(pictures(data, someone), data.landmarks_M[someone])
     set_gaussian_mapping(models.generator, models.encoder, torch.from_numpy(w).float())
@@ -322,7 +385,7 @@ def build(request: TrainingRequest) -> dict[str, Any]:
     tensors = {
         "generator.safetensors": models.generator.state_dict(),
         "fse.safetensors": models.encoder.state_dict(),
-        "directions.safetensors": scaled,
+        "directions.safetensors": {**scaled, **outlines},
         "identity.safetensors": {
             "mean_embedding": torch.from_numpy(embeddings.mean(0)),
             **smile_tensors(meter.smile, data.landmarks_M[train]),

@@ -130,7 +130,9 @@ def validation_effects(
     for name in EDITS:
         for strength in (1.0, -1.0):
             strengths = {name: torch.full([count], strength)}
-            pictures = faces.edited(directions.apply(latents, strengths))
+            pictures = faces.edited(
+                directions.apply(latents, strengths), directions.outline_shift(strengths)
+            )
             after, output = judge.meter.with_embeddings(pictures)
             change = (after[name] - before[name]) * strength
             distance = np.linalg.norm(output - source, axis=1)

@@ -53,6 +53,8 @@ class FaceEdit:
         source_crop, rendered, edited: ``[R, R, 3]`` float32 RGB, 0..255: the aligned face, what
             the generator makes of it, and the same with the edit.
         crop_scale: of the alignment that ``crop`` is of (``Alignment.crop_scale``).
+        edited_landmarks: where the edit moves them, as far as the directions tell: the outline of
+            the face; None where it is not known.
     """
 
     track: FaceTrack
@@ -62,6 +64,7 @@ class FaceEdit:
     rendered: Float32
     edited: Float32
     crop_scale: float
+    edited_landmarks: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -162,8 +165,24 @@ class FaceEditor:
         landmarks = [track.landmarks(frame.index) for frame in frames]
         inversion = self._invert(track, sources, frames)
         rendered, edited = self._render(track, inversion, frames)
+        moved = self._moved(landmarks, crops, frames)
         rows = zip(crops, landmarks, sources, rendered, edited, strict=True)
-        return [FaceEdit(track, *row, self.crop_scale) for row in rows]
+        return [
+            FaceEdit(track, *row, self.crop_scale, after)
+            for row, after in zip(rows, moved, strict=True)
+        ]
+
+    def _moved(
+        self, landmarks: Sequence[Float32], crops: Sequence[Crop], frames: list[Frame]
+    ) -> Sequence[Float32 | None]:
+        """Landmarks with the outline where the edit moves it; None where nobody measured that."""
+        if self.directions is None:
+            return [None] * len(frames)
+        shifts = self.directions.outline_shift(self._strengths(frames))
+        if shifts is None:
+            return [None] * len(frames)
+        rows = zip(landmarks, crops, shifts, strict=True)
+        return [_with_outline_moved(points, crop, shift) for points, crop, shift in rows]
 
     def _invert(self, track: FaceTrack, sources_NRR3: Float32, frames: list[Frame]) -> Inversion:
         inversion = self._find_saved(track, sources_NRR3, frames)
@@ -226,12 +245,22 @@ class FaceEditor:
     def _edited_latents(
         self, inversion: Inversion, directions: Directions, frames: list[Frame]
     ) -> EditedLatents:
+        return directions.apply(inversion.latents_NLD, self._strengths(frames))
+
+    def _strengths(self, frames: list[Frame]) -> dict[str, torch.Tensor]:
+        """Of each attribute at the times of the frames, ``[N]``."""
         seconds = np.array([frame.time_seconds - self.start_seconds for frame in frames])
-        strengths = {
+        return {
             name: torch.from_numpy(np.asarray(strength_at(keyframes, seconds)))
             for name, keyframes in self.spec.attributes.items()
         }
-        return directions.apply(inversion.latents_NLD, strengths)
+
+
+def _with_outline_moved(points_682: Float32, crop: Crop, shift_P2: Float32) -> Float32:
+    """Landmarks in frame pixels; the shift in sides of the crop."""
+    moved = points_682.copy()
+    moved[: len(shift_P2)] += shift_P2 @ crop.crop_to_frame(1)[:, :2].astype(np.float32).T
+    return moved
 
 
 @dataclass(frozen=True)
@@ -286,14 +315,19 @@ class FrameComposer:
             Composer(detail=self.mode is RenderMode.TRANSFER, crop_scale=face.crop_scale),
         )
         size_px = len(face.edited)
-        mask = face_mask(
-            face.landmarks, crop=face.crop, size_px=size_px, crop_scale=face.crop_scale
+        mask, edited_mask = (
+            None
+            if points is None
+            else face_mask(points, crop=face.crop, size_px=size_px, crop_scale=face.crop_scale)
+            for points in (face.landmarks, face.edited_landmarks)
         )
+        assert mask is not None
         return composer.observe(
             source_crop=face.source_crop,
             rendered=face.rendered,
             edited=face.edited,
             mask=mask,
+            edited_mask=edited_mask,
             landmarks=transform_points(face.landmarks, face.crop.frame_to_crop(size_px)),
         )
 

@@ -10,7 +10,7 @@ from tests.compose.faces import face_mask, textured_face
 from tests.compose.made_up_change import mean_landmarks
 from vidinv.compose import Composer
 from vidinv.compose.flow import warp
-from vidinv.compose.rigid import glasses_evidence, keep_on_face
+from vidinv.compose.rigid import glasses_evidence, keep_on_face, still_face
 from vidinv.faces.mask import feather
 from vidinv.types import Crop
 
@@ -122,3 +122,41 @@ def test_an_edit_that_turns_the_head_brings_no_background_into_the_face():
     )
     green = output[..., 1].astype(int) - output[..., 0]
     assert green[cv2.erode(on_face, np.ones((5, 5))) > 0].max() < 40
+
+
+def test_background_that_a_turning_head_uncovers_is_not_painted_on_the_cheek():
+    """Dark hair where the cheek was; who knows where the outline went keeps the cheek."""
+    face, mask = textured_face(SIZE).astype(np.float32), face_mask(SIZE).astype(np.float32)
+    shift = 16
+    edited_mask = np.roll(mask, -shift, axis=1)
+    edited_mask[:, -shift:] = 0
+    edited = face.copy()
+    edited[(mask > 0) & (edited_mask == 0)] = 15
+
+    def composed(**known):
+        return Composer().compose(
+            face.astype(np.uint8),
+            crop=WHOLE,
+            source_crop=face,
+            rendered=face,
+            edited=edited,
+            mask=feather(mask, 3.0),
+            **known,
+        )
+
+    stripe = (cv2.erode(mask, np.ones((13, 13))) > 0) & (edited_mask == 0)
+    darker = [
+        float((face - output)[stripe].mean())
+        for output in (composed(), composed(edited_mask=feather(edited_mask, 3.0)))
+    ]
+    assert darker[0] > 40
+    assert darker[1] < 3
+
+
+def test_an_outline_that_hardly_moves_costs_nothing_of_the_edit():
+    mask = feather(face_mask(SIZE).astype(np.float32), 3.0)
+    flow = np.zeros((SIZE, SIZE, 2), np.float32)
+    near = still_face(flow, mask, np.roll(mask, 2, axis=1), face_px=128.0)
+    assert near.min() == 1.0
+    far = still_face(flow, mask, np.roll(mask, 12, axis=1), face_px=128.0)
+    assert far.min() < 0.01

@@ -22,6 +22,10 @@ TENSORS = {
     "styled/b32.torgb": 2 * torch.ones(GENERATOR.style_channels["b32.torgb"]),
     "odd/b8.conv7": torch.ones(8),
     "short/b8.conv0": torch.ones(3),
+    "turned": torch.ones(D),
+    "turned.outline": torch.full((27, 2), 0.05),
+    "bent": torch.ones(D),
+    "bent.outline": torch.ones(17, 2),
 }
 ENTRY = {"positive": "more", "strength_range": [-2, 2]}
 
@@ -90,6 +94,15 @@ def test_no_direction_changes_nothing():
         Directions({}).apply(latents, {"smile": torch.ones(2)})
 
 
+def test_outlines_add_up_and_one_that_nobody_measured_is_left_out():
+    directions = Directions({n: read(n, space="w") for n in ("turned", "plain")})
+    strengths = {"turned": torch.tensor([0.0, 2.0]), "plain": torch.ones(2)}
+    shift = directions.outline_shift(strengths)
+    assert shift.shape == (2, 27, 2)
+    assert shift[:, 0, 0].tolist() == pytest.approx([0.0, 0.1])
+    assert directions.outline_shift({"plain": torch.ones(2)}) is None
+
+
 class WithoutStyles:
     """A generator that has z alone, as PGGAN has."""
 
@@ -119,6 +132,7 @@ class WithoutStyles:
         ("plain", {"space": "w", "strength_range": ["a", "b"]}, "strength_range must be"),
         ("plain", {"space": "w", "generator": "b" * 64}, "made for another generator"),
         ("plain", {"space": "w", "generator": 7}, "made for another generator"),
+        ("bent", {"space": "w"}, r"its outline is \[27, 2\], got \[17, 2\]"),
     ],
 )
 def test_what_does_not_fit_is_refused(name, entry, message):

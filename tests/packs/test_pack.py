@@ -163,6 +163,11 @@ def test_the_default_pack_is_sound_and_complete():
     assert pack.smile_measure().weights.shape == (64,)
     assert sum(entry["bytes"] for entry in pack.meta["files"].values()) < MAX_DEFAULT_BYTES
     assert "FairFace" in pack.meta["attribution"]
+    directions = pack.directions()
+    assert all(direction.outline_P2 is not None for direction in directions.by_name.values())
+    # Both ends of the jaw turn with the head.
+    ends = directions["yaw"].outline_P2[[0, 16], 0].float()
+    assert ends.max() < -0.04
 
 
 def test_the_default_pack_inverts():

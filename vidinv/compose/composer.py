@@ -20,7 +20,7 @@ from vidinv.compose.colour import match_colourlessness
 from vidinv.compose.flow import Float32, FlowEstimator
 from vidinv.compose.masks import fade_inwards
 from vidinv.compose.paste import apply_change
-from vidinv.compose.rigid import keep_on_face, rigid_parts
+from vidinv.compose.rigid import keep_on_face, rigid_parts, still_face
 from vidinv.compose.steady import Linker, Step
 from vidinv.types import Crop, FloatArray, Image
 
@@ -48,6 +48,7 @@ class Composer:
         rendered: Float32,
         edited: Float32,
         mask: npt.NDArray[np.floating],
+        edited_mask: npt.NDArray[np.floating] | None = None,
         landmarks: FloatArray | None = None,
         opacity: float = 1.0,
     ) -> Image:
@@ -60,6 +61,8 @@ class Composer:
             rendered: the generator's picture before the edit, ``[R, R, 3]`` float32, 0..255.
             edited: the generator's picture after the edit, the same.
             mask: ``[R, R]`` 0..1 in crop coordinates, where change is allowed.
+            edited_mask: the same of the edited face, where its outline is known: what lies between
+                is background that the edit uncovers, and is not painted.
             landmarks: ``[68, 2]`` in crop pixels; with them glasses and background are found,
                 which an edit does not bend.
             opacity: how much of the change is painted, 0..1.
@@ -67,7 +70,7 @@ class Composer:
         Returns:
             A new picture, bit-exact outside the mask; ``image`` itself where nothing changes.
         """
-        _, change, _ = self._change(source_crop, rendered, edited, mask, landmarks)
+        _, change, _ = self._change(source_crop, rendered, edited, mask, edited_mask, landmarks)
         return apply_change(image, crop=crop, change=change.scaled(opacity))
 
     def observe(
@@ -77,10 +80,13 @@ class Composer:
         rendered: Float32,
         edited: Float32,
         mask: npt.NDArray[np.floating],
+        edited_mask: npt.NDArray[np.floating] | None = None,
         landmarks: FloatArray | None = None,
     ) -> Step:
         """The next frame of the track, not painted yet; arguments as ``compose``."""
-        source, change, soft = self._change(source_crop, rendered, edited, mask, landmarks)
+        source, change, soft = self._change(
+            source_crop, rendered, edited, mask, edited_mask, landmarks
+        )
         if self._linker is None:
             self._linker = Linker(len(source) / self.crop_scale)
         return self._linker.step(change, source=source, mask_RR=soft)
@@ -91,6 +97,7 @@ class Composer:
         rendered: Float32,
         edited: Float32,
         mask: npt.NDArray[np.floating],
+        edited_mask: npt.NDArray[np.floating] | None,
         landmarks: FloatArray | None,
     ) -> tuple[Float32, Change, Float32]:
         """The source as float, its change, and the mask with its soft border."""
@@ -106,24 +113,15 @@ class Composer:
         movable: Float32 | np.float32 = np.float32(1)
         if landmarks is not None:
             movable = 1.0 - rigid_parts(source, rendered, landmarks, face_px=face_px)
-        change = self._transfer(source, rendered, edited, mask, soft, movable, face_px)
-        return source, change, soft
-
-    def _transfer(
-        self,
-        source: Float32,
-        rendered: Float32,
-        edited: Float32,
-        mask: npt.NDArray[np.floating],
-        soft: Float32,
-        movable: Float32 | np.float32,
-        face_px: float,
-    ) -> Change:
+        face, after = np.asarray(mask, np.float32), edited_mask
+        flow = self._estimator.estimate(rendered, edited, face_px=face_px)
         weight = activity_gate(rendered, edited, face_px=face_px) * soft * movable
-        flow = self._estimator.estimate(rendered, edited, face_px=face_px) * weight[..., None]
-        flow = keep_on_face(flow, np.asarray(mask, np.float32))
+        weight *= still_face(
+            flow, face, None if after is None else np.asarray(after, np.float32), face_px=face_px
+        )
+        flow = keep_on_face(flow * weight[..., None], face)
         confidence, residual = explain(rendered, edited, flow=flow, face_px=face_px)
-        return transferred_change(
+        change = transferred_change(
             source,
             rendered,
             edited,
@@ -134,6 +132,7 @@ class Composer:
             weight_RR=weight,
             face_px=face_px,
         )
+        return source, change, soft
 
 
 def _check_sizes(source: Float32, **others: npt.NDArray[np.generic]) -> None:

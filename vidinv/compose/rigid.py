@@ -31,6 +31,10 @@ RIM_REACH, LID_REACH, RIM_SOFTNESS = 1.2, 0.3, 0.12
 FEATURE_REACH = 0.25
 # Of the feathered mask at the place that is sampled; its outline, the jaw, is at 0.5.
 ON_FACE = (0.5, 0.7)
+# An outline that moves less than this fades with the mask: a smile's, 3 px at strength 1.
+OUTLINE_TOLERANCE = 3 / 128
+# Around what a turning head uncovers: its dark edge is kept off too.
+UNCOVERED_REACH, UNCOVERED_SIGMA = 13 / 128, 5 / 128
 STEPS = 8  # into which a way off the face is cut, a power of two: all of it adds up to 1
 
 EYES = (slice(36, 42), slice(42, 48))
@@ -88,6 +92,37 @@ def keep_on_face(flow: Float32, mask_RR: Float32) -> Float32:
         reached = np.minimum(reached, there)
         kept += reached / np.float32(STEPS)
     return np.asarray(flow * kept[..., None], np.float32)
+
+
+def still_face(
+    flow: Float32, mask_RR: Float32, edited_mask_RR: Float32 | None, *, face_px: float
+) -> Float32:
+    """``[R, R]`` 0..1: 0 where the edited picture shows what was beside the face before.
+
+    A head that turns uncovers background that the frame does not have: what the generator paints
+    there would lie as a dark stripe on the cheek. There the face keeps its outline. Found where
+    the flow comes from beside the face, and where the outline of the edited face is said to be.
+
+    Args:
+        flow: ``[R, R, 2]``, from the edited picture back to the one before, in pixels.
+        mask_RR: ``[R, R]`` float32 0..1 feathered mask of the face.
+        edited_mask_RR: the same of the edited face; None where it is not known.
+        face_px: side of the tight crop in pixels of the pictures.
+    """
+    near = _disc(OUTLINE_TOLERANCE * face_px)
+    stays = _on_face(_widened(mask_RR, near), flow)
+    if edited_mask_RR is not None:
+        stays = np.minimum(stays, smoothstep(_widened(edited_mask_RR, near), *ON_FACE))
+    uncovered = np.maximum(smoothstep(mask_RR, *ON_FACE) - stays, np.float32(0))
+    if not np.any(uncovered):
+        return np.ones_like(mask_RR)
+    uncovered = _widened(uncovered, _disc(UNCOVERED_REACH * face_px))
+    soft = cv2.GaussianBlur(uncovered, (0, 0), UNCOVERED_SIGMA * face_px)
+    return np.asarray(1.0 - soft, np.float32)
+
+
+def _widened(field_RR: Float32, by: Mask) -> Float32:
+    return np.asarray(cv2.dilate(field_RR, by), np.float32)
 
 
 def _on_face(mask_RR: Float32, flow: Float32) -> Float32:

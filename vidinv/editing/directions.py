@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,6 +23,7 @@ from vidinv.generators.base import GeneratorConfig
 from vidinv.types import EditedLatents
 
 SPACES = ("w", "w+", "style")
+JAW_POINTS, OUTLINE_POINTS = 17, 27  # of 68 landmarks: jaw 0-16, brows 17-26
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +36,8 @@ class Direction:
         positive: what a positive strength does, in words.
         strength_range: strengths that were checked and stay natural.
         style_vectors: by layer (``"b8.conv0"``): what strength 1 adds to its style, ``[C]``.
+        outline_P2: where strength 1 moves jaw and brows, ``[27, 2]``, x and y in sides of the
+            pack's crop; None where nobody measured it.
     """
 
     name: str
@@ -40,6 +45,7 @@ class Direction:
     positive: str
     strength_range: tuple[float, float]
     style_vectors: Mapping[str, Tensor] = field(default_factory=dict)
+    outline_P2: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,18 @@ class Directions:
                 offset = factors[:, None] * vector_C.to(latents_NLD)
                 offsets[layer] = offsets[layer] + offset if layer in offsets else offset
         return EditedLatents(edited, offsets)
+
+    def outline_shift(self, strengths_N: Mapping[str, Tensor]) -> npt.NDArray[np.float32] | None:
+        """Where an edit moves jaw and brows: ``[N, 27, 2]`` in sides of the pack's crop.
+
+        None where it is known of none of the attributes.
+        """
+        known = [
+            strengths[:, None, None] * outline
+            for name, strengths in strengths_N.items()
+            if (outline := self[name].outline_P2) is not None
+        ]
+        return torch.stack(known).sum(0).float().numpy() if known else None
 
     def warnings(self, attributes: Mapping[str, Keyframes]) -> list[str]:
         """One line for each least or largest strength outside the range that was checked."""
@@ -98,7 +116,8 @@ def read_direction(
         entry: ``space``, ``positive``, ``strength_range``, optionally ``layers`` (first and last
             row of w+ that it changes, inclusive) and ``generator`` (digest of its weights).
         tensors: ``NAME`` (``[D]`` for w, ``[L, D]`` for w+), or ``NAME/LAYER`` (``[C]``) for each
-            layer of a direction in style space.
+            layer of a direction in style space; optionally ``NAME.outline`` (``[27, 2]``,
+            ``Direction.outline_P2``).
         generator_digest: of the weights at hand.
 
     Raises:
@@ -116,7 +135,10 @@ def read_direction(
     else:
         rows = slice(*_row_range(entry.get("layers"), generator.num_ws))
         vector, styles = _rows(_tensor(name, tensors), space, rows, generator), {}
-    return Direction(name, vector, _positive(entry), _strength_range(entry), styles)
+    outline = tensors.get(f"{name}.outline")
+    if outline is not None and outline.shape != (OUTLINE_POINTS, 2):
+        raise ValueError(f"its outline is [{OUTLINE_POINTS}, 2], got {list(outline.shape)}")
+    return Direction(name, vector, _positive(entry), _strength_range(entry), styles, outline)
 
 
 def _check_space(space: Any, generator: GeneratorConfig) -> str:

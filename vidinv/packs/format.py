@@ -166,7 +166,9 @@ def copy_with_directions(
     with _copy(files, folder) as (temporary, meta):
         path = temporary / meta["directions"]["file"]
         half = {name: vector.to(torch.float16).contiguous() for name, vector in vectors.items()}
-        save_file({**load_file(path), **half}, path)
+        stale = {f"{name}.outline" for name in vectors}
+        kept = {key: value for key, value in load_file(path).items() if key not in stale}
+        save_file({**kept, **half}, path)
         meta["files"][path.name] = _listed(path)
         own = {"generator": files.digest(meta["generator"]["file"])}
         meta["directions"]["entries"] |= {name: {**entry, **own} for name, entry in entries.items()}
