@@ -43,14 +43,14 @@ from vidinv.video import (
     check_kind,
     choose_encoder,
     copy_media,
-    has_transparency,
     is_image_path,
+    keeps_alpha,
     keeps_comment,
     keeps_profile,
     open_reader,
     open_writer,
     picture_tags,
-    read_image,
+    read_with_alpha,
     rgb_profile,
     same_kind,
     write_image,
@@ -214,26 +214,27 @@ class _Edit:
 
     def picture(self) -> ClipSummary:
         """Edit a still picture."""
-        image = read_image(self.request.input)
-        frame = Frame(index=0, pts=0, time_base=_ONE_SECOND, image=image)
+        image, alpha = read_with_alpha(self.request.input)
+        frame = Frame(index=0, pts=0, time_base=_ONE_SECOND, image=image, alpha=alpha)
         plan = self.session.recall_plan() or self._analyse_picture(frame)
         if plan.analysis.tracks:
             states = self._states(plan, frames=[frame])
             ((_, picture),) = self._composed(plan, [frame], states)
-            self._write_picture(picture, is_edited=True)
+            self._write_picture(picture, alpha, is_edited=True)
         else:
             self.warnings.append(self.session.why_unchanged(plan))
             if same_kind(self.request.input, self.request.output):
                 _copy(self.request.input, self.request.output)
             else:
-                self._write_picture(image)
+                self._write_picture(image, alpha)
         return self._summary(plan)
 
-    def _write_picture(self, image: Image, *, is_edited: bool = False) -> None:
+    def _write_picture(self, image: Image, alpha: Image | None, *, is_edited: bool = False) -> None:
         profile, tags = rgb_profile(self.request.input), picture_tags(self.request.input)
         write_image(
             self.request.output,
             image,
+            alpha=alpha,
             profile=profile,
             tags=tags,
             comment=self.comment if is_edited else None,
@@ -246,7 +247,7 @@ class _Edit:
         if profile and not keeps_profile(self.request.output):
             suffix = self.request.output.suffix
             self.warnings.append(f"{suffix} pictures have no colour profile: the source's is lost")
-        if has_transparency(self.request.input):
+        if alpha is not None and not keeps_alpha(self.request.output):
             self.warnings.append("the transparency of the picture is lost: it was written opaque")
 
     def _summary(self, plan: ClipPlan) -> ClipSummary:

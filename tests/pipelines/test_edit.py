@@ -30,7 +30,7 @@ from vidinv.errors import DecodeError, UnknownNameError, UsageError
 from vidinv.packs import load_pack
 from vidinv.paths import sole_writer
 from vidinv.provenance import credentials, is_edit_comment, read_credentials
-from vidinv.video import EncodeOptions, read_image, rgb_profile, write_image
+from vidinv.video import EncodeOptions, read_image, read_with_alpha, rgb_profile, write_image
 
 
 @pytest.fixture(scope="module")
@@ -167,9 +167,9 @@ def test_transparency_that_is_lost_is_said(pack, face_clip, tmp_path):
     face = images_of(face_clip, limit=1)[0]
     clear, hard = (np.full((*face.shape[:2], 1), alpha, np.uint8) for alpha in (99, 255))
     for name, picture, outputs in (
-        ("face", np.dstack([face, clear]), {"out.png": True}),
+        ("face", np.dstack([face, clear]), {"out.png": False, "out.jpg": True}),
         ("hard", np.dstack([face, hard]), {"out.png": False}),
-        ("none", np.dstack([clear] * 4), {"copied.png": False, "made.webp": True}),
+        ("none", np.dstack([clear] * 4), {"copied.png": False, "made.webp": False}),
     ):
         still = tmp_path / f"{name}.png"
         PillowImage.fromarray(picture).save(still)
@@ -179,6 +179,24 @@ def test_transparency_that_is_lost_is_said(pack, face_clip, tmp_path):
             )
             assert result.faces_edited == (name != "none")
             assert any("transparency of" in text for text in result.warnings) == lost
+            alpha = read_with_alpha(tmp_path / output)[1]
+            kept = 255 if lost or name == "hard" else 99
+            assert (255 if alpha is None else set(alpha.flat)) in (kept, {kept})
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_deep_picture_changes_in_the_face_alone(pack, face_clip, tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 257, (512, 512, 3), np.uint16)
+    face = images_of(face_clip, limit=1)[0].astype(np.uint16) * 256 + noise[:, :, :1]
+    write_image(tmp_path / f"a{suffix}", face)
+    output = tmp_path / f"b{suffix}"
+    result = vidinv.edit(tmp_path / f"a{suffix}", output, attributes={"smile": 1.5}, pack=pack)
+    after = read_image(output)
+    assert not any("16 bits" in text for text in result.warnings)
+    assert after.dtype == np.uint16
+    assert np.array_equal(after[:40], face[:40])
+    assert np.array_equal(after[:, :40], face[:, :40])
+    assert np.abs(face_box(after).astype(int) - face_box(face)).mean() > 257
 
 
 def test_an_edited_picture_keeps_its_colour_profile(pack, face_clip, tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import av
+import cv2
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
@@ -13,15 +15,18 @@ from tests.video.clips import comment_of, pattern, psnr
 from vidinv.errors import DecodeError, EncodeError, UsageError
 from vidinv.video import (
     check_kind,
-    has_transparency,
     is_image_path,
+    keeps_alpha,
     keeps_comment,
     picture_tags,
     read_image,
+    read_with_alpha,
     rgb_profile,
     same_kind,
     write_image,
 )
+from vidinv.video.images import PictureTags
+from vidinv.video.isolation import end_real_time_priority
 
 
 @pytest.mark.parametrize(
@@ -110,10 +115,96 @@ def test_other_modes_become_rgb(tmp_path, mode):
     assert read_image(tmp_path / name).shape == (64, 96, 3)
 
 
-def test_16_bit_grey_is_scaled_not_clipped(tmp_path):
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_16_bit_grey_keeps_its_shades(tmp_path, name):
     grey = np.arange(0, 1 << 16, 64, np.uint16).reshape(32, 32)
-    PillowImage.fromarray(grey).save(tmp_path / "a.png")
-    assert np.array_equal(read_image(tmp_path / "a.png")[..., 1], grey >> 8)
+    PillowImage.fromarray(grey).save(tmp_path / name)
+    assert np.array_equal(read_image(tmp_path / name), np.dstack([grey] * 3))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+@pytest.mark.parametrize("transparent", [False, True])
+def test_16_bits_a_colour_come_back_with_all_that_is_said(tmp_path, name, transparent):
+    image = pattern(0, dtype="uint16")
+    alpha = image[..., 1] // 2 + 7 if transparent else None
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    tags = PictureTags(dpi=(144.0, 144.0), bits=16)
+    assert tags.lost_in(name) == []
+    write_image(
+        tmp_path / name, image, alpha=alpha, profile=profile, tags=tags, comment="edited (smile=1)"
+    )
+    back, opacity = read_with_alpha(tmp_path / name)
+    assert np.array_equal(back, image)
+    assert (opacity is None) if alpha is None else np.array_equal(opacity, alpha)
+    assert comment_of(tmp_path / name) == "edited (smile=1)"
+    assert rgb_profile(tmp_path / name) == profile
+    found = picture_tags(tmp_path / name)
+    assert found.bits == 16
+    assert found.dpi == pytest.approx((144, 144), abs=0.1)
+    pixels = cv2.imread(str(tmp_path / name), cv2.IMREAD_UNCHANGED)  # as others see it
+    assert np.array_equal(pixels[..., 2::-1], image)
+
+
+def test_16_bits_become_8_where_a_kind_has_no_more(tmp_path):
+    image = pattern(0, dtype="uint16")
+    write_image(tmp_path / "a.bmp", image)
+    assert np.array_equal(read_image(tmp_path / "a.bmp"), np.round(image / 257).astype(np.uint8))
+    (text,) = PictureTags(bits=16).lost_in("a.jpg")
+    assert text.startswith("16 bits a colour of the picture: JPEG")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_deep_pictures_are_turned_as_others(tmp_path, orientation):
+    exif = PillowImage.Exif()
+    exif[0x0112] = orientation
+    deep, flat = tmp_path / "deep.png", tmp_path / "flat.png"
+    write_image(deep, pattern(0, dtype="uint16"), tags=PictureTags(exif=exif.tobytes()))
+    write_image(flat, pattern(0), tags=PictureTags(exif=exif.tobytes()))
+    assert np.abs(read_image(deep) / 257 - read_image(flat)).max() < 1
+
+
+def test_a_damaged_deep_picture_fails(tmp_path):
+    write_image(tmp_path / "a.png", pattern(0, dtype="uint16"))
+    data = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(data[: len(data) // 2])
+    with pytest.raises(DecodeError, match=r"a\.png: the picture is damaged"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp", "a.avif"])
+def test_transparency_comes_back(tmp_path, name):
+    if not is_image_path(name):
+        pytest.skip("this Pillow has no AVIF")
+    alpha = pattern(0)[..., 1]
+    write_image(tmp_path / name, pattern(0), alpha=alpha)
+    image, back = read_with_alpha(tmp_path / name)
+    lossless = name != "a.avif"
+    assert np.abs(back.astype(int) - alpha).max() <= (0 if lossless else 12)
+    assert psnr(image, pattern(0)) > 30
+    assert keeps_alpha(name)
+    assert not keeps_alpha("a.jpg")
+
+
+def test_tags_of_storage_do_not_go_into_other_pictures(tmp_path):
+    write_image(tmp_path / "a.tif", pattern(0))
+    tags = picture_tags(tmp_path / "a.tif")
+    write_image(tmp_path / "b.tif", np.rot90(pattern(1)), tags=tags)
+    assert np.array_equal(read_image(tmp_path / "b.tif"), np.rot90(pattern(1)))
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_ten_bits_of_avif_are_said_to_be_lost(tmp_path):
+    write_image(tmp_path / "a.avif", pattern(0))
+    assert picture_tags(tmp_path / "a.avif").lost_in("a.avif") == []
+    with av.open(str(tmp_path / "a.avif"), "w") as output:
+        stream = output.add_stream("libsvtav1", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p10le"
+        frame = av.VideoFrame.from_ndarray(pattern(0), "rgb24")
+        packets = stream.encode(frame)
+        end_real_time_priority()  # which this encoder takes, run by root
+        output.mux([*packets, *stream.encode(None)])
+    (text,) = picture_tags(tmp_path / "a.avif").lost_in("a.avif")
+    assert text.startswith("10 bits a colour")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
@@ -142,7 +233,7 @@ def test_the_colour_profile_is_kept(tmp_path, name):
 def test_transparency_is_known(tmp_path, name, mode, lost):
     picture = PillowImage.fromarray(pattern(0)).convert(mode)
     picture.save(tmp_path / name)
-    assert not has_transparency(tmp_path / name)  # there may be a channel that hides nothing
+    assert read_with_alpha(tmp_path / name)[1] is None  # there may be a channel that hides nothing
     if not lost:
         return
     if mode == "P":
@@ -150,7 +241,9 @@ def test_transparency_is_known(tmp_path, name, mode, lost):
     else:
         picture.putpixel((3, 3), (*picture.getpixel((3, 3))[:-1], 0))
         picture.save(tmp_path / name, lossless=True)
-    assert has_transparency(tmp_path / name)
+    alpha = read_with_alpha(tmp_path / name)[1]
+    assert alpha[3, 3] == 0
+    assert alpha.max() == 255
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.webp"])
@@ -212,7 +305,7 @@ def test_too_large_picture_fails(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "image"), [("a.heic", pattern(0)), ("a.png", pattern(0, dtype="uint16"))]
+    ("name", "image"), [("a.heic", pattern(0)), ("a.png", pattern(0).astype(float))]
 )
 def test_unsupported_output_fails(tmp_path, name, image):
     with pytest.raises(UsageError):
@@ -244,6 +337,7 @@ def test_what_a_camera_says_comes_back(shared_dir, tmp_path):
     assert [text[:4] for text in before.lost_in("a.bmp")] == ["EXIF", "XMP "]
 
 
-def test_sixteen_bits_of_colour_that_are_lost_are_said(shared_dir):
-    (text,) = picture_tags(shared_dir / "inputs" / "17_rgb16.png").lost_in("a.png")
-    assert text.startswith("16 bits a colour")
+def test_sixteen_bits_of_a_real_picture_are_read(shared_dir):
+    image = read_image(shared_dir / "inputs" / "17_rgb16.png")
+    assert image.dtype == np.uint16
+    assert image.max() > 255

@@ -18,6 +18,7 @@ from vidinv.errors import DecodeError, EncodeError, UsageError
 from vidinv.files import atomic_file
 from vidinv.types import Image
 from vidinv.version import __version__
+from vidinv.video import deep_images
 
 # 4:4:4: faces keep their colour edges.
 _JPEG: tuple[str, dict[str, Any]] = ("JPEG", {"quality": 95, "subsampling": 0})
@@ -28,14 +29,23 @@ _FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".jpeg": _JPEG,
     ".jfif": _JPEG,
     ".jpe": _JPEG,
-    ".webp": ("WEBP", {"quality": 95}),
+    ".webp": ("WEBP", {"quality": 95, "exact": True}),
     ".bmp": ("BMP", {}),
     ".tif": _TIFF,
     ".tiff": _TIFF,
 }
 if features.check("avif"):
     _FORMATS[".avif"] = ("AVIF", {"quality": 95, "subsampling": "4:4:4"})
+# Tags of how TIFF stores its pixels (sizes, strips, tiles, palette), which Pillow would write into
+# another file as they are.
+_OF_STORAGE = (
+    *(*range(254, 260), 262, 266, 273, *range(277, 281), 284, *range(288, 294), 301, 317, 320),
+    *(*range(322, 326), 330, *range(338, 342), 347, *range(512, 522), *range(529, 533), 34675),
+)
+_AVIF_HEADER_BYTES = 1 << 16
 MAX_EXIF_BYTES = 65_000  # a segment of JPEG, less the comment's
+# Written with alpha; of WebP and AVIF, also the colours that it hides.
+_ALPHA = ("PNG", "TIFF", "WEBP", "AVIF")
 # Pillow writes XMP into these.
 _XMP = ("JPEG", "WEBP", "AVIF")
 IMAGE_SUFFIXES = tuple(_FORMATS)
@@ -82,11 +92,26 @@ def keeps_comment(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() != ".bmp"
 
 
+def keeps_alpha(path: str | os.PathLike[str]) -> bool:
+    """Pictures of this extension are written with transparency."""
+    return _FORMATS[Path(path).suffix.lower()][0] in _ALPHA
+
+
 def read_image(path: str | os.PathLike[str]) -> Image:
-    """``[H, W, 3]`` uint8 RGB, EXIF orientation applied, transparency dropped.
+    """``[H, W, 3]`` RGB, EXIF orientation applied, without transparency; uint16 where PNG or TIFF
+    has 16 bits, else uint8.
 
     Raises:
         DecodeError: missing, damaged, truncated, an animation, or larger than ``MAX_PIXELS``.
+    """
+    return read_with_alpha(path)[0]
+
+
+def read_with_alpha(path: str | os.PathLike[str]) -> tuple[Image, Image | None]:
+    """The same, and how opaque each pixel is: ``[H, W]`` of the same type, or None where all are.
+
+    Raises:
+        DecodeError: as ``read_image``.
     """
     with opened_picture(path) as picture:
         num_frames = getattr(picture, "n_frames", 1)
@@ -95,13 +120,32 @@ def read_image(path: str | os.PathLike[str]) -> Image:
         # What lies beside a photograph in its file (MPO) is a preview, or its depth.
         if num_frames > 1 and picture.format != "MPO":
             raise DecodeError(f"{path}: an animation of {num_frames} frames; convert it to a clip")
-        return np.array(_eight_bits(ImageOps.exif_transpose(picture)).convert("RGB"))
+        image, alpha = _decoded(path, picture)
+    hides = alpha is not None and alpha.min() < np.iinfo(alpha.dtype).max
+    return image, alpha if hides else None
+
+
+def _decoded(
+    path: str | os.PathLike[str], picture: PillowImage.Image
+) -> tuple[Image, Image | None]:
+    if picture.mode == "F":
+        raise DecodeError("floating-point pictures are not supported; convert it to 16 bits")
+    if deep_images.is_deep(picture, _head(path)):
+        orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+        return deep_images.read(picture, Path(path).read_bytes(), orientation)
+    upright = _eight_bits(ImageOps.exif_transpose(picture))
+    if not upright.has_transparency_data:
+        return np.array(upright.convert("RGB")), None
+    return np.array(upright.convert("RGB")), np.array(upright.convert("RGBA"))[..., 3]
+
+
+def _head(path: str | os.PathLike[str]) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(32)
 
 
 def _eight_bits(picture: PillowImage.Image) -> PillowImage.Image:
     """Grey of 16 bits, which Pillow would clip."""
-    if picture.mode == "F":
-        raise DecodeError("floating-point pictures are not supported; convert it to 16 bits")
     if not picture.mode.startswith("I;16"):
         return picture
     return PillowImage.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
@@ -139,8 +183,12 @@ class PictureTags:
         """What a picture of this extension is written without."""
         kind = _FORMATS[Path(path).suffix.lower()][0]
         lost = [("EXIF data", self.exif and kind == "BMP"), ("XMP", self.xmp and kind not in _XMP)]
-        lost.append((f"{self.bits} bits a colour", self.bits > 8))
+        lost.append((f"{self.bits} bits a colour", self.bits > 8 and not self._keeps_bits(kind)))
         return [f"{what} of the picture: {kind} is written without" for what, gone in lost if gone]
+
+    def _keeps_bits(self, kind: str) -> bool:
+        """Those of AVIF, 10 or 12, are not even read."""
+        return self.bits == 16 and kind in deep_images.KINDS
 
 
 def picture_tags(path: str | os.PathLike[str]) -> PictureTags:
@@ -151,16 +199,26 @@ def picture_tags(path: str | os.PathLike[str]) -> PictureTags:
     """
     with opened_picture(path) as picture:
         exif, xmp, dpi = picture.getexif(), picture.info.get("xmp"), picture.info.get("dpi")
-        exif.pop(ExifTags.Base.Orientation, None)
-        with open(path, "rb") as file:
-            head = file.read(32)
-        is_deep = head[:4] == b"\x89PNG" and head[24] == 16 and head[25] in (2, 6)
+        for tag in (ExifTags.Base.Orientation, *_OF_STORAGE):
+            exif.pop(tag, None)
         return PictureTags(
             exif=_stored(exif),
             xmp=xmp.encode() if isinstance(xmp, str) else xmp or b"",
             dpi=None if dpi is None else (float(dpi[0]), float(dpi[1])),
-            bits=16 if is_deep else 8,
+            bits=_bits(path, picture),
         )
+
+
+def _bits(path: str | os.PathLike[str], picture: PillowImage.Image) -> int:
+    """Of each colour; AVIF says it in a box of its header (ISO/IEC 23008-12, 6.5.6)."""
+    if deep_images.is_deep(picture, _head(path)):
+        return 16
+    if picture.format != "AVIF":
+        return 8
+    with open(path, "rb") as file:
+        header = file.read(_AVIF_HEADER_BYTES)
+    place = header.find(b"pixi")
+    return max(8, header[place + 9]) if 0 <= place < len(header) - 9 else 8
 
 
 def _stored(exif: PillowImage.Exif) -> bytes:
@@ -170,18 +228,6 @@ def _stored(exif: PillowImage.Exif) -> bytes:
     except Exception:  # whatever Pillow meets in data that a file makes up
         return b""
     return data if len(data) < MAX_EXIF_BYTES else b""
-
-
-def has_transparency(path: str | os.PathLike[str]) -> bool:
-    """Some of the picture shows what is behind it, which ``read_image`` does not tell.
-
-    Raises:
-        DecodeError: as ``read_image``.
-    """
-    with opened_picture(path) as picture:
-        if not picture.has_transparency_data:
-            return False
-        return bool(np.asarray(picture.convert("RGBA"))[..., 3].min() < 255)
 
 
 @contextlib.contextmanager
@@ -238,41 +284,58 @@ def write_image(
     path: str | os.PathLike[str],
     image: Image,
     *,
+    alpha: Image | None = None,
     profile: bytes | None = None,
     comment: str | None = None,
     tags: PictureTags | None = None,
     finish: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write ``[H, W, 3]`` uint8 RGB in the format of the extension; appears only when complete.
+    """Write ``[H, W, 3]`` RGB in the format of the extension; appears only when complete.
 
-    JPEG and AVIF are written at quality 95 without chroma subsampling, WebP at quality 95.
+    JPEG and AVIF are written at quality 95 without chroma subsampling, WebP at quality 95; uint16
+    as 16 bits in PNG and TIFF, else as 8.
 
     Args:
+        alpha: ``[H, W]`` of the same type, where ``keeps_alpha``.
         profile: ICC profile of the colours (``rgb_profile``).
         comment: stands in the EXIF data, as description (``keeps_comment``).
         tags: of the source, to stand in it too (but see ``PictureTags.lost_in``).
         finish: is given the complete file before it gets its name, and may change it.
 
     Raises:
-        UsageError: unknown extension, or not a uint8 RGB picture.
+        UsageError: unknown extension, or not an RGB picture.
         EncodeError: the file cannot be written.
     """
     path = Path(path)
     if not is_image_path(path):
         raise UsageError(f"{path}: cannot write this kind of picture; use {', '.join(_FORMATS)}")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise UsageError(f"{path}: expected uint8 [H, W, 3], got {image.dtype} {image.shape}")
+    if image.dtype not in (np.uint8, np.uint16) or image.ndim != 3 or image.shape[2] != 3:
+        raise UsageError(
+            f"{path}: expected uint8 or uint16 [H, W, 3], got {image.dtype} {image.shape}"
+        )
     kind, options = _FORMATS[path.suffix.lower()]
     try:
         with atomic_file(path) as temporary:
             said = _said(comment, tags or PictureTags(), kind)
-            PillowImage.fromarray(image).save(
-                temporary, kind, icc_profile=profile, **said, **options
-            )
+            said |= {"icc_profile": profile, **options}
+            shown = alpha if kind in _ALPHA else None
+            if image.dtype == np.uint16 and kind in deep_images.KINDS:
+                with open(temporary, "wb") as file:
+                    deep_images.write(file, image, shown, kind, said)
+            else:
+                _as_pillow(image, shown).save(temporary, kind, **said)
             if finish is not None:
                 finish(temporary)
     except OSError as error:
         raise EncodeError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def _as_pillow(image: Image, alpha: Image | None) -> PillowImage.Image:
+    """Of 8 bits."""
+    levels = image if alpha is None else np.dstack([image, alpha])
+    if levels.dtype == np.uint16:
+        levels = ((levels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    return PillowImage.fromarray(levels)
 
 
 def _said(comment: str | None, tags: PictureTags, kind: str) -> dict[str, Any]:
