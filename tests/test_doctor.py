@@ -12,6 +12,7 @@ import torch
 from tests.packs.tiny import write_tiny_pack
 from vidinv import doctor
 from vidinv.doctor import Check, report
+from vidinv.generators.ops import build
 from vidinv.metrics.lpips import BACKBONES
 from vidinv.packs import DEFAULT_PACK
 
@@ -96,10 +97,33 @@ def test_no_gpu_says_so(monkeypatch):
     assert "runs on the CPU" in line("torch")
 
 
+def test_operators_for_gpus_are_not_asked_for_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert line("CUDA operators").endswith("not needed: no CUDA device")
+
+
+def test_it_says_whether_operators_for_the_gpu_are_built(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0")
+    monkeypatch.setenv("VIDINV_CACHE", str(tmp_path))
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    assert "missing, would make generators faster: install nvcc (CUDA 13" in line("CUDA operators")
+    nvcc = tmp_path / "bin" / "nvcc"
+    nvcc.parent.mkdir()
+    nvcc.touch()
+    assert f"will be built at the first use, with {nvcc}" in line("CUDA operators")
+    library = build.library_path(["9.0"])
+    library.parent.mkdir()
+    library.touch()
+    assert line("CUDA operators").endswith(f"built: {library}")
+    monkeypatch.setenv("VIDINV_CUDA_OPS", "off")
+    assert "switched off (VIDINV_CUDA_OPS)" in line("CUDA operators")
+
+
 def test_nothing_is_said_of_parts_that_this_version_has_not():
     text = "\n".join(report())
     assert "not in this version" not in text
-    assert "kernels" not in text  # all operators are plain torch: nothing is compiled
 
 
 def test_an_encoder_that_ffmpeg_lacks_is_named():

@@ -78,6 +78,13 @@ def torch_device() -> str:
     return f"{torch.__version__}, CUDA {torch.version.cuda}: {', '.join(names)}"
 
 
+def cuda_ops() -> str:
+    """Operators of our own for GPUs."""
+    from vidinv.generators import ops
+
+    return ops.state()
+
+
 def video(names: Iterable[str] | None = None) -> str:
     """PyAV, FFmpeg and the encoders.
 
@@ -216,6 +223,7 @@ CHECKS = (
     Check("python", python),
     Check("hardware", hardware),
     Check("torch", torch_device),
+    Check("CUDA operators", cuda_ops),
     Check("video", video),
     Check("opencv", opencv),
     Check("faces", face_networks),

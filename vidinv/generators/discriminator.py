@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidinv.generators.base import Discriminator
-from vidinv.generators.layers import Linear, fir_kernel, lrelu, upfirdn
+from vidinv.generators.layers import LRELU_GAIN, Linear, bias_lrelu, fir_kernel, lrelu, upfirdn
 from vidinv.generators.stylegan2 import StyleGAN2Config
 
 
@@ -49,9 +49,11 @@ class Conv(nn.Module):
             y = F.conv2d(upfirdn(x, self.resample_filter, padding=(2, 2)), weight, stride=2)
         else:
             y = F.conv2d(x, weight, padding=size // 2)
-        if self.bias is not None:
-            y = y + self.bias.to(y.dtype)[:, None, None]
-        return lrelu(y) * gain if self.activate else y * gain
+        if self.bias is None:
+            return (lrelu(y) if self.activate else y) * gain
+        if self.activate:
+            return bias_lrelu(y, self.bias, gain=LRELU_GAIN * gain)
+        return (y + self.bias.to(y.dtype)[:, None, None]) * gain
 
 
 class DownBlock(nn.Module):

@@ -4,6 +4,9 @@ Parameter names and numerics follow the NVIDIA layout (docs/REFERENCES.md, "Styl
 official weights load without renaming. Papers: StyleGAN2, Karras et al. 2020 (section 2, modulation
 and demodulation; appendix B, equalised learning rate and FIR kernel [1, 3, 3, 1]).
 
+What a GPU has an operator of its own for (``ops``) is done by that there; the code here is the
+reference.
+
 Shapes: x ``[N, C, H, W]``, styles ``[N, I]``, weights ``[O, I, k, k]``; per-sample weight residuals
 ``[N, O, I, k, k]``.
 """
@@ -17,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vidinv.generators import ops
+
 LRELU_SLOPE = 0.2
 LRELU_GAIN = math.sqrt(2.0)  # keeps unit variance through the leaky ReLU
 DEMODULATION_EPS = 1e-8
@@ -25,6 +30,49 @@ DEMODULATION_EPS = 1e-8
 def lrelu(x: Tensor, *, gain: float = LRELU_GAIN) -> Tensor:
     """Leaky ReLU with slope 0.2, scaled by ``gain``."""
     return F.leaky_relu(x, LRELU_SLOPE) * gain
+
+
+def bias_lrelu(x: Tensor, bias_C: Tensor, *, gain: float = LRELU_GAIN) -> Tensor:
+    """``lrelu`` of x and a bias for each channel."""
+    offset = bias_C.to(x.dtype)[:, None, None]
+    if kernels := ops.kernels_for(x):
+        return ops.scale_lrelu(kernels, x, None, offset, slope=LRELU_SLOPE, gain=gain)
+    return lrelu(x + offset, gain=gain)
+
+
+def filtered_lrelu(
+    x: Tensor,
+    up_taps: Tensor,
+    down_taps: Tensor,
+    *,
+    up: int,
+    down: int,
+    padding: tuple[int, int],
+    clamp: float,
+) -> Tensor:
+    """``lrelu`` at ``up`` times the rate, clamped there, between two filters (StyleGAN3).
+
+    Args:
+        up_taps: ``[k]``.
+        down_taps: ``[k]``, or ``[k, k]`` for one that is not separable.
+        padding: (before, after) on both axes, of what ``up`` made.
+    """
+    if kernels := ops.kernels_for(x):
+        return ops.filtered_lrelu(
+            kernels,
+            x,
+            up_taps,
+            down_taps,
+            up=up,
+            down=down,
+            padding=padding,
+            slope=LRELU_SLOPE,
+            gain=LRELU_GAIN,
+            clamp=clamp,
+        )
+    x = upfirdn(x, up_taps, up=up, padding=padding, gain=up**2)
+    x = lrelu(x, gain=LRELU_GAIN).clamp(-clamp, clamp)
+    return upfirdn(x, down_taps, down=down, padding=(0, 0))
 
 
 def fir_kernel() -> Tensor:
@@ -67,6 +115,17 @@ def _upfirdn(
     gain: float,
 ) -> Tensor:
     """``upfirdn`` along the chosen axes (vertical, horizontal)."""
+    if kernels := ops.kernels_for(x):
+        pads = [padding if axis else (0, 0) for axis in axes]
+        return ops.upfirdn(
+            kernels,
+            x,
+            kernel,
+            up=_along(axes, up, 1),
+            down=_along(axes, down, 1),
+            padding=(pads[0], pads[1]),
+            gain=gain,
+        )
     channels = x.shape[1]
     weight = (kernel * gain).to(x.dtype).expand(channels, 1, *kernel.shape)
     before, after = padding
@@ -142,6 +201,7 @@ def modulated_conv2d(
     up_kernel: Tensor | None = None,
     weight_residual: Tensor | None = None,
     padding: int | None = None,
+    activate: bool = False,
 ) -> Tensor:
     """Convolution whose input channels are scaled by ``styles`` (StyleGAN2 eqs. 1 and 3).
 
@@ -156,16 +216,27 @@ def modulated_conv2d(
             pass over the activations: at these sizes passes cost as much as the convolution.
         up_kernel: FIR kernel; when given the output has twice the size.
         padding: of x on all sides; by default what keeps its size.
+        activate: with a leaky ReLU, whose gain is to be in ``gain`` and ``offset``: it is linear
+            on either side.
     """
     if weight_residual is not None:
         own = weight + weight_residual
         y = _modulated_conv2d_grouped(x, own, styles, up_kernel=up_kernel, padding=padding)
-        return torch.add(offset.to(y.dtype), y * gain)
+        scale = gain if isinstance(gain, Tensor) else y.new_full((), gain)
+        return _scale_offset(y, scale, offset, activate=activate)
     scaled = x * styles.to(x.dtype)[:, :, None, None]
     y = _convolve(scaled, weight.to(x.dtype), up_kernel, groups=1, padding=padding)
     energy = weight.square().sum(dim=(2, 3))  # [O, I]
     scale = torch.rsqrt(F.linear(styles.square(), energy) + DEMODULATION_EPS) * gain  # [N, O]
-    return torch.addcmul(offset.to(y.dtype), y, scale.to(y.dtype)[:, :, None, None])
+    return _scale_offset(y, scale[:, :, None, None], offset, activate=activate)
+
+
+def _scale_offset(y: Tensor, scale: Tensor, offset: Tensor, *, activate: bool) -> Tensor:
+    scale, offset = scale.to(y.dtype), offset.to(y.dtype)
+    if activate and (kernels := ops.kernels_for(y)):
+        return ops.scale_lrelu(kernels, y, scale, offset, slope=LRELU_SLOPE)
+    y = torch.addcmul(offset, y, scale)
+    return F.leaky_relu(y, LRELU_SLOPE, inplace=True) if activate else y
 
 
 def spatially_modulated_conv2d(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from vidinv.generators.base import GeneratorNetwork, LatentSpace, NoiseMode
 from vidinv.generators.chain import ChainSynthesis, LayerInput
-from vidinv.generators.layers import Linear, lrelu, modulated_styles, upfirdn
+from vidinv.generators.layers import Linear, bias_lrelu, modulated_styles, upfirdn
 from vidinv.generators.mapping import MappingNetwork
 from vidinv.generators.pyramids import PyramidConfig
 
@@ -98,8 +98,8 @@ class StyleLayer(nn.Module):
 
     def forward(self, x: Tensor | None, w_ND: Tensor, given: LayerInput) -> Tensor:
         features = self._constant(given, len(w_ND)) if x is None else self._convolve(x, given)
-        features = self.apply_noise(features, given.noise_mode) + self.bias[:, None, None]
-        features = F.instance_norm(lrelu(features, gain=1.0), eps=NORM_EPS)
+        features = bias_lrelu(self.apply_noise(features, given.noise_mode), self.bias, gain=1.0)
+        features = F.instance_norm(features, eps=NORM_EPS)
         styles = modulated_styles(self.style, w_ND, given.offset)
         scale, shift = styles[:, :, None, None].chunk(2, dim=1)
         return torch.addcmul(shift, features, scale + 1)

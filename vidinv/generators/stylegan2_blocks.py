@@ -10,13 +10,11 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidinv.generators.base import NoiseMode
 from vidinv.generators.layers import (
     LRELU_GAIN,
-    LRELU_SLOPE,
     Linear,
     fir_kernel,
     modulated_conv2d,
@@ -52,7 +50,7 @@ class SynthesisLayer(nn.Module):
         weight_residual: Tensor | None = None,
         style_offset: Tensor | None = None,
     ) -> Tensor:
-        x = modulated_conv2d(
+        return modulated_conv2d(
             x,
             self.weight,
             modulated_styles(self.affine, w_ND, style_offset),
@@ -60,8 +58,8 @@ class SynthesisLayer(nn.Module):
             gain=LRELU_GAIN,
             up_kernel=self.resample_filter if self.up else None,
             weight_residual=weight_residual,
+            activate=True,
         )
-        return F.leaky_relu(x, LRELU_SLOPE, inplace=True)
 
     def _offset(self, batch: int, noise_mode: NoiseMode) -> Tensor:
         """Noise and bias times the gain of the leaky ReLU, which is linear on either side."""

@@ -15,12 +15,10 @@ from torch import Tensor, nn
 
 from vidinv.generators.filters import low_pass
 from vidinv.generators.layers import (
-    LRELU_GAIN,
     Linear,
-    lrelu,
+    filtered_lrelu,
     modulated_conv2d,
     modulated_styles,
-    upfirdn,
 )
 from vidinv.generators.stylegan2_blocks import ToRGB
 
@@ -157,9 +155,15 @@ class FilteredLayer(nn.Module):
         )
         assert self.up_filter is not None
         assert self.down_filter is not None
-        x = upfirdn(x, self.up_filter, up=self.up, padding=self.padding, gain=self.up**2)
-        x = lrelu(x, gain=LRELU_GAIN).clamp(-CLAMP, CLAMP)
-        return upfirdn(x, self.down_filter, down=self.down, padding=(0, 0))
+        return filtered_lrelu(
+            x,
+            self.up_filter,
+            self.down_filter,
+            up=self.up,
+            down=self.down,
+            padding=self.padding,
+            clamp=CLAMP,
+        )
 
 
 class FilteredToRGB(ToRGB):
