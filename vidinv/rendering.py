@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vidinv.compose import Change, Composer, Step, apply_change, steadied
+from vidinv.compose import Change, Composer, FrameChange, apply_change, steadied
 from vidinv.editing.directions import Directions
 from vidinv.editing.schedules import strength_at
 from vidinv.faces import extract_crop, face_mask, named_alignment
@@ -268,7 +268,7 @@ class _Observed:
     """A chunk whose changes are found, and for each frame the faces with them, by track."""
 
     chunk: Chunk
-    steps: list[dict[int, Step]]
+    steps: list[dict[int, FrameChange]]
 
 
 class FrameComposer:
@@ -288,7 +288,7 @@ class FrameComposer:
     def process(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Frame, Image]]:
         """Source frame and composed picture, frame by frame."""
         starts = {first for first, _ in self.shots}
-        past: list[dict[int, Step]] = []  # of the shot, as far as the average reaches
+        past: list[dict[int, FrameChange]] = []  # of the shot, as far as the average reaches
         waiting: list[_Observed] = []  # the chunks of the shot that are not painted yet
         for chunk in chunks:
             if chunk.frames[0].index in starts:
@@ -303,13 +303,13 @@ class FrameComposer:
     def _observe(self, chunk: Chunk) -> _Observed:
         return _Observed(chunk, [self._steps(faces) for faces in chunk.faces])
 
-    def _steps(self, faces: list[FaceEdit]) -> dict[int, Step]:
+    def _steps(self, faces: list[FaceEdit]) -> dict[int, FrameChange]:
         present = {face.track.id for face in faces}
         # A track has no gaps, so a composer whose face is gone is never needed again.
         self._composers = {k: c for k, c in self._composers.items() if k in present}
         return {face.track.id: self._step(face) for face in faces}
 
-    def _step(self, face: FaceEdit) -> Step:
+    def _step(self, face: FaceEdit) -> FrameChange:
         composer = self._composers.setdefault(
             face.track.id,
             Composer(detail=self.mode is RenderMode.TRANSFER, crop_scale=face.crop_scale),
@@ -332,13 +332,13 @@ class FrameComposer:
         )
 
     def _paint_all(
-        self, past: list[dict[int, Step]], waiting: list[_Observed]
+        self, past: list[dict[int, FrameChange]], waiting: list[_Observed]
     ) -> Iterator[tuple[Frame, Image]]:
         while waiting:
             yield from self._paint(past, waiting, halo_frames(waiting[0].chunk.frames[0]))
 
     def _paint(
-        self, past: list[dict[int, Step]], waiting: list[_Observed], halo: int
+        self, past: list[dict[int, FrameChange]], waiting: list[_Observed], halo: int
     ) -> Iterator[tuple[Frame, Image]]:
         """Paint the first of the waiting chunks, which then belongs to the past."""
         future = [steps for later in waiting[1:] for steps in later.steps][:halo]
@@ -354,9 +354,9 @@ class FrameComposer:
 
     def _changes(
         self,
-        past: list[dict[int, Step]],
-        now: list[dict[int, Step]],
-        future: list[dict[int, Step]],
+        past: list[dict[int, FrameChange]],
+        now: list[dict[int, FrameChange]],
+        future: list[dict[int, FrameChange]],
     ) -> list[dict[int, Change]]:
         """What is laid on each frame of ``now``, by track."""
         if self.mode is RenderMode.INVERT:

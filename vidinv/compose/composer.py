@@ -21,7 +21,7 @@ from vidinv.compose.flow import Float32, FlowEstimator
 from vidinv.compose.masks import fade_inwards
 from vidinv.compose.paste import apply_change
 from vidinv.compose.rigid import keep_on_face, rigid_parts, still_face
-from vidinv.compose.steady import Linker, Step
+from vidinv.compose.steady import FrameChange, Linker
 from vidinv.types import Crop, FloatArray, Image
 
 
@@ -82,7 +82,7 @@ class Composer:
         mask: npt.NDArray[np.floating],
         edited_mask: npt.NDArray[np.floating] | None = None,
         landmarks: FloatArray | None = None,
-    ) -> Step:
+    ) -> FrameChange:
         """The next frame of the track, not painted yet; arguments as ``compose``."""
         source, change, soft = self._change(
             source_crop, rendered, edited, mask, edited_mask, landmarks

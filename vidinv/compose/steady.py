@@ -66,7 +66,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class FrameChange:
     """The change of one frame, its surroundings, and the way to the frame before.
 
     Attributes:
@@ -96,17 +96,17 @@ class Linker:
         self._estimator = FlowEstimator()
         self._before: Float32 | None = None
 
-    def step(self, change: Change, *, source: Float32, mask_RR: Float32) -> Step:
-        """The next frame of the track; arguments as the attributes of ``Step``."""
+    def step(self, change: Change, *, source: Float32, mask_RR: Float32) -> FrameChange:
+        """The next frame of the track; arguments as the attributes of ``FrameChange``."""
         fields = _fields(change, source, mask_RR)
         luma, before = cv2.cvtColor(source, cv2.COLOR_RGB2GRAY), self._before
         self._before = now = np.asarray(luma, np.float32)
         if before is None:
-            return Step(change, source, mask_RR, fields)
+            return FrameChange(change, source, mask_RR, fields)
         flow = self._estimator.motion(now, before, face_px=self._face_px)
         # What is here now came from p + flow(p): to first order the way forth is the way back.
         forth = -warp(flow, -flow)
-        return Step(
+        return FrameChange(
             change,
             source,
             mask_RR,
@@ -116,7 +116,7 @@ class Linker:
         )
 
 
-def steadied(steps: Sequence[Step], wanted: range) -> list[Change]:
+def steadied(steps: Sequence[FrameChange], wanted: range) -> list[Change]:
     """The changes of ``steps[i]`` for i in ``wanted``, averaged over all of ``steps``.
 
     Args:
@@ -140,7 +140,7 @@ def _fields(change: Change, source: Float32, mask_RR: Float32) -> _Fields:
     return np.asarray(first, np.float32), np.asarray(second, np.float32)
 
 
-def _carried(frames: Iterable[tuple[int, Step, Link | None]]) -> dict[int, _Fields]:
+def _carried(frames: Iterable[tuple[int, FrameChange, Link | None]]) -> dict[int, _Fields]:
     """Sums over each frame and those that came before it in this order, by index."""
     sums: dict[int, _Fields] = {}
     total: _Fields | None = None
@@ -155,7 +155,7 @@ def _carried(frames: Iterable[tuple[int, Step, Link | None]]) -> dict[int, _Fiel
     return sums
 
 
-def _average(step: Step, forward: _Fields, backward: _Fields) -> Change:
+def _average(step: FrameChange, forward: _Fields, backward: _Fields) -> Change:
     if not step.change.acts:
         return step.change
     first, second = (f + b - o for f, b, o in zip(forward, backward, step.fields, strict=True))

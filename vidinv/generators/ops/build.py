@@ -117,7 +117,7 @@ def _cuda_libraries() -> list[str]:
     nvcc = find_nvcc()
     if nvcc is None:
         return []
-    command = [nvcc, "-dryrun", "-E", "-x", "cu", os.devnull]
+    command = [str(nvcc), "-dryrun", "-E", "-x", "cu", os.devnull]
     said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
     homes = [Path(line.partition("TOP=")[2]) for line in said.splitlines() if "TOP=" in line]
     return [f"-L{home.resolve() / 'lib64'}" for home in homes]

@@ -40,11 +40,11 @@ def upfirdn(
         )
     )
     before = (padding[0][0], padding[1][0])
-    result: Tensor = _Upfirdn.apply(x, taps, kernels, size, up, down, before, gain)
+    result: Tensor = _UpfirdnFunction.apply(x, taps, kernels, size, up, down, before, gain)
     return result
 
 
-class _Upfirdn(torch.autograd.Function):
+class _UpfirdnFunction(torch.autograd.Function):
     """Its transpose is itself, with ``up`` and ``down`` exchanged and the filter turned round."""
 
     @staticmethod
@@ -71,7 +71,7 @@ class _Upfirdn(torch.autograd.Function):
         # - before come before.
         before = tuple(n - 1 - b for n, b in zip(taps.shape, ctx.before, strict=True))
         turned = taps.flip((0, 1))
-        gradient = _Upfirdn.apply(gradients[0], turned, *ctx.transposed, before, ctx.gain)
+        gradient = _UpfirdnFunction.apply(gradients[0], turned, *ctx.transposed, before, ctx.gain)
         return (gradient, *[None] * 7)
 
 
@@ -85,11 +85,11 @@ def scale_lrelu(
     gain: float = 1.0,
 ) -> Tensor:
     """``gain * leaky_relu(scale * x + offset)``; scale and offset broadcast to x."""
-    result: Tensor = _ScaleLrelu.apply(x, scale, offset, kernels, slope, gain)
+    result: Tensor = _ScaleLreluFunction.apply(x, scale, offset, kernels, slope, gain)
     return result
 
 
-class _ScaleLrelu(torch.autograd.Function):
+class _ScaleLreluFunction(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
@@ -141,13 +141,13 @@ def filtered_lrelu(
         down_taps: ``[k]``, or ``[k, k]`` for one that is not separable.
         padding: (before, after) on both axes, of what ``up`` made.
     """
-    result: Tensor = _FilteredLrelu.apply(
+    result: Tensor = _FilteredLreluFunction.apply(
         x, up_taps, down_taps, kernels, up, down, padding, slope, gain, clamp
     )
     return result
 
 
-class _FilteredLrelu(torch.autograd.Function):
+class _FilteredLreluFunction(torch.autograd.Function):
     """Gradients make the signal at the higher rate anew: it is four times as large as x or more."""
 
     @staticmethod

@@ -26,7 +26,7 @@ _Int, _Int2, _Long4 = ctypes.c_int32, ctypes.c_int32 * 2, ctypes.c_int64 * 4
 _Pointer, _Float = ctypes.c_void_p, ctypes.c_float
 
 
-class _Upfirdn(ctypes.Structure):
+class _UpfirdnCall(ctypes.Structure):
     _fields_ = (
         *((name, _Pointer) for name in ("x", "taps", "y")),
         *((name, _Long4) for name in ("x_strides", "y_strides")),
@@ -37,7 +37,7 @@ class _Upfirdn(ctypes.Structure):
     )
 
 
-class _ScaleLrelu(ctypes.Structure):
+class _ScaleLreluCall(ctypes.Structure):
     _fields_ = (
         *((name, _Pointer) for name in ("x", "scale", "offset", "y")),
         *((f"{name}_strides", _Long4) for name in ("x", "scale", "offset", "y")),
@@ -48,7 +48,7 @@ class _ScaleLrelu(ctypes.Structure):
     )
 
 
-class _FilteredLrelu(ctypes.Structure):
+class _FilteredLreluCall(ctypes.Structure):
     _fields_ = (
         *((name, _Pointer) for name in ("x", "up_taps", "down_taps", "y")),
         *((name, _Long4) for name in ("x_strides", "y_strides")),
@@ -60,7 +60,7 @@ class _FilteredLrelu(ctypes.Structure):
     )
 
 
-_Operator = TypeVar("_Operator", _Upfirdn, _ScaleLrelu, _FilteredLrelu)
+_Operator = TypeVar("_Operator", _UpfirdnCall, _ScaleLreluCall, _FilteredLreluCall)
 
 
 class Kernels:
@@ -76,7 +76,7 @@ class Kernels:
     def __init__(self, path: Path) -> None:
         self._library = ctypes.CDLL(str(path))
         self._library.vidinv_error.restype = ctypes.c_char_p
-        for index, structure in enumerate((_Upfirdn, _ScaleLrelu, _FilteredLrelu)):
+        for index, structure in enumerate((_UpfirdnCall, _ScaleLreluCall, _FilteredLreluCall)):
             if self._library.vidinv_size_of(index) != ctypes.sizeof(structure):
                 raise OSError(f"{path} is of other sources than {structure.__name__} here")
 
@@ -102,7 +102,7 @@ class Kernels:
             before: padding above and left of x; negative crops.
         """
         y, taps = _empty_like(x, size), taps.to(x.device, torch.float32).contiguous()
-        call = _Upfirdn(x=x.data_ptr(), taps=taps.data_ptr(), y=y.data_ptr(), gain=gain)
+        call = _UpfirdnCall(x=x.data_ptr(), taps=taps.data_ptr(), y=y.data_ptr(), gain=gain)
         call.x_size[:], call.num_taps[:] = x.shape[2:], taps.shape
         call.y_size[:], call.up[:], call.down[:], call.before[:] = size, up, down, before
         call.channels_last = _is_channels_last(y)
@@ -115,7 +115,7 @@ class Kernels:
         """``gain * leaky_relu(scale * x + offset)``; scale and offset broadcast to x."""
         y = _empty_like(x, (x.shape[2], x.shape[3]))
         offset = offset.to(x).expand_as(x)
-        call = _ScaleLrelu(x=x.data_ptr(), offset=offset.data_ptr(), y=y.data_ptr())
+        call = _ScaleLreluCall(x=x.data_ptr(), offset=offset.data_ptr(), y=y.data_ptr())
         if scale is not None:
             scale = scale.to(x).expand_as(x)
             call.scale, call.scale_strides[:] = scale.data_ptr(), scale.stride()
@@ -151,7 +151,7 @@ class Kernels:
         up_taps, down_taps = (
             taps.to(x.device, torch.float32).contiguous() for taps in (up_taps, down_taps)
         )
-        call = _FilteredLrelu(
+        call = _FilteredLreluCall(
             x=x.data_ptr(), up_taps=up_taps.data_ptr(), down_taps=down_taps.data_ptr()
         )
         call.y, call.x_size[:], call.y_size[:] = y.data_ptr(), x.shape[2:], size
