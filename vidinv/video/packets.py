@@ -277,6 +277,8 @@ def copy_all(request: dict[str, Any], heartbeat: Callable[[], None]) -> list[str
         if choices[picture.index].how is not How.COPY:
             raise Refused(f"{format_name} cannot hold the video of the source; use .mkv")
         options = muxer_options(format_name, None, source_path)
+        if format_name == "mp4":  # boxes that are in no standard, of spherical video and stereo
+            options["strict"] = "unofficial"
         with open_output(output_path, format_name, options, choices) as output:
             copier = PacketCopier(
                 source,

@@ -5,6 +5,7 @@ What is lost is found by reading the finished output, so that nothing is named t
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping
 from fractions import Fraction
@@ -38,6 +39,7 @@ NAMES = {
     Type.AFD: "active format description",
 }
 NUM_FRAMES = 8
+_UNSAID = struct.pack("<i", 8)  # AV_STEREO3D_UNSPEC
 # Keys that MP4 has boxes for; with others, its muxer has to write QuickTime's keys.
 BOX_TAGS = {
     *("title", "artist", "album_artist", "album", "composer", "comment", "date", "genre"),
@@ -93,15 +95,27 @@ def said_by_encoder(encoder: str, info: VideoInfo) -> dict[str, str]:
     names = {
         "libx265": ("x265-params", "master-display", "max-cll"),
         "libx264": ("x264-params", "mastering-display", "cll"),
+        "libsvtav1": ("svtav1-params", "mastering-display", "content-light"),
     }
     if encoder not in names:
         return {}
     option, display, level = names[encoder]
-    said = [(display, info.mastering_display), (level, info.light_level)]
+    mastering = info.mastering_display
+    if encoder == "libsvtav1":
+        mastering = _in_plain_units(mastering)
+    said = [(display, mastering), (level, info.light_level)]
     if info.frame_packing is not None and encoder == "libx264":
         said.append(("frame-packing", str(info.frame_packing)))
     text = ":".join(f"{name}={value}" for name, value in said if value)
     return {option: text} if text else {}
+
+
+def _in_plain_units(mastering: str) -> str:
+    """As SVT-AV1 takes it: chromaticities as they are, luminance in cd/m2."""
+    parts = re.findall(r"([A-Z]+)\((\d+),(\d+)\)", mastering)
+    scales = {"L": 10000}
+    values = [(name, *(int(n) / scales.get(name, 50000) for n in pair)) for name, *pair in parts]
+    return "".join(f"{name}({one:.6f},{other:.6f})" for name, one, other in values)
 
 
 def what_is_lost(source: str | None, output: str) -> list[str]:
@@ -114,7 +128,11 @@ def what_is_lost(source: str | None, output: str) -> list[str]:
     ):
         format_name = b.format.name.split(",")[0]
         (before, was_transparent), (after, is_transparent) = _said_by_frames(a), _said_by_frames(b)
-        lost = [name for kind, name in NAMES.items() if kind in before - after]
+        gone = {kind for kind, _ in before - after}
+        # FFmpeg reads the emptier of the two boxes for stereo that it writes into MP4.
+        if (Type.STEREO3D, _UNSAID) in after and b.metadata.get("major_brand") != "qt  ":
+            gone.discard(Type.STEREO3D)
+        lost = [name for kind, name in NAMES.items() if kind in gone]
         lines = [f"{what} is lost: it was not written" for what in lost]
         if a.chapters() and len(b.chapters()) < len(a.chapters()):
             lines.append(f"chapters are lost: {len(a.chapters())} before, {len(b.chapters())} now")
@@ -125,14 +143,19 @@ def what_is_lost(source: str | None, output: str) -> list[str]:
     return lines
 
 
-def _said_by_frames(container: Any) -> tuple[set[Any], bool]:
-    """Kinds of side data of the first frames; whether the first one has alpha."""
+def _said_by_frames(container: Any) -> tuple[set[tuple[Any, bytes]], bool]:
+    """Kinds of side data of the first frames; whether the first one has alpha.
+
+    Of stereo 3D, how the views share the frame is told too: MOV keeps less of it.
+    """
     picture = picture_stream(container)
-    found: set[Any] = set()
+    found: set[tuple[Any, bytes]] = set()
     transparent = is_beside_picture(picture)
     try:
         for number, frame in enumerate(islice(container.decode(picture), NUM_FRAMES)):
-            found |= {data.type for data in frame.side_data.keys()}  # noqa: SIM118
+            for data in frame.side_data.keys():  # noqa: SIM118
+                packing = bytes(data)[:4] if data.type is Type.STEREO3D else b""
+                found.add((data.type, packing))
             transparent = transparent or (number == 0 and has_alpha(frame))
     except FFmpegError:  # of a damaged file: what came so far
         pass
