@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.video.clips import make_clip, packets_of, pattern
-from vidinv.errors import DecodeError, UsageError
+from vidinv.errors import DecodeError, EncodeError, UsageError
 from vidinv.video import EncodeOptions, VideoInfo, copy_media, open_reader, open_writer, probe
 from vidinv.video.codecs import choose_encoder
 from vidinv.video.frame_clock import FrameClock
@@ -243,3 +243,18 @@ def test_frames_of_raw_streams_are_not_kept_waiting():
     clock = FrameClock(base)
     clock._most_waiting = 2
     assert [t for _, t in clock.times(Timed(None) for _ in range(6))] == list(range(6))
+
+
+@pytest.mark.parametrize(
+    ("source", "codec", "output", "advice"),
+    [
+        ("a.gif", "gif", "b.mp4", r"\.mp4 cannot hold the gif video .* as it is; use \.mkv$"),
+        ("a.nut", "rawvideo", "b.mkv", r"\.mkv cannot hold the rawvideo .* convert the source"),
+        ("a.nut", "rawvideo", "b.mp4", r"\.mp4 cannot .*, nor can \.mkv; convert the source"),
+    ],
+)
+def test_advice_about_copies_can_be_followed(tmp_path, source, codec, output, advice):
+    pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
+    clip = make_clip(tmp_path / source, num_frames=3, encoder=codec, pix_fmt=pix_fmt)
+    with pytest.raises(EncodeError, match=advice):
+        copy_media(clip, tmp_path / output)

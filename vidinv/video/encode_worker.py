@@ -45,6 +45,7 @@ from vidinv.video.packets import (
 from vidinv.video.pixels import PixelChoice
 from vidinv.video.side_info import said_by_encoder, what_is_lost
 from vidinv.video.streams import RELAY, Refused, tag_codec
+from vidinv.video.timing import ended_in_time
 
 FRAME_DURATION_FLAG = av.codec.context.Flags.frame_duration
 CAPTIONS_LOST = "closed captions (A/53) are lost: H.264, H.265 and AV1 (--encoder) keep them"
@@ -130,7 +131,7 @@ class _Encoding:
             container.start_encoding()
             end_real_time_priority()  # of the encoder, which is open now
             self._channel.send({"ready": True})
-            for packet in self._packets(stream, shift):
+            for packet in ended_in_time(self._packets(stream, shift), format_name):
                 copier.copy_until(packet.dts * packet.time_base if packet.dts is not None else None)
                 container.mux(packet)
             copier.copy_until(None)

@@ -25,6 +25,7 @@ from vidinv.video.packets import (
 )
 from vidinv.video.side_info import what_is_lost
 from vidinv.video.streams import Refused, tag_codec
+from vidinv.video.timing import ended_in_time
 
 Times = Sequence[Sequence[int]]
 
@@ -65,7 +66,7 @@ def join(request: dict[str, Any], heartbeat: Callable[[], None]) -> list[str]:
         )
         add_comment(output, request.get("comment"))
         output.start_encoding()
-        for packet in _timed(paths, times, delay):
+        for packet in ended_in_time(_timed(paths, times, delay), format_name):
             packet.stream, packet.time_base = stream, info.time_base
             packet.pts, packet.dts = packet.pts + moved, packet.dts + moved
             copier.copy_until(packet.dts * info.time_base)

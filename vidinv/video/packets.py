@@ -15,7 +15,6 @@ from vidinv.video.info import TAG_ERRORS, VideoInfo
 from vidinv.video.side_info import MUXER_TAGS, PICTURE_TAGS, needs_keys, what_is_lost
 from vidinv.video.sound import SoundTrack
 from vidinv.video.streams import (
-    HAVE_EDIT_LISTS,
     RELAY,
     Choice,
     How,
@@ -29,7 +28,7 @@ from vidinv.video.streams import (
     needs_relay,
     picture_stream,
 )
-from vidinv.video.timing import PacketTimes, clock_shift, preroll
+from vidinv.video.timing import HAVE_EDIT_LISTS, PacketTimes, clock_shift, preroll
 
 MAX_TIMESCALE = 2**31 - 1
 COPY_BYTES = 1 << 24
@@ -275,7 +274,7 @@ def copy_all(request: dict[str, Any], heartbeat: Callable[[], None]) -> list[str
             source_path, format_name, picture=True, shift=shift, heartbeat=heartbeat
         )
         if choices[picture.index].how is not How.COPY:
-            raise Refused(f"{format_name} cannot hold the video of the source; use .mkv")
+            raise Refused(_refusal(source_path, picture, request["suffix"]))
         options = muxer_options(format_name, None, source_path)
         if format_name == "mp4":  # boxes that are in no standard, of spherical video and stereo
             options["strict"] = "unofficial"
@@ -291,6 +290,16 @@ def copy_all(request: dict[str, Any], heartbeat: Callable[[], None]) -> list[str
             copy_tags(source, output, None, shift)
             copier.copy_until(None)
     return [*copier.warnings, *what_is_lost(source_path, output_path)]
+
+
+def _refusal(source_path: str, picture: Any, suffix: str) -> str:
+    """Why a clip cannot be copied as it is, and what can be done."""
+    said = f"{suffix} cannot hold the {codec_name(picture)} video of the source as it is"
+    if suffix == ".mkv":
+        return f"{said}; convert the source first, to .mkv or .mp4"
+    choices = choose_streams(source_path, "matroska", picture=True, shift=Fraction(0))
+    is_held = choices[picture.index].how is How.COPY
+    return f"{said}; use .mkv" if is_held else f"{said}, nor can .mkv; convert the source first"
 
 
 def _is_kind(source: Any, format_name: str) -> bool:

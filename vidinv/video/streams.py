@@ -18,7 +18,7 @@ from av.stream import Disposition
 
 from vidinv.video.info import TAG_ERRORS
 from vidinv.video.sound import SOUND_ENCODERS, can_encode
-from vidinv.video.timing import PacketTimes
+from vidinv.video.timing import HAVE_EDIT_LISTS, PacketTimes
 
 # Sound that programs and devices play in a container; in others, whatever goes in. FFmpeg writes
 # PCM into MP4 as ISO 23003-5 has it, which most of them take for noise or silence.
@@ -28,8 +28,6 @@ PLAYED_SOUND = {
     "mp4": (*_COMMON, "opus", "flac", "dts", "truehd", "mp4als"),
     "mov": (*_COMMON, *_QUICKTIME),
 }
-# Containers that can hide what an edit list cuts away.
-HAVE_EDIT_LISTS = ("mp4", "mov")
 # More of a stream's packets than this share damaged: it is no stream of what it says.
 MAX_BAD_SHARE = 0.5
 # Takes any stream, and hands it to the muxer that it is told.

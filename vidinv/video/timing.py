@@ -23,6 +23,8 @@ TICK_SECONDS = Fraction(1, 1000)
 # Of containers whose times count from their start; those of broadcasts and raw streams go on from
 # anywhere, and players show what comes first at 0.
 COUNT_FROM_ZERO = ("mov", "matroska", "avi", "nut", "gif", "webp", "png", "image2")
+# Containers that can hide what an edit list cuts away.
+HAVE_EDIT_LISTS = ("mp4", "mov")
 # Files that may be joined by putting one behind the other (FFmpeg's AVFMT_TS_DISCONT).
 MAY_JUMP = ("mpegts", "mpeg", "hls")
 MOST_REORDERED = 32  # pictures; H.264 and H.265 allow 16
@@ -245,6 +247,34 @@ def preroll(path: str, index: int) -> Fraction:
         if not packets.num_shown:
             return Fraction(0)
     return max(Fraction(0), -min(first))
+
+
+def ended_in_time(packets: Iterable[Any], format_name: str) -> Iterator[Any]:
+    """A picture's packets; the last one decoded so late, and lasting so long, that the track ends
+    when its last frame does.
+
+    Readers of MP4 (FFmpeg's, for one) add up a track's length from one decode time to the next; of
+    irregular times and reordered frames, the sum is that of other frames than are shown.
+    """
+    if format_name not in HAVE_EDIT_LISTS:
+        yield from packets
+        return
+    held: Any = None
+    first_dts = start = end = 0
+    for packet in packets:
+        shown_until = packet.pts + (packet.duration or 0)
+        if held is None:
+            first_dts, start, end = packet.dts, packet.pts, shown_until
+        else:
+            yield held
+        start, end, held = min(start, packet.pts), max(end, shown_until), packet
+    if held is None:
+        return
+    lead = start - first_dts
+    dts = max(held.dts, held.pts - lead)
+    if held.duration and dts < end - lead:
+        held.dts, held.duration = dts, end - lead - dts
+    yield held
 
 
 def _is_timeless(packet: Any) -> bool:
