@@ -18,6 +18,7 @@ from vidinv.cli import main
 from vidinv.errors import UnknownNameError, UsageError
 from vidinv.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
 from vidinv.generators.stylegan3 import StyleGAN3Config, StyleGAN3Generator
+from vidinv.inversion.fse_published import PublishedConfig, PublishedEncoder
 from vidinv.inversion.hyper import HyperInverter
 from vidinv.inversion.hyper_networks import HyperConfig, HyperInverterNetworks
 from vidinv.inversion.psp_encoder import PspConfig, PspEncoder
@@ -398,3 +399,57 @@ def test_networks_come_back_as_they_were(tmp_path, role, network):
         torch.testing.assert_close(found(picture), original(picture), rtol=1e-4, atol=1e-5)
     with pytest.raises(UnknownNameError, match=f"there are: {role}"):
         pack.network("none")
+
+
+def feature_style_file(path: Path, config: PublishedConfig, generator) -> PublishedEncoder:
+    """As the public code saves it: bare weights, without the mean latent."""
+    torch.manual_seed(3)
+    encoder = PublishedEncoder(config, generator.config).eval().requires_grad_(False)
+    state = {key: value for key, value in encoder.state_dict().items() if key != "latent_avg"}
+    torch.save(state, path)
+    return encoder
+
+
+def test_the_feature_style_encoder_s_file_runs_as_fse(folder, tmp_path):
+    """Narrow, for a small generator; the mean latent is that of a pSp file beside it."""
+    config = PublishedConfig(widths=(4, 8, 8, 8), blocks=(2, 1, 2, 1))
+    sizes = StyleGAN2Config(256, channel_base=256, channel_max=8, z_dim=6, w_dim=6)
+    generator = make_generator(sizes)
+    state, mean = generator_to_rosinality(generator.state_dict())
+    torch.save({"g_ema": state, "latent_avg": mean}, tmp_path / "g.pt")
+    encoder = feature_style_file(tmp_path / "143_enc.pth", config, generator)
+    faces = torch.rand(1, 3, 256, 256) * 2 - 1
+
+    alone = imported(folder, tmp_path / "g.pt", tmp_path / "143_enc.pth", half=False)
+    assert alone.meta["methods"]["fse"]["config"]["blocks"] == [2, 1, 2, 1]
+    inversion = alone.inverter("fse").encode(faces)
+    with torch.inference_mode():
+        rows, features = encoder(faces)
+        torch.testing.assert_close(inversion.latents_NLD, rows + mean)
+        lower = generator.synthesis.run(inversion.latents_NLD, stop=5)
+        state = lower.replace_features(features)
+        expected = generator.synthesis(inversion.latents_NLD, start=state)
+    actual = alone.inverter("fse").render(inversion, inversion.unedited)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow  # pSp in full size
+def test_the_feature_style_encoder_takes_the_mean_latent_of_a_psp_file(folder, tmp_path):
+    sizes = StyleGAN2Config(256, channel_base=256, channel_max=8, z_dim=6, w_dim=6)
+    generator = make_generator(sizes)
+    psp = encoder_file(tmp_path / "psp.pt", generator, PspConfig(), "GradualStyleEncoder")
+    config = PublishedConfig(widths=(4, 8, 8, 8), blocks=(1, 1, 1, 1))
+    feature_style_file(tmp_path / "143_enc.pth", config, generator)
+    pack = imported(folder, tmp_path / "psp.pt", tmp_path / "143_enc.pth", half=False)
+    torch.testing.assert_close(pack.inverter("fse").encoder.latent_avg, psp.latent_avg)
+    assert psp.latent_avg.std() > 0.1
+
+
+@pytest.mark.slow  # 114 million numbers
+def test_the_published_feature_style_encoder_has_its_sizes():
+    sizes = StyleGAN2Config(1024)
+    with torch.device("meta"):
+        encoder = PublishedEncoder(PublishedConfig(), sizes)
+    count = sum(parameter.numel() for parameter in encoder.parameters())
+    assert round(count / 1e6, 1) == 113.9  # METHODS: 80 M of them in the heads
+    assert encoder.styles[17].weight.shape == (512, 8640)

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from tests.packs.tiny import write_tiny_pack
 from vidinv.errors import PackError
 from vidinv.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
+from vidinv.generators.stylegan3 import StyleGAN3Config, StyleGAN3Generator
 from vidinv.inversion.fse import FeatureStyleInverter
 from vidinv.inversion.fse_encoder import FeatureStyleConfig, FeatureStyleEncoder
+from vidinv.inversion.fse_published import PublishedConfig, PublishedEncoder
 from vidinv.packs import load_pack
 from vidinv.types import EditedLatents, Inversion
 
@@ -207,3 +209,66 @@ def test_weights_under_their_older_names_are_loaded():
         assert torch.equal(value, state[key])
     with pytest.raises(RuntimeError, match=r"feature_head\.project"):
         again.load_state_dict({k: v for k, v in older.items() if ".look." not in k})
+
+
+@pytest.mark.parametrize(("layer", "stride"), [(4, 2), (5, 2), (6, 1), (7, 1)])
+def test_the_published_encoder_follows_eq_1_for_every_k(generator, layer, stride):
+    """K of 4 and 5 at 16 px, of 6 and 7 at 32 px (the supplement's table of K)."""
+    torch.manual_seed(layer)
+    sizes = {"widths": (4, 4, 8, 8), "blocks": (1, 1, 1, 1)}
+    config = PublishedConfig(**sizes, feature_layer=layer, feature_stride=stride)
+    encoder = PublishedEncoder(config, GENERATOR).eval().requires_grad_(False)
+    inverter = FeatureStyleInverter(generator, encoder)
+    faces = torch.randn(1, 3, 512, 512)
+    inversion = inverter.encode(faces)
+    w, features = inversion.latents_NLD, encoder(faces)[1]
+    edited = w + torch.randn(1, GENERATOR.num_ws, 8)
+    before, after = (output_of(generator, LAYERS[layer - 1], latents) for latents in (w, edited))
+    following = LAYERS[layer] if layer < len(LAYERS) else None
+    expected = picture_with(generator, following, features + after - before, edited)
+    actual = inverter.render(inversion, EditedLatents(edited))
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-4)
+
+
+def test_a_layer_and_a_stride_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"F after layer 7 is 32 px, and the encoder's 16"):
+        PublishedEncoder(PublishedConfig(feature_layer=7), GENERATOR)
+    with pytest.raises(ValueError, match="trunk must be"):
+        PublishedConfig(trunk="vgg")
+
+
+@pytest.mark.parametrize("radial", [False, True], ids=["t", "r"])
+@torch.no_grad()
+def test_stylegan3_takes_f_where_the_picture_is_and_keeps_its_own_margin(radial):
+    torch.manual_seed(0)
+    sizes = StyleGAN3Config(64, 512, 8, 8, 8, conv_kernel=1 if radial else 3, radial_filters=radial)
+    generator = StyleGAN3Generator(sizes).eval()
+    layer = next(k for k in range(1, 15) if sizes.feature_shape(k)[1] == 36)
+    assert sizes.feature_margin(layer) == 10
+    config = FeatureStyleConfig(
+        32, (4, 8, 8, 8), (1, 1, 1, 1), latent_space="w+", feature_layer=layer, feature_width=4
+    )
+    encoder = FeatureStyleEncoder(config, sizes).eval()
+    nn.init.normal_(encoder.feature_head.expand.weight, std=0.3)
+    inverter = FeatureStyleInverter(generator, encoder)
+    faces = torch.randn(2, 3, 64, 64)
+    inversion = inverter.encode(faces)
+    residual = inversion.codes["features"]
+    assert residual.shape[-1] == 36
+    assert residual[..., 10:26, 10:26].abs().min() > 0
+    assert not residual[..., :10, :].any()
+    edited = inversion.latents_NLD + torch.randn(2, sizes.num_ws, 8)
+    state = generator.synthesis.run(edited, stop=layer)
+    state = state.replace_features(state.features_NCHW + residual)
+    expected = generator.synthesis(edited, start=state)
+    actual = inverter.render(inversion, EditedLatents(edited))
+    torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+    assert (actual - generator.synthesis(edited)).abs().max() > 1e-3
+
+    one, other = inverter.encode(faces[:1]), inverter.encode(faces[1:])
+    mixed = inverter.mix(features_of=one, latents_of=other)
+    lower = generator.synthesis.run(one.latents_NLD, stop=layer)
+    features = lower.features_NCHW + one.codes["features"]
+    start = generator.synthesis.run(other.latents_NLD, stop=layer).replace_features(features)
+    expected = generator.synthesis(other.latents_NLD, start=start)
+    torch.testing.assert_close(inverter.render(mixed, mixed.unedited), expected, atol=1e-5, rtol=0)

@@ -1,4 +1,4 @@
-"""Files of encoders (pSp, e4e, ReStyle, HyperInverter) as weights of the methods psp and hyper."""
+"""Files of encoders as weights of methods: psp (pSp, e4e, ReStyle), hyper and fse."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from vidinv.checkpoints.errors import CheckpointError
 from vidinv.checkpoints.parts import MethodPart
 from vidinv.generators.base import GeneratorConfig
+from vidinv.inversion.fse_published import PublishedConfig
 from vidinv.inversion.hyper_networks import HyperConfig
 from vidinv.inversion.psp_encoder import PspConfig
 
@@ -32,6 +33,33 @@ def read_encoder_file(
         layout, config = _psp_config(encoder, opts)
         return layout, {"psp": _psp(encoder, config, latent_avg)}
     raise CheckpointError("the file of an encoder whose networks are not known")
+
+
+def read_feature_style(state: State) -> MethodPart:
+    """The Feature-Style encoder's bare weights, which lack their mean latent.
+
+    K does not stand in the file either: it is the paper's, 5, until pack.json says another.
+    """
+    numbers = range(1, 5)
+    widths = tuple(len(state[f"block_{n}.0.conv2.weight"]) for n in numbers)
+    blocks = tuple(_count(state, f"block_{n}.") for n in numbers)
+    config = PublishedConfig(widths=widths, blocks=blocks)  # type: ignore[arg-type]
+
+    def weights(generator: GeneratorConfig) -> State:
+        rows = _count(state, "styles.")
+        if rows != generator.num_ws:
+            raise CheckpointError(
+                f"an encoder for {rows} rows of w+, where the generator has {generator.num_ws}"
+            )
+        return state
+
+    return MethodPart(dataclasses.asdict(config), weights, lacks_mean=True)
+
+
+def _count(state: State, prefix: str) -> int:
+    """Modules of a list."""
+    names = (key.removeprefix(prefix) for key in state if key.startswith(prefix))
+    return len({name.split(".")[0] for name in names})
 
 
 def _hyper(state: State) -> MethodPart:

@@ -53,6 +53,12 @@ class _Contents:
     meta: dict[str, Any]
     tensors: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
+    @property
+    def mean_of_w(self) -> Tensor:
+        """``[D]``, the generator's; 0 where it has none."""
+        state = self.tensors[self.meta["generator"]["file"]]
+        return state.get("mapping.w_avg", torch.zeros(self.config.w_dim))
+
 
 def import_pack(
     files: Sequence[ImportFile],
@@ -92,8 +98,9 @@ def import_pack(
         contents = _of_base(load_pack(base or DEFAULT_PACK))
     else:
         contents = _around(generator, alignment)
+    latent_avg = next((p.latent_avg for p in parts if p.latent_avg is not None), None)
     for part in parts:
-        _put(contents, part)
+        _put(contents, part, latent_avg)
     contents.meta |= {
         "name": folder.name,
         "version": "1",
@@ -159,12 +166,16 @@ def _around(generator: GeneratorPart, alignment: str) -> _Contents:
     return _Contents(config, meta, tensors)
 
 
-def _put(contents: _Contents, part: Parts) -> None:
+def _put(contents: _Contents, part: Parts, latent_avg: Tensor | None) -> None:
     """Add methods, networks and directions."""
     for name, method in part.methods.items():
         file = f"{name}.safetensors"
         contents.meta["methods"][name] = {"file": file, "config": dict(method.config)}
         contents.tensors[file] = method.state(contents.config)
+        if method.lacks_mean:
+            mean = contents.mean_of_w if latent_avg is None else latent_avg
+            full = mean.expand(contents.config.num_ws, contents.config.w_dim)
+            contents.tensors[file] = {**contents.tensors[file], "latent_avg": full}
     for role, (kind, state) in part.networks.items():
         file = f"{role}.safetensors"
         own = contents.meta.get("networks", {})

@@ -27,10 +27,12 @@ class MethodPart:
 
     Attributes:
         state: made for the generator that the pack gets.
+        lacks_mean: ``latent_avg`` comes from another file, or is the generator's mean of w.
     """
 
     config: Mapping[str, Any]
     state: Callable[[GeneratorConfig], State]
+    lacks_mean: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Parts:
     Attributes:
         layout: in a few words, for people.
         networks: what it does -> (kind, weights), as vidinv/networks/registry.py has them.
+        latent_avg: mean latent ``[L, D]`` of an encoder's file.
     """
 
     layout: str
@@ -64,3 +67,4 @@ class Parts:
     methods: Mapping[str, MethodPart] = field(default_factory=dict)
     networks: Mapping[str, tuple[str, State]] = field(default_factory=dict)
     directions: Mapping[str, DirectionPart] = field(default_factory=dict)
+    latent_avg: Tensor | None = None

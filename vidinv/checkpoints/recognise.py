@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vidinv.checkpoints.biggan import read_biggan
 from vidinv.checkpoints.directions import DirectionOptions, read_directions
-from vidinv.checkpoints.encoders import read_encoder_file
+from vidinv.checkpoints.encoders import read_encoder_file, read_feature_style
 from vidinv.checkpoints.errors import CheckpointError
 from vidinv.checkpoints.genforce import read_genforce
 from vidinv.checkpoints.parts import GeneratorPart, Parts, State
@@ -80,7 +80,8 @@ def _of_container(content: Any, path: Path, options: DirectionOptions) -> Parts 
     layout, methods = read_encoder_file(state, opts, latent_avg)
     decoder = with_prefix(state, "decoder.")
     generator = rosinality_generator(decoder, latent_avg) if decoder else None
-    return Parts(layout, generator, methods)
+    mean = latent_avg.float() if isinstance(latent_avg, Tensor) else None
+    return Parts(layout, generator, methods, latent_avg=mean)
 
 
 def _of_bare_state(content: Any, path: Path, options: DirectionOptions) -> Parts | None:
@@ -98,6 +99,10 @@ def _network(layout: str, role: str, kind: str) -> Callable[[State], Parts]:
 
 def _biggan(state: State) -> Parts:
     return Parts("huggingface's BigGAN-deep", GeneratorPart(*read_biggan(state)))
+
+
+def _feature_style(state: State) -> Parts:
+    return Parts("the Feature-Style encoder", methods={"fse": read_feature_style(state)})
 
 
 def _bare_genforce(state: State) -> Parts:
@@ -120,6 +125,7 @@ _BARE: dict[tuple[str, ...], Callable[[State], Parts]] = {
     ("cp.resnet.conv1.weight", "ffm.convblk.conv.weight"): _network(
         "BiSeNet for face parsing", "parsing", "bisenet"
     ),
+    ("content_layer.1.weight", "block_1.0.conv1.weight", "styles.0.weight"): _feature_style,
     ("embeddings.weight", "generator.gen_z.weight_orig"): _biggan,
     ("synthesis.b4.const", "mapping.w_avg"): _of_nvidia,
     ("synthesis.input.freqs", "mapping.w_avg"): _of_nvidia,

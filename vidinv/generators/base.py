@@ -67,6 +67,9 @@ class GeneratorConfig(Protocol):
     def feature_shape(self, layer: int) -> tuple[int, int, int]:
         """Channels, height and width of the features after layer K; ValueError for no such K."""
 
+    def feature_margin(self, layer: int) -> int:
+        """Features on every side of those after layer K that lie beyond the picture."""
+
     def layer_after(self, resolution: int) -> int:
         """K after which the picture so far has this side; ValueError where it never has."""
 

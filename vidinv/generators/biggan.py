@@ -78,6 +78,9 @@ class BigGANConfig:
         side = 4 << layer // 2
         return self.width * self.multiples[layer // 2], side, side
 
+    def feature_margin(self, layer: int) -> int:
+        return 0
+
     def layer_after(self, resolution: int) -> int:
         if resolution != self.resolution:
             raise ValueError(f"resolution must be {self.resolution}, got {resolution}")

@@ -41,6 +41,9 @@ class PyramidConfig:
         side = 4 << (layer - 1) // 2
         return self.channels(side), side, side
 
+    def feature_margin(self, layer: int) -> int:
+        return 0
+
     def layer_after(self, resolution: int) -> int:
         """There is a picture at the end alone."""
         if resolution != self.resolution:

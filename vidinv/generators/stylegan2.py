@@ -95,6 +95,9 @@ class StyleGAN2Config:
         side = layer_resolution(layer)
         return self.channels(side), side, side
 
+    def feature_margin(self, layer: int) -> int:
+        return 0
+
     def layer_after(self, resolution: int) -> int:
         if resolution not in self.resolutions:
             raise ValueError(f"resolution must be one of {self.resolutions}, got {resolution}")

@@ -125,6 +125,10 @@ class StyleGAN3Config:
         band = self.bands[layer - 1]
         return band.channels, band.size, band.size
 
+    def feature_margin(self, layer: int) -> int:
+        band = self.bands[layer - 1]
+        return max(0, (band.size - int(band.sampling_rate)) // 2)
+
     def layer_after(self, resolution: int) -> int:
         if resolution != self.resolution:
             raise ValueError(f"resolution must be {self.resolution}, got {resolution}")

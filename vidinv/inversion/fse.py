@@ -18,6 +18,7 @@ from vidinv.errors import PackError
 from vidinv.generators.base import Generator, SynthesisState
 from vidinv.inversion.base import Code, Inverter
 from vidinv.inversion.fse_encoder import FeatureStyleConfig, FeatureStyleEncoder
+from vidinv.inversion.fse_published import PublishedConfig, PublishedEncoder
 from vidinv.inversion.parts import MethodParts
 from vidinv.inversion.state import TrackState
 from vidinv.types import EditedLatents, Inversion, RenderMode
@@ -42,7 +43,7 @@ class FeatureStyleInverter(Inverter):
     def __init__(
         self,
         generator: Generator,
-        encoder: FeatureStyleEncoder,
+        encoder: FeatureStyleEncoder | PublishedEncoder,
         *,
         edit_feature_scale: float = 1.0,
         edit_rule: Literal["eq1", "editor"] = "editor",
@@ -59,12 +60,10 @@ class FeatureStyleInverter(Inverter):
 
     @classmethod
     def build(cls, parts: MethodParts) -> Self:
-        config = parts.config(FeatureStyleConfig)
-        encoder = parts.load(FeatureStyleEncoder(config, parts.generator.config))
         try:
             return cls(
                 parts.generator,
-                encoder,
+                parts.load(_encoder(parts)),
                 edit_feature_scale=float(parts.entry.get("edit_feature_scale", 1.0)),
                 edit_rule=parts.entry.get("edit_rule", "editor"),
             )
@@ -153,3 +152,10 @@ class FeatureStyleInverter(Inverter):
 
     def _feature_scale(self, mode: RenderMode) -> float:
         return self.edit_feature_scale if mode is RenderMode.TRANSFER else 1.0
+
+
+def _encoder(parts: MethodParts) -> FeatureStyleEncoder | PublishedEncoder:
+    """As pack.json describes it: the published one names its trunk."""
+    if "trunk" in parts.entry.get("config", {}):
+        return PublishedEncoder(parts.config(PublishedConfig), parts.generator.config)
+    return FeatureStyleEncoder(parts.config(FeatureStyleConfig), parts.generator.config)

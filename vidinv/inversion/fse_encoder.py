@@ -12,6 +12,10 @@ Departures from the paper, decided by size and measured in docs/LOG.md:
   ``feature_width`` channels: training starts from G(w), F stays near the generator's own features
   (what eq. 1 needs), and the loss of eq. 4 is the mean square of the prediction.
 
+The published encoder itself is in ``fse_published.py``.
+
+Generators whose features go on beyond the picture (StyleGAN3) keep their own there.
+
 Shapes: x ``[N, 3, R, R]`` in [-1, 1], latents ``[N, L, D]``, features as the generator's own after
 layer K.
 """
@@ -132,8 +136,11 @@ class FeatureHead(nn.Module):
     saved under their earlier names (``look``, ``compare``) are loaded as well.
     """
 
-    def __init__(self, in_channels: int, width: int, out_channels: int, *, stride: int) -> None:
+    def __init__(
+        self, in_channels: int, width: int, out_channels: int, *, stride: int, margin: int = 0
+    ) -> None:
         super().__init__()
+        self.margin = margin
         hidden = max(in_channels, width)
         self.project = nn.Sequential(
             nn.BatchNorm2d(in_channels),
@@ -153,8 +160,17 @@ class FeatureHead(nn.Module):
         self.register_load_state_dict_pre_hook(_rename_old_keys)
 
     def forward(self, stage_NCHW: Tensor, generated_NCHW: Tensor) -> Tensor:
-        projected = self.project(stage_NCHW)
-        return self.expand(self.fuse(torch.cat([projected, generated_NCHW], dim=1)))
+        projected, margin = self.project(stage_NCHW), self.margin
+        seen = without_margin(generated_NCHW, margin)
+        residual = self.expand(self.fuse(torch.cat([projected, seen], dim=1)))
+        return F.pad(residual, [margin] * 4) if margin else residual
+
+
+def without_margin(features_NCHW: Tensor, margin: int) -> Tensor:
+    """The part of the features that the picture shows."""
+    if not margin:
+        return features_NCHW
+    return features_NCHW[..., margin:-margin, margin:-margin]
 
 
 def _rename_old_keys(head: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
@@ -192,9 +208,11 @@ class FeatureStyleEncoder(nn.Module):
         self.feature_head: FeatureHead | None = None
         self.feature_editor: FeatureEditor | None = None
         if config.feature_width:
-            channels, resolution, _ = generator.feature_shape(config.feature_layer)
+            channels, side, _ = generator.feature_shape(config.feature_layer)
+            margin = generator.feature_margin(config.feature_layer)
+            resolution = side - 2 * margin
             self.feature_stage = self._stage_for_features(resolution)
-            self.feature_head = self._build_feature_head(channels, resolution)
+            self.feature_head = self._build_feature_head(channels, resolution, margin)
             if config.editor_width:
                 self.feature_editor = FeatureEditor(channels, config.editor_width)
 
@@ -233,10 +251,11 @@ class FeatureStyleEncoder(nn.Module):
     def _stage_resolution(self, stage: int) -> int:
         return self.config.input_resolution // 2 ** (stage + 1)
 
-    def _build_feature_head(self, channels: int, resolution: int) -> FeatureHead:
+    def _build_feature_head(self, channels: int, resolution: int, margin: int) -> FeatureHead:
         return FeatureHead(
             self.config.widths[self.feature_stage],
             self.config.feature_width,
             channels,
             stride=self._stage_resolution(self.feature_stage) // resolution,
+            margin=margin,
         )

@@ -39,6 +39,13 @@ class IResNetBlock(nn.Module):
         return self.bn3(y) + self.downsample(x)
 
 
+def iresnet_stage(in_channels: int, channels: int, depth: int) -> nn.Sequential:
+    """Blocks of one width, the first of which halves the side."""
+    blocks = [IResNetBlock(in_channels, channels, stride=2)]
+    blocks += [IResNetBlock(channels, channels, stride=1) for _ in range(depth - 1)]
+    return nn.Sequential(*blocks)
+
+
 class IResNet(nn.Module):
     """Stem, four stages that halve the side each, one linear layer."""
 
@@ -49,11 +56,8 @@ class IResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels, eps=_EPS)
         self.prelu = nn.PReLU(channels)
         for number, (width, depth) in enumerate(zip(WIDTHS, blocks, strict=True), start=1):
-            stage = nn.Sequential()
-            for index in range(depth):
-                stage.append(IResNetBlock(channels, width, stride=1 if index else 2))
-                channels = width
-            self.add_module(f"layer{number}", stage)
+            self.add_module(f"layer{number}", iresnet_stage(channels, width, depth))
+            channels = width
         self.bn2 = nn.BatchNorm2d(channels, eps=_EPS)
         self.fc = nn.Linear(channels * (CHIP_PX // 16) ** 2, embedding)
         self.features = nn.BatchNorm1d(embedding, eps=_EPS)
