@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         join_segments,
         open_writer,
         segment_path,
+        try_writing,
     )
 
 _HOMES = {
@@ -63,6 +64,7 @@ _HOMES = {
     "rgb_profile": "images",
     "same_kind": "images",
     "segment_path": "writer",
+    "try_writing": "writer",
     "write_image": "images",
 }
 
@@ -93,6 +95,7 @@ __all__ = [
     "rgb_profile",
     "same_kind",
     "segment_path",
+    "try_writing",
     "write_image",
 ]
 

@@ -74,6 +74,27 @@ def open_writer(
     )
 
 
+def try_writing(
+    path: str | os.PathLike[str],
+    *,
+    source: VideoInfo,
+    options: EncodeOptions,
+    folder: Path,
+    on_alive: Callable[[], None] = lambda: None,
+) -> None:
+    """Find out whether ``open_writer`` will write ``path``, without a frame: encoder, header, and
+    all packets that are copied.
+
+    Args:
+        folder: where files may be made, and are removed again.
+        on_alive: called now and then while it works.
+
+    Raises:
+        UsageError, EncodeError: as ``open_writer``.
+    """
+    VideoWriter(path, info=source, options=options).try_out(folder, on_alive)
+
+
 def copy_media(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
@@ -230,6 +251,15 @@ class VideoWriter:
         self._num_free = 0
         self._last_pts: int | None = None
 
+    def try_out(self, folder: Path, on_alive: Callable[[], None]) -> None:
+        """Begin the file in ``folder``, and remove it."""
+        session = _Session(self.path, on_alive, folder=folder)
+        try:
+            session.start(self._module, self._request())
+            session.receive("ready")
+        finally:
+            session.abandon()
+
     def __enter__(self) -> VideoWriter:
         self._session = _Session(self.path)
         try:
@@ -336,22 +366,23 @@ class VideoWriter:
 
 
 class _Session:
-    """One child that writes one file under a temporary name beside it."""
+    """One child that writes one file under a temporary name beside it, or in ``folder``."""
 
     def __init__(
         self,
         path: Path,
         on_alive: Callable[[], None] = lambda: None,
         *,
+        folder: Path | None = None,
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self.path, self._stall_seconds = path, stall_seconds
         self._on_alive = on_alive
         self.child: ChildProcess | None = None
-        self._temporary = temporary_path(path)
+        self._temporary = temporary_path(path if folder is None else folder / path.name)
 
     def start(self, module: str, request: Mapping[str, Any]) -> None:
-        folder = self.path.absolute().parent
+        folder = self._temporary.absolute().parent
         if not folder.is_dir():
             raise EncodeError(f"{self.path}: the folder {folder} does not exist; make it first")
         if not os.access(folder, os.W_OK):

@@ -14,6 +14,7 @@ from pipelines.clip.session import ClipSession
 from vidinv.errors import DecodeError
 from vidinv.latents import PLAN_FILE
 from vidinv.paths import check_file
+from vidinv.video import try_writing
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,14 @@ def analyse(context: StageContext, task: StageTask) -> AnalyseResult:
     session = context.session(job)
     plan = session.recall_plan() or _make_plan(context, job, session)
     task.folder.mkdir(parents=True, exist_ok=True)
+    if plan.segments:  # what `edit` finds out before it renders
+        try_writing(
+            job.output,
+            source=plan.info,
+            options=context.settings.encode,
+            folder=task.folder,
+            on_alive=context.beat,
+        )
     save_plan(task.folder / PLAN_FILE, plan)
     context.notes += session.notes
     frames = tuple(segment.num_frames for segment in plan.segments)

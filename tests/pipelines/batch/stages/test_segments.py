@@ -223,6 +223,23 @@ def test_a_damaged_clip_is_a_row(face_clip, stages, tmp_path):
     assert not (tmp_path / "w").exists()
 
 
+def test_what_cannot_be_written_is_found_out_before_frames_are_rendered(
+    face_clip, tiny_pack, tmp_path
+):
+    """Odd sizes are only one of the reasons, but one that is easily made."""
+    clip = write_clip(tmp_path / "odd.mkv", odd_pictures(face_clip), pix_fmt="yuv444p")
+    stages = make_stages(tiny_pack, encode=EncodeOptions(encoder="libsvtav1"))
+    failure = stages.run(AnalyseTask(Job(str(clip), "o.mp4", {"age": KEYS}), tmp_path / "w"))
+    assert isinstance(failure, Failure)
+    assert failure.cause.startswith("o.mp4: encoder libsvtav1 has no pixel format for a ")
+    assert os.listdir(tmp_path / "w") == []
+
+
+def odd_pictures(clip):
+    with open_reader(clip) as reader:
+        return [np.ascontiguousarray(frame.image[:-1, :-1]) for frame in reader][:9]
+
+
 def test_a_clip_that_changed_after_its_analysis_is_a_row(face_clip, stages, tmp_path):
     clip, folder = tmp_path / "c.mp4", tmp_path / "w"
     clip.write_bytes(face_clip.read_bytes())
