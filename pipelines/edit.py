@@ -55,6 +55,7 @@ from vidinv.video import (
     same_kind,
     write_image,
 )
+from vidinv.video.credentials_mark import LOST, has_credentials
 
 _ONE_SECOND = Fraction(1)
 
@@ -241,6 +242,8 @@ class _Edit:
             finish=self.finisher if is_edited else None,
         )
         self.warnings += [*self.finisher.warnings, *tags.lost_in(self.request.output)]
+        if not is_edited and has_credentials(self.request.input):
+            self.warnings.append(f"{LOST}the copy is of another kind, and not signed")
         if is_edited and not keeps_comment(self.request.output):
             suffix = self.request.output.suffix
             self.warnings.append(f"{suffix} pictures have no comment: nothing in it says edited")

@@ -21,7 +21,8 @@ from vidinv.provenance import (
 )
 from vidinv.provenance.credentials import SWITCH, CredentialError, key_file, manifest
 from vidinv.types import EditSpec, RenderMode
-from vidinv.video import write_image
+from vidinv.video import copy_media, write_image
+from vidinv.video.credentials_mark import has_credentials
 
 SPEC = EditSpec({"smile": ((0.0, 1.5),)})
 needs_c2pa = pytest.mark.skipif(
@@ -202,3 +203,24 @@ def test_options_travel_as_plain_values(monkeypatch):
     named = CredentialOptions(certificate="a", key="b").resolved()
     assert named.enabled
     assert named.certificate == os.path.abspath("a")
+
+
+@needs_c2pa
+def test_credentials_of_a_source_that_are_lost_are_said(clip, tmp_path):
+    signed, still = tmp_path / "s" / "a.mp4", tmp_path / "p" / "a.png"
+    for path in (signed, still):
+        path.parent.mkdir()
+    sign(clip, signed, clip.read_bytes())
+    write_image(tmp_path / "plain.png", pattern(0))
+    sign(clip, still, (tmp_path / "plain.png").read_bytes())
+    assert [has_credentials(path) for path in (signed, still)] == [True, True]
+    assert [has_credentials(path) for path in (clip, tmp_path / "plain.png")] == [False, False]
+    assert copy_media(signed, tmp_path / "same.mp4") == ()
+    assert read_credentials(tmp_path / "same.mp4")["validation_state"] == "Valid"
+    for suffix in (".mkv", ".mov"):
+        (warning,) = copy_media(signed, tmp_path / f"b{suffix}")
+        assert warning.startswith("the content credentials of the source are lost")
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (warning,) = sign(signed, folder / "c.mp4", clip.read_bytes(), enabled=False)
+    assert warning.endswith("the output is not signed")

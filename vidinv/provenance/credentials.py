@@ -20,6 +20,7 @@ from vidinv.files import one_line, printable, printable_values, temporary_path
 from vidinv.provenance.comment import edit_comment
 from vidinv.types import EditSpec, RenderMode
 from vidinv.version import __version__
+from vidinv.video.credentials_mark import LOST, has_credentials
 from vidinv.video.isolation import ChildDied, ChildProcess, ChildStalled
 
 WORKER = "vidinv.provenance.worker"
@@ -145,21 +146,27 @@ class Finisher:
 
     def __call__(self, path: Path) -> None:
         """Sign ``path`` in place, where that is wanted and possible."""
+        if not self._signs(path) and has_credentials(self._edited.source):
+            self.warnings.append(f"{LOST}the output is not signed")
+
+    def _signs(self, path: Path) -> bool:
         if not self._options.is_wanted:
-            return
+            return False
         if not is_installed():
             if self._options.is_explicit:
                 self.warnings.append(f"not signed: c2pa-python is missing here: {_INSTALL}")
-            return
+            return False
         kind = SIGNED_KINDS.get(self._output.suffix.lower())
         if kind is None:
             suffix = self._output.suffix
             self.warnings.append(f"{suffix} files hold no content credentials: it is not signed")
-            return
+            return False
         try:
             self._sign(path, kind)
         except CredentialError as error:
             self.warnings.append(f"content credentials could not be added ({error})")
+            return False
+        return True
 
     def _sign(self, path: Path, kind: str) -> None:
         source = self._edited.source

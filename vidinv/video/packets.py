@@ -11,6 +11,7 @@ from typing import Any
 
 import av
 
+from vidinv.video.credentials_mark import LOST, has_credentials
 from vidinv.video.info import TAG_ERRORS, VideoInfo
 from vidinv.video.side_info import MUXER_TAGS, PICTURE_TAGS, needs_keys, what_is_lost
 from vidinv.video.sound import SoundTrack
@@ -289,7 +290,10 @@ def copy_all(request: dict[str, Any], heartbeat: Callable[[], None]) -> list[str
             )
             copy_tags(source, output, None, shift)
             copier.copy_until(None)
-    return [*copier.warnings, *what_is_lost(source_path, output_path)]
+    lost = what_is_lost(source_path, output_path)
+    if has_credentials(source_path):
+        lost.append(f"{LOST}the copy is in another container, and not signed")
+    return [*copier.warnings, *lost]
 
 
 def _refusal(source_path: str, picture: Any, suffix: str) -> str:
