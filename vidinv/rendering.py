@@ -19,7 +19,7 @@ import torch
 from vidinv.compose import Change, Composer, FrameChange, apply_change, steadied
 from vidinv.editing.directions import Directions
 from vidinv.editing.schedules import strength_at
-from vidinv.faces import extract_crop, face_mask, named_alignment
+from vidinv.faces import crop_scale_of, extract_crop, face_mask
 from vidinv.geometry import transform_points
 from vidinv.inversion import Inverter, TrackState
 from vidinv.types import (
@@ -142,7 +142,7 @@ class FaceEditor:
     ) -> None:
         self.inverter, self.resolution, self.spec = inverter, resolution, spec
         self.directions = None if spec.mode is RenderMode.INVERT else directions
-        self.crop_scale = named_alignment(alignment).crop_scale
+        self.crop_scale = crop_scale_of(alignment)
         self.tracks, self.shots = tracks, shots
         self.start_seconds, self.states, self.saved = start_seconds, states or {}, saved
         self._last: dict[int, tuple[int, Inversion]] = {}
@@ -315,6 +315,13 @@ class FrameComposer:
             Composer(detail=self.mode is RenderMode.TRANSFER, crop_scale=face.crop_scale),
         )
         size_px = len(face.edited)
+        pictures = {
+            "source_crop": face.source_crop,
+            "rendered": face.rendered,
+            "edited": face.edited,
+        }
+        if not face.track.is_face:
+            return composer.observe(**pictures, mask=np.ones((size_px, size_px), np.float32))
         mask, edited_mask = (
             None
             if points is None
@@ -323,9 +330,7 @@ class FrameComposer:
         )
         assert mask is not None
         return composer.observe(
-            source_crop=face.source_crop,
-            rendered=face.rendered,
-            edited=face.edited,
+            **pictures,
             mask=mask,
             edited_mask=edited_mask,
             landmarks=transform_points(face.landmarks, face.crop.frame_to_crop(size_px)),

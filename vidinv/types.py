@@ -125,7 +125,8 @@ class FaceTrack:
         id: number of the track in the clip, from 0 in order of first appearance.
         shot: number of the shot, from 0.
         first: index of the first frame; frame ``first + t`` belongs to row t of the arrays.
-        landmarks_T682: ``[T, 68, 2]`` float32, smoothed over time, frame pixels (iBUG 68 order).
+        landmarks_T682: ``[T, 68, 2]`` float32, smoothed over time, frame pixels (iBUG 68 order);
+            all NaN where it is no face but a square of the frame (``vidinv.faces.whole``).
         crops_T4: ``[T, 4]`` float64 smoothed crops (see ``Crop.as_array``).
         measured_T: ``[T]`` bool, False where the position was filled in between sightings.
         embedding: recognition embedding of the track (unit of the embedder), or None.
@@ -149,6 +150,11 @@ class FaceTrack:
     def last(self) -> int:
         """Index of the last frame, inclusive."""
         return self.first + self.num_frames - 1
+
+    @property
+    def is_face(self) -> bool:
+        """It has landmarks."""
+        return bool(np.isfinite(self.landmarks_T682).all())
 
     def covers(self, frame_index: int) -> bool:
         return self.first <= frame_index <= self.last

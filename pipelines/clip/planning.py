@@ -9,10 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.clip.plan import SEGMENT_FRAMES, ClipPlan, plan_segments
-from vidinv.faces import Backend, analyse, named_alignment, select_tracks
+from vidinv.errors import UsageError
+from vidinv.faces import (
+    Backend,
+    analyse,
+    named_alignment,
+    select_tracks,
+    whole_alignment,
+    whole_tracks,
+)
 from vidinv.packs import Pack
 from vidinv.rendering import chunk_length, halo_frames
-from vidinv.types import Analysis, Frame
+from vidinv.types import Analysis, FaceTrack, Frame
 from vidinv.video import ShotDetector, VideoInfo, read_image
 
 
@@ -40,18 +48,28 @@ def plan_clip(
         UsageError: ``face`` names someone who is not there.
     """
     times = _FrameTimes()
-    analysis = analyse(
-        times.watch(frames),
-        is_new_shot=ShotDetector().update,
-        alignment=named_alignment(pack.alignment),
-        pixel_aspect=info.pixel_aspect,
-        backend=backend,
-    )
-    tracks = (
-        ()
-        if face is None
-        else select_tracks(analysis, face, backend=backend, load_image=read_image)
-    )
+    square = whole_alignment(pack.alignment)
+    if square is not None:
+        _check_whole(face, pack)
+        analysis = whole_tracks(
+            times.watch(frames),
+            is_new_shot=ShotDetector().update,
+            square=square,
+            pixel_aspect=info.pixel_aspect,
+        )
+    else:
+        analysis = analyse(
+            times.watch(frames),
+            is_new_shot=ShotDetector().update,
+            alignment=named_alignment(pack.alignment),
+            pixel_aspect=info.pixel_aspect,
+            backend=backend,
+        )
+    tracks: tuple[FaceTrack, ...] = ()
+    if face is not None and square is not None:
+        tracks = analysis.tracks
+    elif face is not None:
+        tracks = select_tracks(analysis, face, backend=backend, load_image=read_image)
     segments = plan_segments(
         analysis.shots,
         chunk_frames=times.chunk_frames,
@@ -68,6 +86,12 @@ def plan_clip(
         segments=segments if tracks else (),
         key=key or {},
     )
+
+
+def _check_whole(face: str | None, pack: Pack) -> None:
+    """Nobody can be chosen where no face is sought."""
+    if face not in (None, "largest", "all"):
+        raise UsageError(f"pack {pack.name} edits whole frames: --face {face} chooses nobody")
 
 
 class _FrameTimes:

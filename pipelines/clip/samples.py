@@ -77,7 +77,8 @@ class IdentitySampler:
         self._samples: list[FaceSample] | None = None
 
     def choose(self, tracks: Sequence[FaceTrack]) -> None:
-        """Choose the frames to embed, of a whole clip."""
+        """Choose the frames to embed, of a whole clip; squares of frames are nobody."""
+        tracks = [track for track in tracks if track.is_face]
         places = [
             (track, index) for track in tracks for index in range(track.first, track.last + 1)
         ]

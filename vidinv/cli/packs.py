@@ -61,7 +61,10 @@ def _add_import(actions: Commands) -> None:
         help="the pack to add to, where no file has a generator (default: the embedded one)",
     )
     action.add_argument(
-        "--alignment", default="ffhq", help="crop of the generator's faces (default: ffhq)"
+        "--alignment",
+        default="ffhq",
+        help="crop of the generator's faces, ffhq or tight; or what a generator of other things "
+        "sees: frame (the largest square), letterbox (all of it), crop:X,Y,SIDE (default: ffhq)",
     )
     action.add_argument("--licence", default=None, metavar="TEXT", help="of the files, if known")
     action.add_argument("--fp32", action="store_true", help="keep float32 instead of float16")
@@ -98,9 +101,9 @@ def packs_verify(options: argparse.Namespace) -> None:
 def packs_import(options: argparse.Namespace) -> None:
     """``vidinv packs import``."""
     from vidinv.checkpoints.importing import UNKNOWN_LICENCE, import_pack
-    from vidinv.faces.align import named_alignment
+    from vidinv.faces.align import crop_scale_of
 
-    named_alignment(options.alignment)
+    crop_scale_of(options.alignment)  # a name that there is
     for line in import_pack(
         _files(options),
         options.output,

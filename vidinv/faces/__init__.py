@@ -1,6 +1,13 @@
 """Faces in frames: detect, track, align, crop, mask, recognise. Knows no video files, no GAN."""
 
-from vidinv.faces.align import ALIGNMENTS, FFHQ, TIGHT, Alignment, named_alignment
+from vidinv.faces.align import (
+    ALIGNMENTS,
+    FFHQ,
+    TIGHT,
+    Alignment,
+    crop_scale_of,
+    named_alignment,
+)
 from vidinv.faces.analysis import analyse
 from vidinv.faces.crops import extract_crop
 from vidinv.faces.dlib_backend import dlib_backend
@@ -11,6 +18,7 @@ from vidinv.faces.search import FoundFace, find_faces
 from vidinv.faces.select import embed_reference, select_tracks
 from vidinv.faces.smooth import Smoothing
 from vidinv.faces.track import TrackingOptions
+from vidinv.faces.whole import whole_alignment, whole_tracks
 
 __all__ = [
     "ALIGNMENTS",
@@ -27,6 +35,7 @@ __all__ = [
     "Smoothing",
     "TrackingOptions",
     "analyse",
+    "crop_scale_of",
     "dlib_backend",
     "embed_reference",
     "extract_crop",
@@ -35,4 +44,6 @@ __all__ = [
     "group_persons",
     "named_alignment",
     "select_tracks",
+    "whole_alignment",
+    "whole_tracks",
 ]

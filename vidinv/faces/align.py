@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vidinv.errors import UnknownNameError
+from vidinv.errors import UnknownNameError, UsageError
+from vidinv.faces.whole import WHOLE_ALIGNMENTS, whole_alignment
 from vidinv.types import Crop, FloatArray
 
 LEFT_EYE = slice(36, 42)
@@ -86,10 +87,24 @@ FFHQ = ALIGNMENTS["ffhq"]
 
 
 def named_alignment(name: str) -> Alignment:
-    """The alignment that a pack names; UnknownNameError lists those there are."""
+    """The alignment of faces that a pack names.
+
+    Raises:
+        UsageError: the pack is of other things than faces.
+        UnknownNameError: lists those there are.
+    """
     if name not in ALIGNMENTS:
-        raise UnknownNameError("alignment", name, ALIGNMENTS)
+        if whole_alignment(name) is not None:
+            raise UsageError(
+                f"the pack edits whole frames (alignment {name}): this looks for faces"
+            )
+        raise UnknownNameError("alignment", name, [*ALIGNMENTS, *WHOLE_ALIGNMENTS])
     return ALIGNMENTS[name]
+
+
+def crop_scale_of(name: str) -> float:
+    """``Alignment.crop_scale``; that of a square of the frame is 1."""
+    return 1.0 if whole_alignment(name) is not None else named_alignment(name).crop_scale
 
 
 def stretched(points: FloatArray, pixel_aspect: float) -> FloatArray:
