@@ -23,7 +23,7 @@ def scenes() -> list[np.ndarray]:
     """Two shots of one colour: noise of light, then other noise, brighter."""
     rng = np.random.default_rng(0)
     light = (rng.integers(low, low + 80, (64, 96, 1)) for low in (30, 140))
-    first, second = ((picture + [20, 0, -20]).astype(np.uint8) for picture in light)
+    first, second = ((picture + np.array([20, 0, -20])).astype(np.uint8) for picture in light)
     return [first] * 6 + [second] * 5
 
 
