@@ -26,7 +26,7 @@ from vidinv.inversion import TrackState
 from vidinv.inversion.fse import FeatureStyleInverter
 from vidinv.packs import Pack
 from vidinv.paths import check_input, check_replaceable, sole_writer
-from vidinv.provenance import made_comment
+from vidinv.provenance import CredentialOptions, Finisher, MadeFrom, check_credentials
 from vidinv.rendering import Float32, to_array
 from vidinv.sheets import resized, sheet
 from vidinv.types import Frame, Inversion
@@ -59,6 +59,7 @@ class PairRequest:
             pictures are G of the latents between.
         rate: frames a second.
         aligned: the pictures are aligned faces, and taken whole.
+        credentials: whether and with what the output is signed.
         sheet: of a mix: the inversions of both and both mixes side by side (figure 7).
     """
 
@@ -76,6 +77,15 @@ class PairRequest:
     aligned: bool = False
     overwrite: bool = False
     encode: EncodeOptions = field(default_factory=EncodeOptions)
+    credentials: CredentialOptions = field(default_factory=CredentialOptions)
+
+    def made(self, what: str) -> MadeFrom:
+        """What the output tells of its making."""
+        return MadeFrom((self.first, self.second), what, self.method, self.pack.name)
+
+    def finisher(self, what: str) -> Finisher:
+        """Signs the output."""
+        return Finisher(self.credentials, self.output, self.made(what))
 
 
 def run_interpolation(
@@ -91,6 +101,7 @@ def run_interpolation(
         MediaError: an input that cannot be read, or an output that cannot be written.
     """
     _check(request)
+    finisher = request.finisher("interpolation")
     is_sheet = is_image_path(request.output)
     if not is_sheet:
         choose_encoder(request.output, request.encode)
@@ -103,10 +114,11 @@ def run_interpolation(
         if is_sheet:
             row = [(f"{share:.2f}", one) for share, one in zip(shares, tracked, strict=True)]
             picture = sheet([row], side_px=request.size_px or TILE_PX)
-            write_image(request.output, picture, comment=_comment(request, "interpolation"))
+            comment = request.made("interpolation").comment
+            write_image(request.output, picture, comment=comment, finish=finisher)
         else:
-            _write_clip(request, tracked)
-    return _result(request, frames=steps, interpolated=pair.parts(request.codes))
+            _write_clip(request, tracked, finisher)
+    return _result(request, finisher, frames=steps, interpolated=pair.parts(request.codes))
 
 
 def run_mix(request: PairRequest, *, backend: Backend | None = None) -> dict[str, Any]:
@@ -133,8 +145,10 @@ def run_mix(request: PairRequest, *, backend: Backend | None = None) -> dict[str
             picture = sheet([row], side_px=request.size_px or TILE_PX)
         else:
             picture = resized(mixed, request.size_px or len(mixed))
-        write_image(request.output, picture, comment=_comment(request, "style mixing"))
-    return _result(request)
+        finisher = request.finisher("style mixing")
+        comment = request.made("style mixing").comment
+        write_image(request.output, picture, comment=comment, finish=finisher)
+    return _result(request, finisher)
 
 
 class Pair:
@@ -206,6 +220,7 @@ class Pair:
 
 
 def _check(request: PairRequest) -> None:
+    check_credentials(request.credentials)
     for path in (request.first, request.second):
         check_input(path)
         check_kind(path)
@@ -221,27 +236,24 @@ def _check(request: PairRequest) -> None:
         raise UsageError(f"--rate must be 1 to 240 frames a second, got {request.rate}")
 
 
-def _write_clip(request: PairRequest, pictures: Iterator[Float32]) -> None:
+def _write_clip(request: PairRequest, pictures: Iterator[Float32], finisher: Finisher) -> None:
     side = request.size_px or request.pack.resolution
     info = VideoInfo.from_scratch(width=side, height=side, rate=request.rate)
-    comment = _comment(request, "interpolation")
+    comment = request.made("interpolation").comment
     with open_writer(
-        request.output, source=info, options=request.encode, comment=comment
+        request.output, source=info, options=request.encode, comment=comment, finish=finisher
     ) as writer:
         for number, picture in enumerate(pictures):
             image = resized(picture, side)
             writer.write(Frame(number, number, info.time_base, image, duration=1))
 
 
-def _comment(request: PairRequest, what: str) -> str:
-    return made_comment(what, method=request.method, pack=request.pack.name)
-
-
-def _result(request: PairRequest, **more: Any) -> dict[str, Any]:
+def _result(request: PairRequest, finisher: Finisher, **more: Any) -> dict[str, Any]:
     return {
         "inputs": [str(request.first), str(request.second)],
         "output": str(request.output),
         "method": request.method,
         "pack": request.pack.name,
+        "warnings": finisher.warnings,
         **more,
     }

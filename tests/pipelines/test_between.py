@@ -16,6 +16,7 @@ from vidinv.errors import UsageError
 from vidinv.inversion import METHODS
 from vidinv.inversion.registry import MethodEntry
 from vidinv.packs import load_pack
+from vidinv.provenance import CredentialOptions, credentials, read_credentials
 from vidinv.video import EncodeOptions, open_reader, probe, read_image, write_image
 from vidinv.video.describing import comment_of, describe
 
@@ -156,3 +157,29 @@ def test_the_command_line_takes_them(request_of, capsys, command):
     arguments += ["--method-option", "phase_two=false"]
     assert main([str(argument) for argument in arguments]) == 2
     assert "option of method fse 'phase_two'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", ["mix.png", "way.png", "way.mp4"])
+def test_what_the_generator_made_is_signed_where_that_is_wanted(
+    request_of, tmp_path, monkeypatch, output
+):
+    if not credentials.is_installed():
+        pytest.skip("needs c2pa-python: pip install -e '.[credentials]'")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv(credentials.SWITCH, "on")
+    request = request_of(output)
+    run = run_mix if output == "mix.png" else run_interpolation
+    made = replace(request, steps=None if output == "mix.png" else 3)
+    assert run(made, backend=BACKEND)["warnings"] == []
+    found = read_credentials(request.output)
+    assert found["validation_state"] == "Valid"
+    active = found["manifests"][found["active_manifest"]]
+    sources = [(source["title"], source["relationship"]) for source in active["ingredients"]]
+    assert sorted(sources) == [("a.png", "inputTo"), ("b.png", "inputTo")]
+    (actions,) = (a["data"]["actions"] for a in active["assertions"] if "actions" in a["label"])
+    (action,) = actions
+    assert action["action"] == "c2pa.created"
+    assert action["digitalSourceType"].endswith("/trainedAlgorithmicMedia")
+    unsigned = replace(made, credentials=CredentialOptions(enabled=False))
+    run(unsigned, backend=BACKEND)
+    assert read_credentials(request.output) is None

@@ -90,12 +90,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="keep analysis and inversions there; the next edit of the same clips starts from them",
     )
-    _add_credentials(parser)
+    add_credentials(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
 
 
-def _add_credentials(parser: argparse.ArgumentParser) -> None:
+def add_credentials(parser: argparse.ArgumentParser) -> None:
+    """``--no-credentials``, ``--sign-cert`` and ``--sign-key``."""
     parser.add_argument(
         "--credentials",
         action=argparse.BooleanOptionalAction,

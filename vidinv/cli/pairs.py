@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from vidinv.cli.options import (
     Commands,
     add_command,
+    add_credentials,
     add_device,
     add_method,
     add_method_options,
+    credentials_of,
     open_pack_as_set,
 )
 from vidinv.cli.output import print_json
@@ -62,6 +64,7 @@ def _add_pair_options(parser: argparse.ArgumentParser, output: str, what: str) -
     add_method_options(parser)
     parser.add_argument("--pack", default=None, metavar="NAME|PATH", help="model pack")
     add_device(parser)
+    add_credentials(parser)
     parser.add_argument(
         "--aligned", action="store_true", help="the pictures are aligned faces: take them whole"
     )
@@ -110,12 +113,15 @@ def _request(options: argparse.Namespace, **more: Any) -> PairRequest:
         size_px=options.size,
         aligned=options.aligned,
         overwrite=options.overwrite,
+        credentials=credentials_of(options),
         **more,
     )
 
 
 def _print(options: argparse.Namespace, result: Mapping[str, Any], summary: str) -> None:
     if not options.quiet:
+        for warning in result["warnings"]:
+            print(f"vidinv: note: {warning}", file=sys.stderr)
         print(f"{options.output}: {summary}", file=sys.stderr)
     if options.json:
         print_json(result)

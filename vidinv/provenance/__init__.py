@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         CredentialOptions,
         EditedFrom,
         Finisher,
+        MadeFrom,
         check_credentials,
         read_credentials,
     )
@@ -23,6 +24,7 @@ _HOMES = {
     "CredentialOptions": "credentials",
     "EditedFrom": "credentials",
     "Finisher": "credentials",
+    "MadeFrom": "credentials",
     "check_credentials": "credentials",
     "edit_comment": "comment",
     "is_edit_comment": "comment",
@@ -34,6 +36,7 @@ __all__ = [
     "CredentialOptions",
     "EditedFrom",
     "Finisher",
+    "MadeFrom",
     "check_credentials",
     "edit_comment",
     "is_edit_comment",

@@ -17,7 +17,7 @@ from typing import Any
 from vidinv.editing.schedules import as_plain
 from vidinv.errors import MissingDependencyError, UsageError, VidinvError
 from vidinv.files import one_line, printable, printable_values, temporary_path
-from vidinv.provenance.comment import edit_comment
+from vidinv.provenance.comment import edit_comment, made_comment
 from vidinv.types import EditSpec, RenderMode
 from vidinv.version import __version__
 from vidinv.video.credentials_mark import LOST, has_credentials
@@ -40,8 +40,12 @@ SIGNED_KINDS = {
 PARENT = "source"  # label of the ingredient that was edited
 _INSTALL = "pip install -e '.[credentials]' (in the checkout of vidinv)"
 _ANY_KIND = "application/octet-stream"
-# IPTC's term for captured media in which a trained model has made parts.
-SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+# IPTC's terms for captured media in which a trained model has made parts, and for what it has made
+# altogether.
+_TERMS = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+COMPOSITE = f"{_TERMS}compositeWithTrainedAlgorithmicMedia"
+GENERATED = f"{_TERMS}trainedAlgorithmicMedia"
+PROGRAM = {"name": "vidinv", "version": __version__}
 
 
 class CredentialError(VidinvError):
@@ -93,6 +97,77 @@ class EditedFrom:
     spec: EditSpec
     pack: str
 
+    def ingredients(self) -> list[dict[str, str]]:
+        """What it was made from, for ``worker``."""
+        return [_ingredient(self.source, self.name, relationship="parentOf", label=PARENT)]
+
+    def actions(self) -> list[dict[str, Any]]:
+        """What was done, as C2PA has it."""
+        spec = self.spec
+        made = {} if spec.mode is RenderMode.INVERT else as_plain(spec.attributes)
+        parameters = {
+            "vidinv.attributes": made,
+            "vidinv.method": spec.method,
+            "vidinv.pack": self.pack,
+        }
+        opened = {"action": "c2pa.opened", "parameters": {"ingredientIds": [PARENT]}}
+        comment = edit_comment(spec, pack=self.pack)
+        return [opened, _action("c2pa.edited", COMPOSITE, comment, parameters)]
+
+
+@dataclass(frozen=True)
+class MadeFrom:
+    """What a credential says of pictures that the generator made of several faces.
+
+    Attributes:
+        sources: files with the faces.
+        what: was done, as ``made_comment`` has it.
+        method, pack: by which method, with the model pack of that name.
+    """
+
+    sources: tuple[Path, ...]
+    what: str
+    method: str
+    pack: str
+
+    @property
+    def comment(self) -> str:
+        """The line that stands in the output."""
+        return made_comment(self.what, method=self.method, pack=self.pack)
+
+    def ingredients(self) -> list[dict[str, str]]:
+        """What it was made from, for ``worker``."""
+        return [
+            _ingredient(path, path.name, relationship="inputTo", label=f"face-{number}")
+            for number, path in enumerate(self.sources)
+        ]
+
+    def actions(self) -> list[dict[str, Any]]:
+        """What was done, as C2PA has it."""
+        parameters = {"vidinv.method": self.method, "vidinv.pack": self.pack}
+        return [_action("c2pa.created", GENERATED, self.comment, parameters)]
+
+
+def _ingredient(path: Path, name: str, *, relationship: str, label: str) -> dict[str, str]:
+    return {
+        "path": os.path.abspath(path),
+        "kind": SIGNED_KINDS.get(path.suffix.lower(), _ANY_KIND),
+        "title": printable(name),
+        "relationship": relationship,
+        "label": label,
+    }
+
+
+def _action(name: str, kind: str, comment: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "action": name,
+        "when": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "digitalSourceType": kind,
+        "softwareAgent": PROGRAM,
+        "description": comment,
+        "parameters": parameters,
+    }
+
 
 def is_installed() -> bool:
     """The optional part is there."""
@@ -136,7 +211,7 @@ class Finisher:
         self,
         options: CredentialOptions,
         output: Path,
-        edited: EditedFrom,
+        edited: EditedFrom | MadeFrom,
         *,
         on_alive: Callable[[], None] = lambda: None,
     ) -> None:
@@ -146,7 +221,9 @@ class Finisher:
 
     def __call__(self, path: Path) -> None:
         """Sign ``path`` in place, where that is wanted and possible."""
-        if not self._signs(path) and has_credentials(self._edited.source):
+        if self._signs(path):
+            return
+        if any(has_credentials(source["path"]) for source in self._edited.ingredients()):
             self.warnings.append(f"{LOST}the output is not signed")
 
     def _signs(self, path: Path) -> bool:
@@ -169,7 +246,6 @@ class Finisher:
         return True
 
     def _sign(self, path: Path, kind: str) -> None:
-        source = self._edited.source
         signed = temporary_path(self._output)
         try:
             ask(
@@ -178,9 +254,7 @@ class Finisher:
                 path=os.path.abspath(path),
                 signed=os.path.abspath(signed),
                 kind=kind,
-                source=os.path.abspath(source),
-                source_kind=SIGNED_KINDS.get(source.suffix.lower(), _ANY_KIND),
-                source_name=printable(self._edited.name),
+                ingredients=self._edited.ingredients(),
                 manifest=manifest(self._output.name, kind, self._edited),
                 signer=_signer(self._options),
             )
@@ -191,31 +265,15 @@ class Finisher:
             signed.unlink(missing_ok=True)
 
 
-def manifest(name: str, kind: str, edited: EditedFrom) -> dict[str, Any]:
+def manifest(name: str, kind: str, edited: EditedFrom | MadeFrom) -> dict[str, Any]:
     """What is signed: c2pa's manifest definition.
 
     Args:
         name: of the output.
         kind: its media type.
     """
-    program = {"name": "vidinv", "version": __version__}
-    spec = edited.spec
-    made = {} if spec.mode is RenderMode.INVERT else as_plain(spec.attributes)
-    edit = {
-        "action": "c2pa.edited",
-        "when": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "digitalSourceType": SOURCE_TYPE,
-        "softwareAgent": program,
-        "description": edit_comment(spec, pack=edited.pack),
-        "parameters": {
-            "vidinv.attributes": made,
-            "vidinv.method": spec.method,
-            "vidinv.pack": edited.pack,
-        },
-    }
-    opened = {"action": "c2pa.opened", "parameters": {"ingredientIds": [PARENT]}}
-    actions = {"label": "c2pa.actions.v2", "data": {"actions": [opened, edit]}}
-    data = {"claim_generator_info": [program], "title": name, "format": kind}
+    actions = {"label": "c2pa.actions.v2", "data": {"actions": edited.actions()}}
+    data = {"claim_generator_info": [PROGRAM], "title": name, "format": kind}
     return printable_values({**data, "assertions": [actions]})  # type: ignore[no-any-return]
 
 

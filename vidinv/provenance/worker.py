@@ -91,19 +91,20 @@ def _sign(request: dict[str, Any], heartbeat: Heartbeat) -> dict[str, Any]:
         _Beating(request["path"], "rb", heartbeat) as plain,
         _Beating(request["signed"], "w+b", heartbeat) as signed,
     ):
-        _add_source(builder, request, heartbeat)
+        for source in request["ingredients"]:
+            _add_source(builder, source, heartbeat)
         builder.sign(_signer(request["signer"]), request["kind"], plain, signed)
         signed.flush()
     return {"done": True}
 
 
-def _add_source(builder: c2pa.Builder, request: dict[str, Any], heartbeat: Heartbeat) -> None:
-    """Name the source as parent, with its own credentials where it has some that can be read."""
-    parent = {"title": request["source_name"], "relationship": "parentOf", "label": "source"}
-    for kind in (request["source_kind"], _ANY_KIND):
+def _add_source(builder: c2pa.Builder, source: dict[str, str], heartbeat: Heartbeat) -> None:
+    """Name a source, with its own credentials where it has some that can be read."""
+    ingredient = {name: source[name] for name in ("title", "relationship", "label")}
+    for kind in (source["kind"], _ANY_KIND):
         try:
-            with _Beating(request["source"], "rb", heartbeat) as source:
-                builder.add_ingredient(parent, kind, source)
+            with _Beating(source["path"], "rb", heartbeat) as file:
+                builder.add_ingredient(ingredient, kind, file)
             break
         except c2pa.C2paError:
             if kind == _ANY_KIND:
