@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 from tests.video.clips import make_clip, pattern, psnr
 from vidinv.errors import UsageError
@@ -48,8 +49,9 @@ def with_disc(path: Path, encoder: str, pix_fmt: str, *, num_frames: int = NUM_F
         stream = output.add_stream(encoder, rate=25)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pix_fmt
         bits = stream.codec_context.format.components[3].bits
-        if encoder == "libvpx-vp9":
-            stream.codec_context.options = {"crf": "10", "b": "0"}
+        if encoder.startswith("libvpx"):
+            how = {"b": "0"} if encoder == "libvpx-vp9" else {"b": "2000000", "auto-alt-ref": "0"}
+            stream.codec_context.options = {"crf": "10", **how}
         for number in range(num_frames):
             picture = av.VideoFrame.from_ndarray(pattern(number, width=WIDTH, height=HEIGHT))
             if pix_fmt.startswith("yuva"):
@@ -72,10 +74,10 @@ def stored_alpha(path: Path) -> list[np.ndarray]:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         decoder = av.CodecContext.create(
-            {"vp9": "libvpx-vp9"}.get(stream.codec_context.name, stream.codec_context.name), "r"
+            module.DECODERS.get(stream.codec_context.name, stream.codec_context.name), "r"
         )
         decoder.extradata = stream.codec_context.extradata
-        if stream.codec_context.name != "vp9":
+        if stream.codec_context.name not in module.DECODERS:
             frames = list(container.decode(stream))
         else:
             frames = [f for packet in container.demux(stream) for f in decoder.decode(packet)]
@@ -120,10 +122,11 @@ def test_lossless_alpha_of_8_bits(tmp_path):
     assert worst(stored_alpha(source), stored_alpha(tmp_path / "b.mkv")) == 0
 
 
-@pytest.mark.parametrize("suffix", [".webm", ".mkv"])
-def test_vp9_keeps_alpha(tmp_path, suffix):
-    source = with_disc(tmp_path / "a.webm", "libvpx-vp9", "yuva420p")
+@pytest.mark.parametrize(("encoder", "suffix"), [("libvpx-vp9", ".webm"), ("libvpx", ".mkv")])
+def test_vp8_and_vp9_give_alpha_and_vp9_keeps_it(tmp_path, encoder, suffix):
+    source = with_disc(tmp_path / "a.webm", encoder, "yuva420p")
     assert probe(source).has_alpha
+    assert probe(source).color_range == 1  # of the container: libvpx says nothing
     assert trip(source, tmp_path / f"b{suffix}") == ()
     before, after = stored_alpha(source), stored_alpha(tmp_path / f"b{suffix}")
     assert probe(tmp_path / f"b{suffix}").has_alpha
@@ -168,6 +171,25 @@ def test_opaque_pictures_in_a_format_with_alpha_are_opaque_clips(tmp_path):
     assert not probe(source).has_alpha
     assert not any("transparen" in text for text in trip(source, tmp_path / "b.mp4"))
     assert choose_encoder(Path("b.mov"), EncodeOptions(), source=probe(source)) == "libx264"
+
+
+def test_a_transparent_gif_keeps_its_alpha_or_says_so(tmp_path):
+    images = []
+    for number in range(3):
+        image = PillowImage.new("RGBA", (WIDTH, HEIGHT), (0, 0, 0, 0))
+        image.paste((200, 80, 40, 255), (10 + 5 * number, 10, 60, 50))
+        images.append(image)
+    source = tmp_path / "a.gif"
+    images[0].save(source, save_all=True, append_images=images[1:], duration=40, disposal=2)
+    assert probe(source).has_alpha
+    said = trip(source, tmp_path / "b.mp4")
+    assert any(text.startswith("the transparency of the source is lost") for text in said)
+    for suffix in (".mov", ".webm"):
+        trip(source, tmp_path / f"b{suffix}")
+        with open_reader(tmp_path / f"b{suffix}") as reader:
+            alphas = [frame.alpha / np.iinfo(frame.alpha.dtype).max for frame in reader]
+        expected = [np.asarray(image)[..., 3] / 255 for image in images]
+        assert max(np.abs(a - e).mean() for a, e in zip(alphas, expected, strict=True)) < 0.02
 
 
 def test_copies_name_alpha_that_the_container_drops(tmp_path):

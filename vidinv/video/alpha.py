@@ -17,6 +17,7 @@ from av.video.reformatter import VideoReformatter
 
 # FFmpeg's own decoders leave out what Matroska holds beside each picture.
 DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+_COLOURS = {"colorspace": 2, "color_range": 0, "color_primaries": 2, "color_trc": 2}  # not said
 _PLANAR = ("yuva", "gbrap")
 
 Array = npt.NDArray[Any]
@@ -35,9 +36,15 @@ def decoder(stream: Any) -> Callable[[Any], list[av.VideoFrame]]:
     usual = stream.codec_context
     context: Any = av.CodecContext.create(DECODERS[_codec_name(stream)], "r")
     context.width, context.height = usual.width, usual.height
-    for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
-        setattr(context, name, getattr(usual, name))
-    return lambda packet: list(context.decode(packet))
+    return lambda packet: [_coloured(frame, usual) for frame in context.decode(packet)]
+
+
+def _coloured(frame: av.VideoFrame, context: Any) -> av.VideoFrame:
+    """With what the file says of its colours, where libvpx does not."""
+    for name, unsaid in _COLOURS.items():
+        if getattr(frame, name) == unsaid:
+            setattr(frame, name, getattr(context, name))
+    return frame
 
 
 def has_alpha(frame: av.VideoFrame) -> bool:
