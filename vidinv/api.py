@@ -184,6 +184,7 @@ def write_report(
     device: str = "auto",
     edit: Mapping[str, object] | None = None,
     overwrite: bool = False,
+    on_error: str = "stop",
     progress: Progress | None = None,
 ) -> Report:
     """Compare an edited clip with its source: page, JSON and CSV; see docs/REPORT.md.
@@ -196,6 +197,7 @@ def write_report(
         method: inversion method of ``inversion``.
         edit: what the output was made with, shown as given.
         overwrite: replace an existing page.
+        on_error: what becomes of damage of the source, as in the run that made the output.
 
     Raises:
         UsageError: clips of different length or size, or an invalid page.
@@ -215,6 +217,7 @@ def write_report(
         device=device,
         edit=edit or {},
         overwrite=overwrite,
+        on_error=on_error,
     )
     return run(request, progress=progress)
 

@@ -71,17 +71,20 @@ class FrameTimes:
 class Clips:
     """A source and what was made from it.
 
+    Args:
+        on_error: what becomes of damage of the source (``open_reader``).
+
     Attributes:
         sizes: width and height by name, known once pictures were read; ``times`` likewise.
     """
 
-    def __init__(self, source: Path, output: Path) -> None:
-        self.source, self.output = source, output
+    def __init__(self, source: Path, output: Path, *, on_error: str = "stop") -> None:
+        self.source, self.output, self._on_error = source, output, on_error
         self.sizes: dict[str, tuple[int, int]] = {}
         self.times = {"source": FrameTimes(), "output": FrameTimes()}
         self._apart: tuple[float, int, float, float] = (0.0, 0, 0.0, 0.0)
 
-    def check(self, *, probe: Callable[[Path], VideoInfo] = probe) -> None:
+    def check(self, *, probe: Callable[..., VideoInfo] = probe) -> None:
         """UsageError for clips of different size or length, before anything is measured.
 
         What a container says of its frames may be an estimate, or count what cannot be decoded; so
@@ -92,22 +95,24 @@ class Clips:
         """
         if is_image_path(self.source):
             return
-        infos = [probe(path) for path in (self.source, self.output)]
+        infos = [probe(self.source, on_error=self._on_error), probe(self.output)]
         self._check_sizes(*((info.width, info.height) for info in infos))
         said = [info.num_frames for info in infos]
         if said[0] == said[1] or None in said:
             return
-        counted = [_count(path) for path in (self.source, self.output)]
+        counted = [_count(self.source, self._on_error), _count(self.output)]
         if counted[0] != counted[1]:
             raise self._other_length(*counted)
 
     def pixel_aspect(self) -> float:
         """Of the source: width over height of a pixel."""
-        return 1.0 if is_image_path(self.source) else probe(self.source).pixel_aspect
+        if is_image_path(self.source):
+            return 1.0
+        return probe(self.source, on_error=self._on_error).pixel_aspect
 
     def source_frames(self, stack: contextlib.ExitStack) -> Iterator[Frame]:
         """The source alone; its reader lives as long as ``stack``."""
-        return _open(self.source, stack)
+        return _open(self.source, stack, self._on_error)
 
     def in_step(self, invert: Invert | None = None) -> Generator[Step, None, None]:
         """Every frame of the source with the output's picture and, where made, the inversion's.
@@ -116,7 +121,7 @@ class Clips:
             UsageError: clips of different size, or one that ends before the other.
         """
         with contextlib.ExitStack() as stack:
-            frames = _open(self.source, stack)
+            frames = _open(self.source, stack, self._on_error)
             steps = map(Inverted, frames) if invert is None else invert(frames)
             source = stack.enter_context(Prefetch(steps, depth=4, name="source"))
             output = stack.enter_context(
@@ -172,13 +177,13 @@ class Clips:
         )
 
 
-def _open(path: Path, stack: contextlib.ExitStack) -> Iterator[Frame]:
+def _open(path: Path, stack: contextlib.ExitStack, on_error: str = "stop") -> Iterator[Frame]:
     """Frames of a clip or the one of a picture; the reader lives as long as ``stack``."""
     if is_image_path(path):
         return iter([Frame(index=0, pts=0, time_base=Fraction(1), image=read_image(path))])
-    return iter(stack.enter_context(open_reader(path)))
+    return iter(stack.enter_context(open_reader(path, on_error=on_error)))
 
 
-def _count(path: Path) -> int:
-    with open_reader(path) as reader:
+def _count(path: Path, on_error: str = "stop") -> int:
+    with open_reader(path, on_error=on_error) as reader:
         return sum(1 for _ in reader)

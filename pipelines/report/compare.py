@@ -65,7 +65,7 @@ class _Comparison:
 
     def __init__(self, request: ReportRequest, store: ChipStore, progress: Progress) -> None:
         self.request, self.store, self.progress = request, store, progress
-        self.clips = Clips(request.source, request.output)
+        self.clips = Clips(request.source, request.output, on_error=request.on_error)
         self.every = request.every
         self.notes: list[str] = []
         self.backend = dlib_backend()

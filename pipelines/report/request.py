@@ -35,6 +35,8 @@ class ReportRequest:
         analysis: shots and tracks of the source where they are known; only those tracks are
             measured.
         source_name: what the page calls the source; None is its path.
+        on_error: what becomes of damage of the source, as in the run that made the output:
+            ``"stop"`` or ``"skip"`` (``open_reader``).
     """
 
     source: Path
@@ -53,6 +55,7 @@ class ReportRequest:
     analysis: Analysis | None = None
     source_name: str | None = None
     overwrite: bool = False
+    on_error: str = "stop"
 
 
 def check_request(request: ReportRequest) -> None:

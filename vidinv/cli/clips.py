@@ -15,6 +15,7 @@ from vidinv.cli.options import (
     add_inversion,
     add_method,
     add_model_options,
+    add_on_error,
     credentials_of,
     encode_options,
     open_pack,
@@ -70,6 +71,7 @@ def add_report(commands: Commands) -> None:
     add_inversion(parser)
     add_method(parser)
     add_device(parser)
+    add_on_error(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing page")
@@ -140,6 +142,7 @@ def report(options: argparse.Namespace) -> None:
         method=options.method,
         device=options.device,
         overwrite=options.overwrite,
+        on_error=options.on_error,
         progress=Progress(quiet=options.quiet),
     )
     if not options.quiet:
@@ -192,6 +195,7 @@ def _report_run(options: argparse.Namespace, result: ClipResult, *, inversion: b
         device=options.device,
         edit={**result.attributes, "method": result.method},
         overwrite=options.overwrite,
+        on_error=options.on_error,
         progress=Progress(quiet=options.quiet),
     )
     if not options.quiet:

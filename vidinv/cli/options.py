@@ -77,12 +77,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="stored pixel format, as yuv444p or yuv420p10le (default: nearest that players show)",
     )
-    parser.add_argument(
-        "--on-error",
-        default="stop",
-        choices=["stop", "skip"],
-        help="damaged clips: stop (default), or hold the last good picture and keep the rest",
-    )
+    add_on_error(parser)
     parser.add_argument(
         "--latents",
         type=Path,
@@ -93,6 +88,16 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add_credentials(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
+
+
+def add_on_error(parser: argparse.ArgumentParser) -> None:
+    """``--on-error``, of commands that read clips."""
+    parser.add_argument(
+        "--on-error",
+        default="stop",
+        choices=["stop", "skip"],
+        help="damaged clips: stop (default), or hold the last good picture and keep the rest",
+    )
 
 
 def add_credentials(parser: argparse.ArgumentParser) -> None:

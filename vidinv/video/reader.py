@@ -23,13 +23,23 @@ DECODE_WORKER = "vidinv.video.decode_worker"
 STALL_SECONDS = 20.0
 
 
-def probe(path: str | os.PathLike[str], *, timeout_seconds: float = STALL_SECONDS) -> VideoInfo:
+def probe(
+    path: str | os.PathLike[str],
+    *,
+    timeout_seconds: float = STALL_SECONDS,
+    on_error: str = "stop",
+) -> VideoInfo:
     """What a file says about itself; decodes its first picture in a child process.
+
+    Args:
+        on_error: what becomes of damage (``open_reader``).
 
     Raises:
         DecodeError: the file is missing, damaged, or not a video.
     """
-    with VideoReader(path, timeout_seconds=timeout_seconds, probe_only=True) as reader:
+    with VideoReader(
+        path, timeout_seconds=timeout_seconds, on_error=on_error, probe_only=True
+    ) as reader:
         return reader.info
 
 

@@ -83,6 +83,7 @@ def report(context: StageContext, task: ReportTask) -> ReportResult:
         analysis=None if job.is_picture else _analysis(context, task),
         source_name=task.job.shown,
         overwrite=True,
+        on_error=context.settings.on_error,
     )
     made = run(request, progress=TaskProgress(context))
     return ReportResult(figures(made, task.page))

@@ -174,9 +174,9 @@ def test_another_length_is_seen_before_anything_is_measured(pack, short, edited,
 
 
 def test_a_header_that_counts_wrongly_is_no_reason_to_refuse(short, short_edit):
-    def wrong(path):
+    def wrong(path, **how):
         asked.append(path)
-        info = probe(path)
+        info = probe(path, **how)
         return dataclasses.replace(info, num_frames=99) if path == short else info
 
     asked = []
@@ -309,6 +309,23 @@ def test_edit_writes_a_report_of_itself(capsys, short, tmp_path):
     command = ["invert", str(short), "-o", str(tmp_path / "i.mp4"), "--quiet"]
     assert main([*command, "--report", str(tmp_path / "i.html")]) == 0
     assert not json.loads((tmp_path / "i.json").read_text())["has_inversion"]  # it is the output
+    capsys.readouterr()
+
+
+def test_a_damaged_source_is_reported_as_it_was_edited(capsys, source, tmp_path):
+    """Cut short: with --on-error skip, edit and report take the same frames."""
+    whole = write_clip(tmp_path / "whole.mkv", images_of(source, limit=12))
+    cut, page = tmp_path / "cut.mkv", tmp_path / "a.html"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
+    command = ["edit", str(cut), "-o", str(tmp_path / "o.mkv"), "--attr", "smile", "--quiet"]
+    assert main([*command, "--report", str(page)]) != 0
+    assert "--on-error skip" in capsys.readouterr().err
+    assert main([*command, "--report", str(page), "--on-error", "skip"]) == 0
+    frames = json.loads(page.with_suffix(".json").read_text())["source"]["frames"]
+    assert 2 < frames < 12
+    again = ["report", str(cut), str(tmp_path / "o.mkv"), "-o", str(page), "--overwrite"]
+    assert main([*again, "--quiet"]) != 0
+    assert main([*again, "--quiet", "--on-error", "skip"]) == 0
     capsys.readouterr()
 
 
