@@ -7,6 +7,7 @@ by Pillow, and put around them.
 from __future__ import annotations
 
 import io
+import os
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -40,20 +41,21 @@ def is_deep(picture: PillowImage.Image, head: bytes) -> bool:
     return whole and set(tags.get(_BITS, (1,))) == {16} and tags.get(_PHOTOMETRIC) in (1, 2)
 
 
-def read(picture: PillowImage.Image, data: bytes, orientation: int) -> tuple[Array16, Any]:
+def read(
+    path: str | os.PathLike[str], picture: PillowImage.Image, orientation: int
+) -> tuple[Array16, Any]:
     """RGB ``[H, W, 3]`` upright, and alpha ``[H, W]`` or None.
 
     Args:
         picture: the same, open; Pillow finds out whether the file is whole.
-        data: the file's bytes.
         orientation: of EXIF, 1 to 8.
     """
     import cv2  # not for every command
 
     picture.load()
-    pixels: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    pixels: Any = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
-        raise DecodeError("its 16-bit pixels cannot be read; convert it to 8 bits")
+        raise DecodeError(f"{path}: its 16-bit pixels cannot be read; convert it to 8 bits")
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     colours = pixels.shape[2]

@@ -129,10 +129,11 @@ def _decoded(
     path: str | os.PathLike[str], picture: PillowImage.Image
 ) -> tuple[Image, Image | None]:
     if picture.mode == "F":
-        raise DecodeError("floating-point pictures are not supported; convert it to 16 bits")
+        raise DecodeError(f"{path}: floating-point pictures are not supported; use 16 bits")
     if deep_images.is_deep(picture, _head(path)):
         orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
-        return deep_images.read(picture, Path(path).read_bytes(), orientation)
+        with _decoders_silenced():
+            return deep_images.read(path, picture, orientation)
     upright = _eight_bits(ImageOps.exif_transpose(picture))
     if not upright.has_transparency_data:
         return np.array(upright.convert("RGB")), None
@@ -238,7 +239,7 @@ def opened_picture(path: str | os.PathLike[str]) -> Iterator[PillowImage.Image]:
             if picture.width * picture.height > most_pixels:
                 size = f"{picture.width}x{picture.height}"
                 raise DecodeError(f"{path}: too many pixels ({size}, at most {most_pixels})")
-            with _libtiff_silenced() if picture.format == "TIFF" else contextlib.nullcontext():
+            with _decoders_silenced() if picture.format == "TIFF" else contextlib.nullcontext():
                 yield picture
     except DecodeError:
         raise
@@ -252,8 +253,8 @@ def opened_picture(path: str | os.PathLike[str]) -> Iterator[PillowImage.Image]:
 
 
 @contextlib.contextmanager
-def _libtiff_silenced() -> Iterator[None]:
-    """It prints what is wrong with a file on standard error, past Python; our line says enough."""
+def _decoders_silenced() -> Iterator[None]:
+    """They print what is wrong with a file on standard error, past Python; our line says enough."""
     with contextlib.ExitStack() as stack, _STDERR_LOCK:
         with contextlib.suppress(OSError):  # there is none to silence
             saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
