@@ -97,7 +97,7 @@ def measure_editing(
         DecodeError: an input that cannot be read.
     """
     set_up_process()
-    methods, directions = chosen_methods(request), request.pack.directions()
+    (methods, left_out), directions = chosen_methods(request), request.pack.directions()
     names = [directions[name].name for name in attributes or directions.names()]
     faces = BenchFaces(request, backend or dlib_backend())
     meter = AttributeReader(faces.meter, request.pack)
@@ -119,7 +119,7 @@ def measure_editing(
         for (name, value, method), mean in sorted(sums.items(), key=lambda item: item[0][:2])
     ]
     return EditingBench(request.pack.name, len(faces.all), methods, rows, [
-        *faces.notes, *meter.notes(names),
+        *faces.notes, *meter.notes(names), *left_out,
     ])  # fmt: skip
 
 

@@ -95,7 +95,7 @@ def measure_inversion(
         DecodeError: an input that cannot be read.
     """
     set_up_process()
-    methods = chosen_methods(request)
+    methods, left_out = chosen_methods(request)
     faces = BenchFaces(request, backend or dlib_backend())
     judge = _Judge(request, faces)
     rows = []
@@ -111,7 +111,11 @@ def measure_inversion(
         figures.draw()
     count = len(faces.all)
     return InversionBench(
-        request.pack.name, count, request.pack.resolution, rows, [*faces.notes, *judge.notes]
+        request.pack.name,
+        count,
+        request.pack.resolution,
+        rows,
+        [*faces.notes, *judge.notes, *left_out],
     )
 
 

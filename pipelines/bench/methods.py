@@ -15,7 +15,7 @@ from pipelines.still_faces import FaceFinder, StillFace, as_batch, collect_faces
 from vidinv.errors import UsageError
 from vidinv.faces import Backend
 from vidinv.faces.aligned import AlignedFaces
-from vidinv.inversion import Inverter, TrackState
+from vidinv.inversion import Inverter, TrackState, find_method
 from vidinv.metrics import similarity
 from vidinv.packs import Pack
 from vidinv.rendering import Float32, to_array
@@ -31,7 +31,7 @@ class BenchRequest:
 
     Attributes:
         inputs: pictures, clips, and folders of them.
-        methods: names; none: all that work with the pack.
+        methods: names; none: all that work with the pack and are not fitted to tracks.
         aligned: pictures are aligned faces already, and taken whole.
         frames_per_clip: evenly spread.
         limit: of faces; None: all.
@@ -116,11 +116,22 @@ class InvertedFaces:
     seconds: float
 
 
-def chosen_methods(request: BenchRequest) -> list[str]:
-    """UnknownNameError names those that there are."""
+def chosen_methods(request: BenchRequest) -> tuple[list[str], list[str]]:
+    """The methods to measure, and a line about those that are left out.
+
+    Methods that are fitted to every track (tens of seconds a file) are measured where they are
+    asked for by name.
+
+    Raises:
+        UnknownNameError: names the methods that there are.
+    """
     for name in request.methods:
         request.pack.parts(name)
-    return list(dict.fromkeys(request.methods or request.pack.methods))
+    if request.methods:
+        return list(dict.fromkeys(request.methods)), []
+    left_out = [name for name in request.pack.methods if find_method(name).sample_frames]
+    notes = [f"not measured, since slow (--method NAME): {', '.join(left_out)}"] if left_out else []
+    return [name for name in request.pack.methods if name not in left_out], notes
 
 
 def load_method(request: BenchRequest, name: str) -> Inverter:

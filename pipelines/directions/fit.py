@@ -245,6 +245,7 @@ def _entries(request: FitRequest, found: Sequence[Found]) -> dict[str, Any]:
             "space": "w",
             "positive": one.positive,
             "strength_range": list(STRENGTH_RANGE),
+            "checked": False,
             **layers,
         }
         for one in found

@@ -163,6 +163,7 @@ def test_the_command_line_takes_them(pack, tmp_path, capsys):
     assert main([str(part) for part in (*command, "--attr", "sefa_0", "--faces", 1)]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'sheets' / 'sefa_0.png'}\n"
     assert main(["directions", "list", "--pack", str(new)]) == 0
-    assert "sefa_0\t+ eigenvector 0" in capsys.readouterr().out
+    (line,) = [row for row in capsys.readouterr().out.splitlines() if row.startswith("sefa_0")]
+    assert line == "sefa_0\t+ eigenvector 0 of the styles\tnot checked; usual from -2 to 2"
     with pytest.raises(SystemExit):
         main(["directions", "fit", "sefa", "-o", "x", "--layers", "a-b"])

@@ -206,6 +206,7 @@ def _put_directions(contents: _Contents, directions: Mapping[str, DirectionPart]
             "space": direction.space,
             "positive": direction.positive,
             "strength_range": list(direction.strength_range),
+            "checked": False,
         }
         if direction.layers is not None:
             entry["layers"] = list(direction.layers)

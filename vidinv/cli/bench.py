@@ -69,7 +69,8 @@ def _add_faces_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="may be given several times (default: all that work with the pack)",
+        help="may be given several times (default: all that work with the pack, but for those that "
+        "are fitted to every track, as pti)",
     )
     parser.add_argument("--pack", default=None, metavar="NAME|PATH", help="model pack")
     add_device(parser)

@@ -102,7 +102,8 @@ def directions_list(options: argparse.Namespace) -> None:
     for name in directions.names():
         direction = directions[name]
         low, high = direction.strength_range
-        print(f"{name}\t+ {direction.positive}\tnatural from {low:g} to {high:g}")
+        range_is = "natural" if direction.checked else "not checked; usual"
+        print(f"{name}\t+ {direction.positive}\t{range_is} from {low:g} to {high:g}")
 
 
 def directions_fit(options: argparse.Namespace) -> None:

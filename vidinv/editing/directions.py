@@ -34,7 +34,8 @@ class Direction:
         name: as on the command line.
         vector_LD: what strength 1 adds to a w+ code, ``[L, D]``; None in style space.
         positive: what a positive strength does, in words.
-        strength_range: strengths that were checked and stay natural.
+        strength_range: strengths that were checked and stay natural; or that are usual, where
+            nobody checked (``checked``).
         style_vectors: by layer (``"b8.conv0"``): what strength 1 adds to its style, ``[C]``.
         outline_P2: where strength 1 moves jaw and brows, ``[27, 2]``, x and y in sides of the
             pack's crop; None where nobody measured it.
@@ -46,6 +47,7 @@ class Direction:
     strength_range: tuple[float, float]
     style_vectors: Mapping[str, Tensor] = field(default_factory=dict)
     outline_P2: Tensor | None = None
+    checked: bool = True
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Directions:
             strengths = [strength for _, strength in keyframes]
             lines += [
                 f"{name}={strength:g} is outside the range {low:g}..{high:g} "
-                "that was checked to look natural"
+                f"that {'was checked to look natural' if self[name].checked else 'is usual'}"
                 for strength in sorted({min(strengths), max(strengths)})
                 if not low <= strength <= high
             ]
@@ -113,8 +115,9 @@ def read_direction(
     """A direction as a pack stores it, for the generator that it is to be used with.
 
     Args:
-        entry: ``space``, ``positive``, ``strength_range``, optionally ``layers`` (first and last
-            row of w+ that it changes, inclusive) and ``generator`` (digest of its weights).
+        entry: ``space``, ``positive``, ``strength_range``, optionally ``checked`` (false: nobody
+            looked at that range), ``layers`` (first and last row of w+ that it changes, inclusive)
+            and ``generator`` (digest of its weights).
         tensors: ``NAME`` (``[D]`` for w, ``[L, D]`` for w+), or ``NAME/LAYER`` (``[C]``) for each
             layer of a direction in style space; optionally ``NAME.outline`` (``[27, 2]``,
             ``Direction.outline_P2``).
@@ -138,7 +141,15 @@ def read_direction(
     outline = tensors.get(f"{name}.outline")
     if outline is not None and outline.shape != (OUTLINE_POINTS, 2):
         raise ValueError(f"its outline is [{OUTLINE_POINTS}, 2], got {list(outline.shape)}")
-    return Direction(name, vector, _positive(entry), _strength_range(entry), styles, outline)
+    return Direction(
+        name,
+        vector,
+        _positive(entry),
+        _strength_range(entry),
+        styles,
+        outline,
+        checked=entry.get("checked", True) is not False,
+    )
 
 
 def _check_space(space: Any, generator: GeneratorConfig) -> str:

@@ -12,7 +12,7 @@ from pipelines.attributes import UNITS, AttributeReader
 from pipelines.bench.editing import MAGNITUDES, measure_editing
 from pipelines.bench.figures import InversionFigures, bars, grey_difference, heat_map
 from pipelines.bench.inversion import measure_inversion
-from pipelines.bench.methods import BenchRequest
+from pipelines.bench.methods import BenchRequest, chosen_methods
 from pipelines.bench.table import Column, table_lines
 from pipelines.still_faces import FaceFinder, as_batch
 from tests.compose.made_up_change import mean_landmarks
@@ -222,3 +222,13 @@ def test_the_command_line_takes_them(request_of, tmp_path, capsys):
     with pytest.raises(SystemExit):
         build_parser().parse_args(["bench", "editing", "x", "--magnitudes=big"])
     assert "no list of numbers" in capsys.readouterr().err
+
+
+def test_what_is_fitted_to_every_track_is_measured_when_it_is_named(tmp_path):
+    pack = load_pack(write_tiny_pack(tmp_path / "pack"))
+    assert "pti" in pack.methods
+    methods, notes = chosen_methods(BenchRequest([], pack))
+    assert "pti" not in methods
+    assert {"fse", "wplus"} <= set(methods)
+    assert notes == ["not measured, since slow (--method NAME): pti"]
+    assert chosen_methods(BenchRequest([], pack, methods=["pti"])) == (["pti"], [])
