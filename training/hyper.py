@@ -64,7 +64,7 @@ class HyperTask(PackTask):
         self.hyper = HyperInverterNetworks(
             config.hyper, self.generator.config, weights, has_w_encoder=first is None
         ).to(memory_format=torch.channels_last)
-        self.hyper.silence()
+        self.hyper.prepare_training()
         self.averaged = PHASE_ONE if config.phase == 1 else PHASE_TWO
         for name, module in self.hyper.named_children():
             module.train(name in self.averaged).requires_grad_(name in self.averaged)

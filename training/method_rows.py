@@ -6,7 +6,7 @@ own at the pack's size, without detail transfer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -93,6 +93,7 @@ def kept_edits(
     indices: np.ndarray,
     *,
     inverters: Mapping[str, Inverter],
+    edits: Sequence[str] = EDITS,
     strength: float = 1.0,
 ) -> dict[str, dict[str, float]]:
     """``"smile"`` -> its change in G(w), and what of it each inverter keeps.
@@ -123,7 +124,7 @@ def kept_edits(
     with torch.inference_mode():
         plain, _ = measured(synthesis(w) for w in latents)
     table = {}
-    for name in EDITS:
+    for name in edits:
 
         def moved(latents_NLD: Tensor, name: str = name) -> EditedLatents:
             return directions.apply(latents_NLD, {name: torch.full([len(latents_NLD)], strength)})

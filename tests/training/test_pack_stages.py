@@ -129,7 +129,9 @@ def test_directions_that_are_held_out_make_no_edit(faces, folder):
     assert share.abs().max() <= 2
 
 
-@pytest.mark.parametrize("ablation", [{"fusion": False}, {"layer_wise": False}])
+@pytest.mark.parametrize(
+    "ablation", [{"fusion": False}, {"fusion_norm": False}, {"layer_wise": False}]
+)
 def test_ablations_of_hyper_train(faces, folder, ablation):
     config = stage("hyper", folder, hyper=replace(HYPER, **ablation), judges=PIXELS_ALONE)
     metrics = make_task(config).step(make_batch(faces, np.arange(8)), 0, lambda p: None)
@@ -266,13 +268,13 @@ class Brightness:
         return dict.fromkeys(EDITS, bright), np.stack([bright, bright], axis=1)
 
 
-def test_what_is_kept_of_an_edit_is_a_share_of_its_change_in_g_of_w(faces, folder, monkeypatch):
+def test_what_is_kept_of_an_edit_is_a_share_of_its_change_in_g_of_w(faces, folder):
     pack = load_pack(folder)
-    monkeypatch.setattr("training.method_rows.EDITS", ("smile",))
     plain = pack.inverter("fse")
     plain.codes_for = lambda mode: frozenset()  # G(w) alone
+    inverters = {"w": plain, **trained_inverters(pack)}
     table = kept_edits(
-        Brightness(), pack, faces, np.arange(32), inverters={"w": plain, **trained_inverters(pack)}
+        Brightness(), pack, faces, np.arange(32), inverters=inverters, edits=("smile",)
     )
     row = table["smile"]
     assert row["kept_w"] == pytest.approx(1, abs=0.01)

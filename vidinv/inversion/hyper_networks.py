@@ -43,6 +43,8 @@ class HyperConfig:
         hidden_width: D of the linear mappers (table 3: 256; the official readme advises 128).
         phase_two: False renders G(w), with the weights of phase I alone in use (row 2).
         fusion: False: the hypernetworks see features of x, not of G(w) (row 3).
+        fusion_norm: False leaves out the instance norm of the fusion, as the official code has it:
+            of a map of 2x2 places it takes away most of what there is, the mean colour first.
         layer_wise: False: one feature, from the smallest map, serves all layers (row 4).
     """
 
@@ -53,6 +55,7 @@ class HyperConfig:
     hidden_width: int = 256
     phase_two: bool = True
     fusion: bool = True
+    fusion_norm: bool = True
     layer_wise: bool = True
 
     def __post_init__(self) -> None:
@@ -116,9 +119,8 @@ class Hypernetwork(nn.Module):
         channels, width, hidden = config.widths[-1], config.transformer_width, config.hidden_width
         self.shape, self.hidden = shape, hidden
         seen = (2 if config.fusion else 1) * channels
-        self.fusion = nn.Sequential(
-            nn.Conv2d(seen, channels, 1), nn.InstanceNorm2d(channels), nn.ReLU()
-        )
+        norm = nn.InstanceNorm2d(channels) if config.fusion_norm else nn.Identity()
+        self.fusion = nn.Sequential(nn.Conv2d(seen, channels, 1), norm, nn.ReLU())
         self.feature_extractor = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.ReLU())
         halvings = int(math.log2(config.input_resolution)) - 5
         for number in range(1, halvings + 1):
@@ -211,16 +213,26 @@ class HyperInverterNetworks(nn.Module):
         self.w_bar_encoder = LayerEncoder(config, num_features)
         self.hypernet = Hypernetworks(config, shapes, num_features)
 
-    def silence(self) -> None:
-        """Where training starts: all residuals are zero, and near it as large as the features.
+    def prepare_training(self) -> None:
+        """Initial values for training from nothing: residuals are 0, and then follow the faces.
 
-        The official initial values make residuals of a thousandth of a weight or so; those take
-        long to grow.
+        With torch's own, the vector of D numbers is a hundredth, and mostly a bias; and fusion
+        would have to find out first that it is the difference of the two pictures that matters.
         """
-        for hypernetwork in self.hypernet.weight_regressors.values():
-            assert isinstance(hypernetwork, Hypernetwork)
-            nn.init.normal_(hypernetwork.w1, std=1 / math.sqrt(hypernetwork.hidden))
-            nn.init.zeros_(hypernetwork.w2)
+        for part in (self.w_bar_encoder.styles, self.hypernet):
+            for module in part.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                    nn.init.zeros_(module.get_parameter("bias"))
+                elif isinstance(module, Hypernetwork):
+                    nn.init.normal_(module.w1, std=1 / math.sqrt(module.hidden))
+                    nn.init.zeros_(module.w2)
+        if self.config.fusion:
+            for hypernetwork in self.hypernet.weight_regressors.values():
+                assert isinstance(hypernetwork, Hypernetwork)
+                weight = hypernetwork.get_parameter("fusion.0.weight").data
+                of_generated, of_source = weight.chunk(2, dim=1)
+                of_source.copy_(-of_generated)
 
     def resize(self, x_N3RR: Tensor) -> Tensor:
         """To S, bilinearly and without a low-pass filter: so official weights were trained."""

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
 from vidinv.errors import PackError
@@ -194,7 +194,8 @@ def copy_with_method(
     """
     with _copy(files, folder) as (temporary, meta):
         path = temporary / f"{method}.safetensors"
-        save_file({key: _stored(value, half=True) for key, value in tensors.items()}, path)
+        # save_file would make a file that the owner alone can read.
+        path.write_bytes(save({key: _stored(value, half=True) for key, value in tensors.items()}))
         meta["files"][path.name] = _listed(path)
         meta["methods"][method] = {"file": path.name, **entry}
 
