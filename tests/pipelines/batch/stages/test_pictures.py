@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
+from PIL.PngImagePlugin import PngInfo
 
 import vidinv
 from pipelines.batch.inputs.find import find_jobs
@@ -20,7 +21,7 @@ from tests.pipelines.batch.stages.test_segments import check_leftovers
 from tests.video.clips import images_of
 from vidinv.cli import main
 from vidinv.packs import load_pack
-from vidinv.video import read_image, write_image
+from vidinv.video import read_image, read_with_alpha, write_image
 
 AGE = {"age": ((0.0, 1.5),)}
 FACES = ("face.png", "s/face.JPG", f"s/{'n' * 200}.webp")
@@ -95,13 +96,17 @@ def test_a_faceless_picture_is_copied_and_a_broken_one_is_quarantined(folder, st
 def test_what_a_picture_loses_is_said_and_an_animation_is_quarantined(folder, stages, tmp_path):
     face = PillowImage.fromarray(read_image(folder / "face.png"))
     face.putalpha(99)
-    face.save(folder / "clear.png")
+    said = PngInfo()
+    said.add_itxt("XML:com.adobe.xmp", "<x:xmpmeta/>")
+    face.save(folder / "clear.png", pnginfo=said)
     face.save(folder / "moving.webp", save_all=True, append_images=[face.rotate(3)])
     rows = run(folder, tmp_path / "out", stages)
     clear, moving = rows["clear.png"], rows["moving.webp"]
     assert clear["status"] == "done"
-    assert any("transparency" in text for text in clear["warnings"])
-    assert not any("transparency" in text for text in rows["face.png"]["warnings"])
+    lost = [text for text in clear["warnings"] if "lost" in text or "written without" in text]
+    assert lost == ["XMP of the picture: PNG is written without"]
+    assert not any("written without" in text for text in rows["face.png"]["warnings"])
+    assert set(read_with_alpha(tmp_path / "out" / "clear.png")[1].flat) == {99}
     assert (moving["status"], moving["attempts"]) == ("quarantined", 1)
     assert moving["cause"].endswith("moving.webp: an animation of 2 frames; convert it to a clip")
 
