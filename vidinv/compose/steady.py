@@ -27,7 +27,7 @@ import numpy as np
 from vidinv.compose.change import Change
 from vidinv.compose.flow import Float32, FlowEstimator, warp
 
-BETA = 0.8
+BETA = 0.75  # 0.8 costs a tenth of a smile (docs/LOG.md)
 # Levels of luma between a source and its neighbour carried along the motion, above which the
 # neighbour says nothing of this frame.
 TRUST_LEVELS = 8.0
