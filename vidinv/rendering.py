@@ -291,6 +291,8 @@ class FrameComposer:
         past: list[dict[int, FrameChange]] = []  # of the shot, as far as the average reaches
         waiting: list[_Observed] = []  # the chunks of the shot that are not painted yet
         for chunk in chunks:
+            if not chunk.frames:
+                continue
             if chunk.frames[0].index in starts:
                 yield from self._paint_all(past, waiting)
                 past, waiting = [], []
