@@ -68,7 +68,5 @@ def test_alignment_by_name() -> None:
 
 
 def test_alignment_by_unknown_name_fails() -> None:
-    with pytest.raises(
-        UnknownNameError, match="unknown alignment 'ffqh'; there are: ffhq, .*tight"
-    ):
+    with pytest.raises(UnknownNameError, match=r"alignment 'ffqh'; there are: ffhq, .*tight"):
         named_alignment("ffqh")
