@@ -76,7 +76,8 @@ def pack_for(method: str, generator: StyleGAN2Generator, folder: Path) -> Path:
         "directions.safetensors": {"smile": 0.3 * torch.randn(SIZES.w_dim)},
     }
     methods = {}
-    for name in {"fse", method} if method == "rectify" else {method}:
+    # These two start from the latents of another method.
+    for name in {"fse", method} if method in ("rectify", "pti") else {method}:
         torch.manual_seed(1)
         made = networks_of(name, generator)
         if made is not None:
