@@ -150,7 +150,9 @@ def test_joined_segments_are_as_one_encoder_writes_them(clip, tmp_path, suffix, 
     mine, theirs = video_packets(joined), video_packets(whole)
     # Segments reorder their own frames; decode times and the times of display are the same.
     assert sorted(pts for pts, _ in mine) == sorted(pts for pts, _ in theirs)
-    assert [dts for _, dts in mine] == [dts for _, dts in theirs]
+    # But for the last one, which is decoded as late as its own time allows: which frame that is
+    # x264 chooses (see ``clip``).
+    assert [dts for _, dts in mine][:-1] == [dts for _, dts in theirs][:-1]
     assert all(dts is None or dts <= pts for pts, dts in mine)
     assert packets_of(joined) == packets_of(whole) != []
     facts = [dataclasses.replace(probe(path), path=None) for path in (joined, whole)]
