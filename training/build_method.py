@@ -15,8 +15,8 @@ from typing import Any
 
 from training.config import load_yaml
 from training.data import load
-from training.method_rows import reconstruction_row
 from training.pack_stage import PackTask
+from training.reconstruction import reconstruction_row
 from training.request import TrainingRequest
 from training.start import KINDS
 from training.start import build as build_stage

@@ -31,6 +31,7 @@ from training.fit_directions import (
 )
 from training.loop import make_batch
 from training.mapping import set_gaussian_mapping
+from training.reconstruction import reconstruction_row
 from training.request import TrainingRequest
 from vidinv.compose import Composer
 from vidinv.editing.directions import JAW_POINTS, OUTLINE_POINTS
@@ -43,7 +44,7 @@ from vidinv.inversion.fse_encoder import FeatureStyleEncoder
 from vidinv.metrics.appearance import APPEARANCE, measure_appearance
 from vidinv.metrics.attributes import SmileMeasure, geometry
 from vidinv.packs import write_pack
-from vidinv.rendering import to_array
+from vidinv.rendering import to_array, with_outline_moved
 from vidinv.types import Crop, EditedLatents, RenderMode
 
 # What strength 1 means, in standard deviations of the attribute over the training faces.
@@ -166,7 +167,7 @@ class ComposedFaces:
             [None] * len(self.masks)
             if outline_shift is None
             else [
-                self._mask(points, shift)
+                self._mask(with_outline_moved(points, self.crop, shift))
                 for points, shift in zip(self.landmarks, outline_shift, strict=True)
             ]
         )
@@ -187,13 +188,8 @@ class ComposedFaces:
         ]
         return np.stack(composed).astype(np.float32)
 
-    def _mask(
-        self, points_682: npt.NDArray[np.floating], shift_P2: npt.NDArray[np.floating] | None = None
-    ) -> npt.NDArray[np.float32]:
-        moved = np.array(points_682, np.float32)
-        if shift_P2 is not None:
-            moved[: len(shift_P2)] += shift_P2 * MEASURE_PX
-        return face_mask(moved, crop=self.crop, size_px=self.sources.shape[1])
+    def _mask(self, points_682: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return face_mask(points_682, crop=self.crop, size_px=self.sources.shape[1])
 
     def _pictures(self, edited: EditedLatents) -> np.ndarray:
         return to_array(self.inverter.render(self.inversion, edited, mode=RenderMode.TRANSFER))
@@ -333,26 +329,6 @@ def smile_tensors(
     return {"smile_weights": weights, "smile_bias": torch.tensor([bias])}
 
 
-def reconstruction(
-    inverter: FeatureStyleInverter, data: FaceArrays, indices: np.ndarray
-) -> dict[str, float]:
-    """PSNR and SSIM (Gaussian window) of G(w) and G(w, F) on faces by index."""
-    from vidinv.metrics import psnr_batch, ssim_batch
-
-    rows: dict[str, list[Tensor]] = {"psnr_w": [], "ssim_w": [], "psnr": [], "ssim": []}
-    with torch.inference_mode():
-        for start in range(0, len(indices), 16):
-            images = make_batch(data, indices[start : start + 16]).images
-            inversion = inverter.encode(images)
-            plain = inverter.synthesis(inversion.latents_NLD).clamp(-1, 1)
-            full = inverter.render(inversion, inversion.unedited).clamp(-1, 1)
-            rows["psnr_w"].append(psnr_batch(plain, images))
-            rows["ssim_w"].append(ssim_batch(plain, images))
-            rows["psnr"].append(psnr_batch(full, images))
-            rows["ssim"].append(ssim_batch(full, images))
-    return {name: round(float(torch.cat(values).mean()), 3) for name, values in rows.items()}
-
-
 def build(request: TrainingRequest) -> dict[str, Any]:
     """Write the pack into ``request.out``; returns its metrics."""
     settings = load_yaml(PackConfig, request.config)
@@ -378,8 +354,10 @@ def build(request: TrainingRequest) -> dict[str, Any]:
     someone = rng.choice(data.train_indices, settings.identities, replace=False)
     embeddings = meter.faces.embeddings_at(pictures(data, someone), data.landmarks_M[someone])
     set_gaussian_mapping(models.generator, models.encoder, torch.from_numpy(w).float())
-    metrics: dict[str, Any] = reconstruction(
-        models.inverter, data, data.val_indices[:: settings.every]
+    metrics: dict[str, Any] = dict(
+        reconstruction_row(
+            models.inverter, models.generator, data, data.val_indices[:: settings.every]
+        )
     )
     metrics["effects_at_strength_1"] = effects
     tensors = {

@@ -27,7 +27,8 @@ from torch import Tensor
 from training.build_pack import EDITS, AttributeMeter, ComposedFaces
 from training.data import FaceArrays, load
 from training.loop import make_batch
-from training.method_rows import kept_edits, reconstruction_row, trained_inverters
+from training.method_rows import kept_edits, trained_inverters
+from training.reconstruction import reconstruction_row
 from training.strangers import Edited, Stranger, clip_strangers, edit, val_strangers
 from vidinv.faces import dlib_backend, extract_crop
 from vidinv.faces.aligned import MEASURE_PX

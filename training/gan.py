@@ -24,10 +24,9 @@ from torch import Tensor, nn
 
 from training.data import ATTRIBUTES
 from training.judged import JudgedTask
-from training.judges import JudgesConfig, Metrics, leaf, through
+from training.judges import JudgesConfig, Metrics
 from training.loop import Batch, GradientAverage, LoopConfig
 from training.losses import gaussian_kl, masked_mse
-from training.terms import View
 from training.weights import read_weights, take_encoder, take_generator, take_over
 from vidinv.errors import UsageError
 from vidinv.generators.base import Generator, GeneratorConfig, GeneratorNetwork, GrowingSynthesis
@@ -162,19 +161,17 @@ class GanTask(JudgedTask):
     def step(self, batch: Batch, number: int, average: GradientAverage) -> Metrics:
         latents = self.encoder(batch.images)[0]
         picture = self.synthesise(self.probe.noisy(latents))
-        source, view = View(batch.images), leaf(picture)
         metrics: Metrics = {}
-        loss = self.judges.reconstruction(view, source, batch.weights, metrics)
-        if self.judges.acts(self._images_seen(number)):
-            loss = loss + self.judges.adversarial([(view, 1.0)], loss, number, metrics)
-        self._optimise(
+        own = self._latent_losses(latents, self.probe.log_sigma, batch, metrics)
+        return metrics | self._picture_step(
             "autoencoder",
-            through([picture], [view], loss)
-            + self._latent_losses(latents, self.probe.log_sigma, batch, metrics),
-            average,
+            picture,
+            batch.images,
+            weights=batch.weights,
+            number=number,
+            average=average,
+            more=own,
         )
-        self._adversary_step(source, [view], average, metrics)
-        return metrics
 
     def _latent_losses(
         self, latents_NLD: Tensor, log_sigma_D: Tensor, batch: Batch, metrics: Metrics

@@ -18,11 +18,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from training.feature_style import kept_change
-from training.judges import Metrics, leaf, through
+from training.judges import Metrics
 from training.loop import Batch, GradientAverage
 from training.pack_stage import PackStageConfig, PackTask
-from training.terms import View
 from vidinv.inversion.hyper import HyperInverter
 from vidinv.inversion.hyper_networks import HyperConfig, HyperInverterNetworks
 
@@ -76,14 +74,9 @@ class HyperTask(PackTask):
 
     def step(self, batch: Batch, number: int, average: GradientAverage) -> Metrics:
         picture = self._picture(batch.images, self.inverter)
-        source, view = View(batch.images), leaf(picture)
-        metrics: Metrics = {}
-        loss = self.judges.reconstruction(view, source, batch.weights, metrics)
-        if self.judges.acts(self._images_seen(number)):
-            loss = loss + self.judges.adversarial([(view, 1.0)], loss, number, metrics)
-        self._optimise("hyper", through([picture], [view], loss), average)
-        self._adversary_step(source, [view], average, metrics)
-        return metrics
+        return self._picture_step(
+            "hyper", picture, batch.images, weights=batch.weights, number=number, average=average
+        )
 
     def _picture(self, images_N3RR: Tensor, inverter: HyperInverter) -> Tensor:
         """G(w) in phase 1, G(w, theta + residuals) in phase 2 (eq. 5), with gradients."""
@@ -135,10 +128,5 @@ class HyperTask(PackTask):
                 plain_edited = self.generator.synthesis(moved)
                 edited = self.generator.synthesis(moved, weight_residuals=residuals)
                 rows += [plain_edited, edited]
-                metrics["kept_edit"] = kept_change(
-                    edited - full, plain_edited - plain, batch.weights
-                )
-                measured = self.measure(edited, images)
-                shown = ("sharpness", "identity")
-                metrics |= {f"{k}_edit": measured[k] for k in shown if k in measured}
+                metrics |= self.measure_edit(edited, full, batch, plain=plain_edited - plain)
         return metrics, [row[:16] for row in rows]

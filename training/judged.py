@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from training.judges import Judges, JudgesConfig, Metrics
+from training.judges import Judges, JudgesConfig, Metrics, leaf, through
 from training.loop import GradientAverage, LoopConfig
 from training.losses import psnr, sharpness
 from training.terms import View
@@ -56,6 +56,34 @@ class JudgedTask:
         if self.judges.identity is not None:
             distance = self.judges.identity.embedding_distance(view, source)
             metrics[f"identity{suffix}"] = float(distance.median())
+        return metrics
+
+    def _picture_step(
+        self,
+        name: str,
+        picture: Tensor,
+        target: Tensor,
+        *,
+        weights: Tensor,
+        number: int,
+        average: GradientAverage,
+        more: Tensor | float = 0.0,
+    ) -> Metrics:
+        """A step of one optimizer, towards ``target``, and of the adversary.
+
+        Args:
+            picture: with gradients.
+            weights: of the pixels (``Batch.weights``).
+            number: of the step.
+            more: a further loss of that optimizer.
+        """
+        source, view = View(target), leaf(picture)
+        metrics: Metrics = {}
+        loss = self.judges.reconstruction(view, source, weights, metrics)
+        if self.judges.acts(self._images_seen(number)):
+            loss = loss + self.judges.adversarial([(view, 1.0)], loss, number, metrics)
+        self._optimise(name, through([picture], [view], loss) + more, average)
+        self._adversary_step(source, [view], average, metrics)
         return metrics
 
     def _images_seen(self, number: int) -> int:

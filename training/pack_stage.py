@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from training.feature_style import kept_change
 from training.judged import JudgedTask
 from training.judges import JudgesConfig
-from training.loop import LoopConfig
+from training.loop import Batch, LoopConfig
 from training.weights import read_weights, take_over
 from vidinv.errors import UsageError
 from vidinv.packs import DEFAULT_PACK, load_pack
@@ -78,6 +79,19 @@ class PackTask(JudgedTask, ABC):
     @abstractmethod
     def pack_tensors(self) -> dict[str, Tensor]:
         """The method's weights, as its file in a pack has them."""
+
+    def measure_edit(
+        self, edited: Tensor, before: Tensor, batch: Batch, *, plain: Tensor
+    ) -> dict[str, float]:
+        """Of the shown edit: sharpness, identity, and how much of the first phase's change is kept.
+
+        Args:
+            edited, before: the method's pictures with the edit and without.
+            plain: what the edit changes in the first phase's picture.
+        """
+        measured = self.measure(edited, batch.images)
+        shown = {f"{k}_edit": measured[k] for k in ("sharpness", "identity") if k in measured}
+        return shown | {"kept_edit": kept_change(edited - before, plain, batch.weights)}
 
     def shown_edit(self, count: int) -> dict[str, Tensor]:
         """The edit that validation shows, where the pack has it: strengths ``[count]``."""

@@ -23,11 +23,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from training.feature_style import kept_change
-from training.judges import Metrics, leaf, through
+from training.judges import Metrics
 from training.loop import Batch, GradientAverage
 from training.pack_stage import PackStageConfig, PackTask
-from training.terms import View
 from vidinv.errors import UnknownNameError, UsageError
 from vidinv.inversion.rectify import RectifyInverter
 from vidinv.inversion.rectify_networks import Rectifier, RectifierConfig
@@ -111,14 +109,14 @@ class RectifierTask(PackTask):
         triplet = self.draw(batch.images)
         codes = self.rectifier.codes(triplet.source, triplet.inverted)
         picture = self.rectifier(triplet.primary, codes)
-        target, view = View(triplet.target), leaf(picture)
-        metrics: Metrics = {}
-        loss = self.judges.reconstruction(view, target, batch.weights, metrics)
-        if self.judges.acts(self._images_seen(number)):
-            loss = loss + self.judges.adversarial([(view, 1.0)], loss, number, metrics)
-        self._optimise("rectifier", through([picture], [view], loss), average)
-        self._adversary_step(target, [view], average, metrics)
-        return metrics
+        return self._picture_step(
+            "rectifier",
+            picture,
+            triplet.target,
+            weights=batch.weights,
+            number=number,
+            average=average,
+        )
 
     @torch.no_grad()
     def draw(self, images_N3RR: Tensor) -> Triplet:
@@ -191,9 +189,5 @@ class RectifierTask(PackTask):
             y_hat = inverter.first_picture(first, edited)
             y_r = inverter.render(inversion, edited)
             rows += [y_hat, y_r]
-            metrics["kept_edit"] = kept_change(y_r - x_r, y_hat - x_hat, batch.weights)
-            measured = self.measure(y_r, images)
-            metrics |= {
-                f"{k}_edit": measured[k] for k in ("sharpness", "identity") if k in measured
-            }
+            metrics |= self.measure_edit(y_r, x_r, batch, plain=y_hat - x_hat)
         return metrics, [row[:16] for row in rows]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -182,7 +182,7 @@ class FaceEditor:
         if shifts is None:
             return [None] * len(frames)
         rows = zip(landmarks, crops, shifts, strict=True)
-        return [_with_outline_moved(points, crop, shift) for points, crop, shift in rows]
+        return [with_outline_moved(points, crop, shift) for points, crop, shift in rows]
 
     def _invert(self, track: FaceTrack, sources_NRR3: Float32, frames: list[Frame]) -> Inversion:
         inversion = self._find_saved(track, sources_NRR3, frames)
@@ -256,8 +256,12 @@ class FaceEditor:
         }
 
 
-def _with_outline_moved(points_682: Float32, crop: Crop, shift_P2: Float32) -> Float32:
-    """Landmarks in frame pixels; the shift in sides of the crop."""
+def with_outline_moved(points_682: Float32, crop: Crop, shift_P2: Float32) -> Float32:
+    """Landmarks ``[68, 2]`` in frame pixels with their outline moved by an edit.
+
+    Args:
+        shift_P2: of the first P landmarks, in sides of the crop (``Directions.outline_shift``).
+    """
     moved = points_682.copy()
     moved[: len(shift_P2)] += shift_P2 @ crop.crop_to_frame(1)[:, :2].astype(np.float32).T
     return moved
@@ -287,12 +291,22 @@ class FrameComposer:
 
     def process(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Frame, Image]]:
         """Source frame and composed picture, frame by frame."""
+        return (self._pasted if self.mode is RenderMode.INVERT else self._averaged)(chunks)
+
+    def _pasted(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Frame, Image]]:
+        for chunk in chunks:
+            for frame, faces in zip(chunk.frames, chunk.faces, strict=True):
+                image = frame.image
+                for face in faces:
+                    composer = Composer(detail=False, crop_scale=face.crop_scale)
+                    image = composer.compose(image, crop=face.crop, **_to_compose(face))
+                yield frame, image
+
+    def _averaged(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Frame, Image]]:
         starts = {first for first, _ in self.shots}
         past: list[dict[int, FrameChange]] = []  # of the shot, as far as the average reaches
         waiting: list[_Observed] = []  # the chunks of the shot that are not painted yet
         for chunk in chunks:
-            if not chunk.frames:
-                continue
             if chunk.frames[0].index in starts:
                 yield from self._paint_all(past, waiting)
                 past, waiting = [], []
@@ -316,27 +330,7 @@ class FrameComposer:
             face.track.id,
             Composer(detail=self.mode is RenderMode.TRANSFER, crop_scale=face.crop_scale),
         )
-        size_px = len(face.edited)
-        pictures = {
-            "source_crop": face.source_crop,
-            "rendered": face.rendered,
-            "edited": face.edited,
-        }
-        if not face.track.is_face:
-            return composer.observe(**pictures, mask=np.ones((size_px, size_px), np.float32))
-        mask, edited_mask = (
-            None
-            if points is None
-            else face_mask(points, crop=face.crop, size_px=size_px, crop_scale=face.crop_scale)
-            for points in (face.landmarks, face.edited_landmarks)
-        )
-        assert mask is not None
-        return composer.observe(
-            **pictures,
-            mask=mask,
-            edited_mask=edited_mask,
-            landmarks=transform_points(face.landmarks, face.crop.frame_to_crop(size_px)),
-        )
+        return composer.observe(**_to_compose(face))
 
     def _paint_all(
         self, past: list[dict[int, FrameChange]], waiting: list[_Observed]
@@ -366,8 +360,6 @@ class FrameComposer:
         future: list[dict[int, FrameChange]],
     ) -> list[dict[int, Change]]:
         """What is laid on each frame of ``now``, by track."""
-        if self.mode is RenderMode.INVERT:
-            return [{number: step.change for number, step in steps.items()} for steps in now]
         changes: list[dict[int, Change]] = [{} for _ in now]
         around, first = [*past, *now, *future], len(past)
         for number in sorted({number for steps in now for number in steps}):
@@ -381,8 +373,6 @@ class FrameComposer:
 
     def _opacity(self, track: FaceTrack, index: int) -> float:
         """1 well inside the track and at the cuts of its shot, less near its other ends."""
-        if self.mode is RenderMode.INVERT:
-            return 1.0
         first, last = self.shots[track.shot]
         frames = FADE_FRAMES
         if track.first > first:
@@ -391,6 +381,22 @@ class FrameComposer:
             frames = min(frames, track.last - index)
         ramp = (frames + 1) / (FADE_FRAMES + 1)
         return ramp * ramp * (3.0 - 2.0 * ramp)
+
+
+def _to_compose(face: FaceEdit) -> dict[str, Any]:
+    """What a ``Composer`` takes of a face."""
+    pictures = {"source_crop": face.source_crop, "rendered": face.rendered, "edited": face.edited}
+    size_px = len(face.edited)
+    if not face.track.is_face:
+        return {**pictures, "mask": np.ones((size_px, size_px), np.float32)}
+    to_mask = partial(face_mask, crop=face.crop, size_px=size_px, crop_scale=face.crop_scale)
+    after = face.edited_landmarks
+    return {
+        **pictures,
+        "mask": to_mask(face.landmarks),
+        "edited_mask": None if after is None else to_mask(after),
+        "landmarks": transform_points(face.landmarks, face.crop.frame_to_crop(size_px)),
+    }
 
 
 def aligned_faces(track: FaceTrack, frames: Sequence[Frame], resolution: int) -> Float32:

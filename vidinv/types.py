@@ -153,8 +153,8 @@ class FaceTrack:
 
     @property
     def is_face(self) -> bool:
-        """It has landmarks."""
-        return bool(np.isfinite(self.landmarks_T682).all())
+        """It has landmarks: in every frame, or in none."""
+        return bool(np.isfinite(self.landmarks_T682[:1]).all())
 
     def covers(self, frame_index: int) -> bool:
         return self.first <= frame_index <= self.last

@@ -48,8 +48,8 @@ def plan_clip(
         UsageError: ``face`` names someone who is not there.
     """
     times = _FrameTimes()
-    square = whole_alignment(pack.alignment)
-    if square is not None:
+    tracks: tuple[FaceTrack, ...] = ()
+    if (square := whole_alignment(pack.alignment)) is not None:
         _check_whole(face, pack)
         analysis = whole_tracks(
             times.watch(frames),
@@ -57,6 +57,8 @@ def plan_clip(
             square=square,
             pixel_aspect=info.pixel_aspect,
         )
+        if face is not None:
+            tracks = analysis.tracks
     else:
         analysis = analyse(
             times.watch(frames),
@@ -65,11 +67,8 @@ def plan_clip(
             pixel_aspect=info.pixel_aspect,
             backend=backend,
         )
-    tracks: tuple[FaceTrack, ...] = ()
-    if face is not None and square is not None:
-        tracks = analysis.tracks
-    elif face is not None:
-        tracks = select_tracks(analysis, face, backend=backend, load_image=read_image)
+        if face is not None:
+            tracks = select_tracks(analysis, face, backend=backend, load_image=read_image)
     segments = plan_segments(
         analysis.shots,
         chunk_frames=times.chunk_frames,

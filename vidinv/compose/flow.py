@@ -30,7 +30,7 @@ MIN_FACE_PX = 128
 
 
 class FlowEstimator:
-    """Estimates dense flow; holds OpenCV's buffers, so use one per thread."""
+    """Estimates the flow of an edit; holds OpenCV's buffers, so use one per thread."""
 
     def __init__(self) -> None:
         # Medium preset with finest scale 0: docs/REFERENCES.md, "Detail transfer".
@@ -40,10 +40,6 @@ class FlowEstimator:
         # and +0.1 dB (the Gaussian smooths anyway); 8 descents instead of 16 another 10 %, +-0 dB.
         self._dis.setVariationalRefinementIterations(0)
         self._dis.setGradientDescentIterations(8)
-        # Between sources of neighbouring frames a coarser flow does (docs/LOG.md).
-        self._motion = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-        self._motion.setFinestScale(1)
-        self._motion.setVariationalRefinementIterations(0)
 
     def estimate(self, before: Float32, after: Float32, *, face_px: float) -> Float32:
         """Flow from ``after`` back to ``before``: after(p) is about before(p + flow(p)).
@@ -69,7 +65,20 @@ class FlowEstimator:
             flow = cv2.resize(flow, (size, size), interpolation=how) / factor
         return np.asarray(flow, np.float32)
 
-    def motion(self, now: Float32, other: Float32, *, face_px: float) -> Float32:
+
+class MotionEstimator:
+    """Estimates how a face moves between frames; one per thread, as ``FlowEstimator``.
+
+    Between sources of neighbouring frames a coarser flow does than between two pictures of a
+    generator (docs/LOG.md).
+    """
+
+    def __init__(self) -> None:
+        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._dis.setFinestScale(1)
+        self._dis.setVariationalRefinementIterations(0)
+
+    def estimate(self, now: Float32, other: Float32, *, face_px: float) -> Float32:
         """Where each pixel of ``now`` is in another frame's source: other(p + flow(p)).
 
         Args:
@@ -86,7 +95,7 @@ class FlowEstimator:
             np.clip(cv2.resize(luma, (side, side), interpolation=how), 0, 255).astype(np.uint8)
             for luma in (now, other)
         )
-        flow = self._motion.calc(first, second, np.empty(0))
+        flow = self._dis.calc(first, second, np.empty(0))
         if side != size:
             flow = cv2.resize(flow, (size, size), interpolation=cv2.INTER_LINEAR) * (size / side)
         return np.asarray(flow, np.float32)

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 
 from vidinv.compose.change import Change
-from vidinv.compose.flow import Float32, FlowEstimator, warp
+from vidinv.compose.flow import Float32, MotionEstimator, warp
 
 BETA = 0.75  # 0.8 costs a tenth of a smile (docs/LOG.md)
 # Levels of luma between a source and its neighbour carried along the motion, above which the
@@ -93,7 +93,7 @@ class Linker:
 
     def __init__(self, face_px: float) -> None:
         self._face_px = face_px
-        self._estimator = FlowEstimator()
+        self._estimator = MotionEstimator()
         self._before: Float32 | None = None
 
     def step(self, change: Change, *, source: Float32, mask_RR: Float32) -> FrameChange:
@@ -103,7 +103,7 @@ class Linker:
         self._before = now = np.asarray(luma, np.float32)
         if before is None:
             return FrameChange(change, source, mask_RR, fields)
-        flow = self._estimator.motion(now, before, face_px=self._face_px)
+        flow = self._estimator.estimate(now, before, face_px=self._face_px)
         # What is here now came from p + flow(p): to first order the way forth is the way back.
         forth = -warp(flow, -flow)
         return FrameChange(

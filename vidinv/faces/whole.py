@@ -92,10 +92,10 @@ def whole_tracks(
             height, width = as_displayed(frame.image, pixel_aspect).shape[:2]
             crop = square.crop(width, height, pixel_aspect=pixel_aspect)
         count += 1
-    lasts = [first - 1 for first in firsts[1:]] + [count - 1]
-    shots = tuple(zip(firsts, lasts, strict=True))[: len(firsts)]
     if crop is None:
         return Analysis(0, (), ())
+    lasts = [first - 1 for first in firsts[1:]] + [count - 1]
+    shots = tuple(zip(firsts, lasts, strict=True))
     row = crop.as_array()
     tracks = tuple(
         FaceTrack(

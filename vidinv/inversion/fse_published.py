@@ -22,7 +22,6 @@ from vidinv.inversion.fse_encoder import POOL_SIZE, FeatureEditor, without_margi
 from vidinv.networks.iresnet import BLOCKS, WIDTHS, iresnet_stage
 
 STAGES = range(1, 5)
-_EPS = 1e-5
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class PublishedEncoder(nn.Module):
         self.config = config
         widths, before = config.widths, config.widths[0]
         stem = nn.Conv2d(3, before, 3, padding=1, bias=False)
-        self.conv = nn.Sequential(stem, nn.BatchNorm2d(before, eps=_EPS), nn.PReLU(before))
+        self.conv = nn.Sequential(stem, nn.BatchNorm2d(before), nn.PReLU(before))
         for number, width, depth in zip(STAGES, widths, config.blocks, strict=True):
             self.add_module(f"block_{number}", iresnet_stage(before, width, depth))
             before = width
@@ -71,12 +70,12 @@ class PublishedEncoder(nn.Module):
         self.margin = generator.feature_margin(config.feature_layer)
         self._check_side(side - 2 * self.margin)
         self.content_layer = nn.Sequential(
-            nn.BatchNorm2d(widths[2], eps=_EPS),
+            nn.BatchNorm2d(widths[2]),
             nn.Conv2d(widths[2], channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(channels, eps=_EPS),
+            nn.BatchNorm2d(channels),
             nn.PReLU(channels),
             nn.Conv2d(channels, channels, 3, config.feature_stride, padding=1, bias=False),
-            nn.BatchNorm2d(channels, eps=_EPS),
+            nn.BatchNorm2d(channels),
         )
         pooled = sum(widths) * POOL_SIZE**2
         self.styles = nn.ModuleList(

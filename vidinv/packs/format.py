@@ -3,7 +3,8 @@
 pack.json (format 1) has: name, version, description, licence, attribution, generator (kind,
 config, file), alignment (name of the crop), methods (name -> file, config), directions (file,
 entries: name -> space, positive, strength_range and, optionally, layers and generator, the sha256
-of the generator file that it was made for; ``vidinv.editing.directions``), identity (file:
+of the generator file that it was made for, and checked, whether somebody looked at the range; in
+the file NAME and, optionally, NAME.outline; ``vidinv.editing.directions``), identity (file:
 ``mean_embedding`` of the training faces and, optionally, ``smile_weights`` [64] and ``smile_bias``
 [1] of ``SmileMeasure``), files (name -> sha256, bytes), training, metrics. Imports add networks
 (recognition, parsing -> kind, file; vidinv/networks/registry.py) and imported (file, bytes, sha256,
@@ -24,7 +25,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from vidinv.errors import PackError
@@ -132,11 +133,16 @@ def write_pack(
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
     for name, group in tensors.items():
-        save_file({key: _stored(value, half=half) for key, value in group.items()}, folder / name)
+        _save(folder / name, {key: _stored(value, half=half) for key, value in group.items()})
         files[name] = _listed(folder / name)
     meta = {**meta, "directions": _of_generator(meta, files)}
     text = json.dumps({"format": FORMAT, **meta, "files": files}, indent=2) + "\n"
     (folder / "pack.json").write_text(text)
+
+
+def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+    """With the permissions of any new file; ``save_file`` would let the owner alone read it."""
+    path.write_bytes(save(tensors))
 
 
 def _stored(value: Tensor, *, half: bool) -> Tensor:
@@ -168,7 +174,7 @@ def copy_with_directions(
         half = {name: vector.to(torch.float16).contiguous() for name, vector in vectors.items()}
         stale = {f"{name}.outline" for name in vectors}
         kept = {key: value for key, value in load_file(path).items() if key not in stale}
-        save_file({**kept, **half}, path)
+        _save(path, {**kept, **half})
         meta["files"][path.name] = _listed(path)
         own = {"generator": files.digest(meta["generator"]["file"])}
         meta["directions"]["entries"] |= {name: {**entry, **own} for name, entry in entries.items()}
@@ -194,8 +200,7 @@ def copy_with_method(
     """
     with _copy(files, folder) as (temporary, meta):
         path = temporary / f"{method}.safetensors"
-        # save_file would make a file that the owner alone can read.
-        path.write_bytes(save({key: _stored(value, half=True) for key, value in tensors.items()}))
+        _save(path, {key: _stored(value, half=True) for key, value in tensors.items()})
         meta["files"][path.name] = _listed(path)
         meta["methods"][method] = {"file": path.name, **entry}
 
