@@ -96,7 +96,7 @@ def test_version(vidinv):
 def test_help_names_the_commands(vidinv):
     ran = vidinv("--help")
     assert ran.code == 0
-    commands = "edit invert interpolate mix demo packs directions train bench doctor"
+    commands = "edit invert faces interpolate mix demo packs directions train bench doctor"
     for command in commands.split():
         assert command in ran.out
 

@@ -43,7 +43,16 @@ def modules() -> list[str]:
 
 
 def test_public_names():
-    names = ["ClipResult", "__version__", "batch", "edit", "invert", "load_latents", "load_pack"]
+    names = [
+        "ClipResult",
+        "__version__",
+        "batch",
+        "edit",
+        "invert",
+        "list_faces",
+        "load_latents",
+        "load_pack",
+    ]
     assert vidinv.__all__ == names
     for name in vidinv.__all__:
         assert getattr(vidinv, name) is not None

@@ -15,17 +15,27 @@ from typing import TYPE_CHECKING, Any
 from vidinv.version import __version__
 
 if TYPE_CHECKING:
-    from vidinv.api import batch, edit, invert
+    from vidinv.api import batch, edit, invert, list_faces
     from vidinv.latents import load_latents
     from vidinv.packs import load_pack
     from vidinv.types import ClipResult
 
-__all__ = ["ClipResult", "__version__", "batch", "edit", "invert", "load_latents", "load_pack"]
+__all__ = [
+    "ClipResult",
+    "__version__",
+    "batch",
+    "edit",
+    "invert",
+    "list_faces",
+    "load_latents",
+    "load_pack",
+]
 
 _HOMES = {
     "batch": "api",
     "edit": "api",
     "invert": "api",
+    "list_faces": "api",
     "load_latents": "latents",
     "load_pack": "packs",
     "ClipResult": "types",

@@ -1,4 +1,4 @@
-"""The user's door from Python: ``edit``, ``invert``, ``batch`` and ``write_report``.
+"""The user's door from Python: ``edit``, ``invert``, ``batch``, ``list_faces``, ``write_report``.
 
 This file and cli/ are the only ones in vidinv that may reach pipelines and training, lazily.
 """
@@ -19,6 +19,7 @@ from vidinv.video import EncodeOptions
 
 if TYPE_CHECKING:
     from pipelines.batch.request.result import BatchResult
+    from pipelines.faces import FoundFaces
     from pipelines.meter import Progress
     from vidinv.report import Report
 
@@ -51,7 +52,8 @@ def edit(
             between them. Strength 1 is a clear, natural change; negative reverses.
         method: inversion method, one that the pack has weights for.
         pack: name, folder, or an opened pack.
-        face: ``"largest"``, ``"all"``, a track's number, or the path of a reference picture.
+        face: ``"largest"``, ``"all"``, a number as ``list_faces`` counts, or the path of a
+            reference picture.
         detail: carry the change to the full-resolution source instead of pasting the generator's
             own picture.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
@@ -170,6 +172,40 @@ def batch(
         **options,
     )
     return run(request)
+
+
+def list_faces(
+    input: PathLike,
+    *,
+    sheet: PathLike | None = None,
+    pack: str | Path | Pack = DEFAULT_PACK,
+    device: str = "auto",
+    on_error: str = "stop",
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> FoundFaces:
+    """Who is in a clip or picture, by the numbers that ``face`` and attributes of ``edit`` take.
+
+    Args:
+        sheet: picture to write, with a crop of each track.
+        pack, device, on_error, progress: as for ``edit``.
+        overwrite: replace an existing sheet.
+
+    Raises:
+        UsageError: a sheet that cannot be written, or a pack that seeks no faces.
+        MediaError: input that cannot be read.
+    """
+    from pipelines.faces import FacesRequest, run
+
+    request = FacesRequest(
+        input=Path(input),
+        pack=pack if isinstance(pack, Pack) else load_pack(pack),
+        sheet=None if sheet is None else Path(sheet),
+        device=device,
+        on_error=on_error,
+        overwrite=overwrite,
+    )
+    return run(request, progress=progress)
 
 
 def write_report(

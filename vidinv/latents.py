@@ -150,7 +150,7 @@ def load_latents(folder: str | os.PathLike[str]) -> dict[int, TrackLatents]:
     with as_decode_error(folder / PLAN_FILE):
         spans = {
             number: range(first, first + len(plan[f"{number}.crops_T4"]))
-            for number, _, first in facts["tracks"]
+            for number, _, first, _ in facts["tracks"]
         }
         read = [read_latents(path, facts["key"]) for path in sorted(folder.glob(SEGMENT_FILES))]
     segments = [segment for segment in read if segment is not None]

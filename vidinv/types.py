@@ -131,6 +131,9 @@ class FaceTrack:
         measured_T: ``[T]`` bool, False where the position was filled in between sightings.
         embedding: recognition embedding of the track (unit of the embedder), or None.
         pixel_aspect: of the frames (``Crop.pixel_aspect``).
+        person: number of whom it shows, from 0 in order of first appearance: what ``--face`` and
+            ``--attr N:...`` count. A person who leaves and returns, or is seen in several shots,
+            has several tracks (``vidinv.faces.persons``).
     """
 
     id: int
@@ -141,6 +144,7 @@ class FaceTrack:
     measured_T: npt.NDArray[np.bool_]
     embedding: npt.NDArray[np.float32] | None = None
     pixel_aspect: float = 1.0
+    person: int = 0
 
     @property
     def num_frames(self) -> int:
@@ -271,7 +275,7 @@ class EditSpec:
         attributes: name -> strength over time, as keyframes (seconds, strength) in time order;
             one keyframe means a constant. Strength 1 is a clear, natural change.
         method: inversion method, a key of ``vidinv.inversion.METHODS``.
-        face: ``"largest"``, ``"all"``, a track index from 0, or a path of a reference picture.
+        face: ``"largest"``, ``"all"``, a person's number from 0, or a path of a reference picture.
         mode: what becomes of the generator's picture; ``INVERT`` ignores the attributes.
         seed: of the methods that draw random numbers (``Inverter.draws_random_numbers``).
     """
@@ -285,7 +289,11 @@ class EditSpec:
 
 @dataclass(frozen=True, slots=True)
 class TrackSummary:
-    """One edited track, as the JSON result lists it; frames are counted, first/last inclusive."""
+    """One edited track, as the JSON result lists it; frames are counted, first/last inclusive.
+
+    ``id`` is the number that ``--face`` counts (``FaceTrack.person``): someone who leaves and
+    returns is listed twice under one.
+    """
 
     id: int
     first: int

@@ -184,7 +184,7 @@ def save_plan(path: Path, plan: ClipPlan) -> None:
         "exact_times": plan.exact_times,
         "num_tracks": plan.num_tracks,
         "shots": plan.analysis.shots,
-        "tracks": [[track.id, track.shot, track.first] for track in plan.analysis.tracks],
+        "tracks": [[t.id, t.shot, t.first, t.person] for t in plan.analysis.tracks],
         "segments": [asdict(segment) for segment in plan.segments],
         "key": plan.key,
         "num_held": plan.num_held,
@@ -229,7 +229,7 @@ def build_plan(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, Any]
 
 
 def _track(
-    arrays: Mapping[str, Array], info: VideoInfo, number: int, shot: int, first: int
+    arrays: Mapping[str, Array], info: VideoInfo, number: int, shot: int, first: int, person: int
 ) -> FaceTrack:
     values: dict[str, Any] = {name: arrays[f"{number}.{name}"] for name in _TRACK_ARRAYS}
     embedding = arrays.get(f"{number}.embedding")
@@ -239,5 +239,6 @@ def _track(
         first=first,
         embedding=embedding,
         pixel_aspect=info.pixel_aspect,
+        person=person,
         **values,
     )

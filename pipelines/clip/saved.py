@@ -35,7 +35,7 @@ from vidinv.types import EditSpec, Inversion
 from vidinv.version import __version__
 
 # Raise it when analysis or inversion give other numbers than before.
-LATENTS_VERSION = 5
+LATENTS_VERSION = 6
 STATES_FILE = "states.safetensors"
 STATE_FILES = "*.state.safetensors"
 _HASHED_BYTES = 2**20  # of both ends: headers and indices of media files lie there

@@ -49,7 +49,7 @@ class ClipSummary:
     """What became of a clip.
 
     Attributes:
-        identity: over all tracks; ``track_identity`` of each, by id.
+        identity: over all tracks; ``track_identity`` of each, in their order.
     """
 
     frames: int
@@ -57,7 +57,7 @@ class ClipSummary:
     frames_without_face: int
     tracks: tuple[TrackSummary, ...]
     identity: IdentitySummary
-    track_identity: Mapping[int, IdentitySummary]
+    track_identity: tuple[IdentitySummary, ...]
     warnings: tuple[str, ...]
     frames_held: int = 0
 
@@ -283,12 +283,11 @@ class ClipSession:
             frames=plan.analysis.num_frames,
             faces_edited=sum(track.num_frames for track in tracks),
             frames_without_face=frames_without(plan.analysis, tracks),
-            tracks=tuple(TrackSummary(t.id, t.first, t.last, t.num_frames) for t in tracks),
+            tracks=tuple(TrackSummary(t.person, t.first, t.last, t.num_frames) for t in tracks),
             identity=summarise(samples, mean),
-            track_identity={
-                track.id: summarise([s for s in samples if s.track == track.id], mean)
-                for track in tracks
-            },
+            track_identity=tuple(
+                summarise([s for s in samples if s.track == track.id], mean) for track in tracks
+            ),
             warnings=tuple(dict.fromkeys([*plan.notes, *warnings])),
             frames_held=plan.num_held,
         )

@@ -19,6 +19,7 @@ from vidinv.cli.batch import add_batch
 from vidinv.cli.bench import add_bench
 from vidinv.cli.clips import add_demo, add_edit, add_invert, add_report
 from vidinv.cli.directions import add_directions
+from vidinv.cli.faces import add_faces
 from vidinv.cli.inspect import add_inspect
 from vidinv.cli.options import add_command
 from vidinv.cli.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, say
@@ -83,6 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_edit(commands)
     add_invert(commands)
+    add_faces(commands)
     add_batch(commands)
     add_report(commands)
     add_interpolate(commands)

@@ -58,7 +58,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--face",
         default="largest",
         metavar="WHICH",
-        help="largest (default), all, a track's number, or a reference picture",
+        help="largest (default), all, a number as 'vidinv faces' prints it, or a reference picture",
     )
     add_device(parser)
     parser.add_argument(

@@ -14,6 +14,7 @@ import numpy as np
 from vidinv.faces.align import TIGHT, Alignment, stretched
 from vidinv.faces.crops import as_displayed
 from vidinv.faces.dlib_backend import dlib_backend
+from vidinv.faces.persons import number_persons
 from vidinv.faces.protocols import Backend
 from vidinv.faces.search import analysis_gray, reduction, scale_points
 from vidinv.faces.smooth import Smoothing, smooth_crops, smooth_landmarks
@@ -72,7 +73,8 @@ def analyse(
         tracker.step(image, analysis_gray(image))
         count += 1
     end_shot()
-    return Analysis(num_frames=count, shots=tuple(shots), tracks=tuple(tracks))
+    persons = number_persons(tracks, embedder=backend.embedder)
+    return Analysis(num_frames=count, shots=tuple(shots), tracks=persons)
 
 
 def _smooth(

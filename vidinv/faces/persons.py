@@ -1,13 +1,21 @@
-"""Whose face it is: comparing embeddings, and which tracks of a clip are one person."""
+"""Whose face it is: which tracks of a clip show one person, who has left and returned or is seen in
+several shots.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import numpy as np
+from dataclasses import replace
 
 from vidinv.faces.protocols import Embedder
 from vidinv.types import FaceTrack
+
+
+def number_persons(tracks: Sequence[FaceTrack], *, embedder: Embedder) -> tuple[FaceTrack, ...]:
+    """The same tracks, each with the number of its person (``FaceTrack.person``)."""
+    persons = group_persons(tracks, embedder=embedder)
+    numbers = {track.id: number for number, person in enumerate(persons) for track in person}
+    return tuple(replace(track, person=numbers[track.id]) for track in tracks)
 
 
 def group_persons(
@@ -25,7 +33,7 @@ def group_persons(
             for number, person in enumerate(persons)
             if not any(_meet(track, known) for known in person)
         ]
-        distance, number = min(near, default=(np.inf, -1))
+        distance, number = min(near, default=(float("inf"), -1))
         if distance <= embedder.same_person_distance:
             persons[number].append(track)
         else:

@@ -1,4 +1,4 @@
-"""Which faces to edit: ``largest``, ``all``, a track's number, or a reference picture."""
+"""Which faces to edit: ``largest``, ``all``, a person's number, or a reference picture."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from vidinv.errors import UsageError
-from vidinv.faces.persons import group_persons
 from vidinv.faces.protocols import Backend, Embedder, Embedding
 from vidinv.faces.search import find_faces
 from vidinv.types import Analysis, FaceTrack, Image
@@ -29,9 +28,9 @@ def select_tracks(
     Args:
         analysis: of the clip.
         face: ``"largest"`` takes in every shot the one person who fills most of it;
-            ``"all"`` takes everyone; a number takes that track and the other tracks of the same
-            person; a path takes the person in the picture.
-        backend: its networks read the reference and compare persons.
+            ``"all"`` takes everyone; a number takes that person (``FaceTrack.person``); a path
+            takes the person in the picture.
+        backend: its networks read the reference.
         load_image: reads the reference as RGB.
 
     Raises:
@@ -43,9 +42,9 @@ def select_tracks(
     if face == "all":
         chosen: Sequence[FaceTrack] = analysis.tracks
     elif face == "largest":
-        chosen = _largest(analysis, backend.embedder)
+        chosen = _largest(analysis)
     elif re.fullmatch(r"[+-]?\d+", face):
-        chosen = _numbered(analysis, int(face), backend.embedder)
+        chosen = numbered(analysis, int(face))
     else:
         wanted = embed_reference(Path(face), backend=backend, load_image=load_image)
         chosen = _like(analysis, wanted, Path(face), backend.embedder)
@@ -65,14 +64,11 @@ def embed_reference(
     return backend.embedder.embed(image, faces[0].landmarks)
 
 
-def _largest(analysis: Analysis, embedder: Embedder) -> Sequence[FaceTrack]:
-    chosen: list[FaceTrack] = []
-    for shot in range(len(analysis.shots)):
-        tracks = [track for track in analysis.tracks if track.shot == shot]
-        persons = group_persons(tracks, embedder=embedder)
-        if persons:
-            chosen += max(persons, key=_area_shown)
-    return chosen
+def _largest(analysis: Analysis) -> Sequence[FaceTrack]:
+    seen: dict[int, dict[int, list[FaceTrack]]] = {}  # by shot and person
+    for track in analysis.tracks:
+        seen.setdefault(track.shot, {}).setdefault(track.person, []).append(track)
+    return [t for persons in seen.values() for t in max(persons.values(), key=_area_shown)]
 
 
 def _area_shown(person: Iterable[FaceTrack]) -> float:
@@ -80,13 +76,13 @@ def _area_shown(person: Iterable[FaceTrack]) -> float:
     return sum(float(np.sum(4 * track.crops_T4[:, 2:] ** 2)) for track in person)
 
 
-def _numbered(analysis: Analysis, number: int, embedder: Embedder) -> Sequence[FaceTrack]:
-    count = len(analysis.tracks)
+def numbered(analysis: Analysis, number: int) -> Sequence[FaceTrack]:
+    """All tracks of a person; UsageError for a number that there is not."""
+    count = max(track.person for track in analysis.tracks) + 1
     if not 0 <= number < count:
-        there = "only face 0" if count == 1 else f"faces 0 to {count - 1}"
-        raise UsageError(f"no face {number} in the clip: it has {there} ({count} in all)")
-    persons = group_persons(analysis.tracks, embedder=embedder)
-    return next(p for p in persons if any(track.id == number for track in p))
+        there = "only face 0" if count == 1 else f"faces 0 to {count - 1} (see 'vidinv faces')"
+        raise UsageError(f"no face {number} in the clip: it has {there}")
+    return [track for track in analysis.tracks if track.person == number]
 
 
 def _like(

@@ -115,7 +115,7 @@ def check_face(value: Any, folder: Path | None) -> str:
             picture = (folder or Path()) / path
             if os.path.isfile(picture):
                 return str(picture.resolve())
-    raise UsageError(f"face {value!r} is not largest, all, a track's number, or a picture")
+    raise UsageError(f"face {value!r} is not largest, all, the number of a face, or a picture")
 
 
 class _Reader:

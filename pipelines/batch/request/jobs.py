@@ -26,7 +26,7 @@ Keyframes = tuple[tuple[float, float], ...]
 _PLAIN_SUFFIX = re.compile(r"\.\w{1,8}", re.ASCII)
 
 # The rows that a run is resumed from mean what this version of the stages makes of them.
-STAGES_VERSION = 4
+STAGES_VERSION = 5
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from vidinv.types import IdentitySummary
 
 @dataclass(frozen=True)
 class TrackIdentity:
-    """One edited track; frames are counted, ``first`` and ``last`` inclusive."""
+    """One edited track (``TrackSummary``), and what the edit kept of the person."""
 
     id: int
     first: int
@@ -47,8 +47,8 @@ class EditResult(StageResult):
             summary.faces_edited,
             summary.frames_without_face,
             tuple(
-                TrackIdentity(t.id, t.first, t.last, t.frames, summary.track_identity[t.id])
-                for t in summary.tracks
+                TrackIdentity(t.id, t.first, t.last, t.frames, identity)
+                for t, identity in zip(summary.tracks, summary.track_identity, strict=True)
             ),
             summary.identity,
             summary.warnings,

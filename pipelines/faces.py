@@ -1,0 +1,220 @@
+"""``vidinv faces``: who is in a clip or picture, by the numbers that ``--face`` takes.
+
+The first pass of ``edit`` over the clip, and a second one for pictures of the faces where a contact
+sheet is wanted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.clip.networks import Networks
+from pipelines.clip.plan import ClipPlan
+from pipelines.clip.planning import plan_clip
+from pipelines.meter import Progress
+from pipelines.parallel import Prefetch
+from pipelines.process import set_up_process
+from vidinv.errors import DecodeError, UsageError
+from vidinv.faces import FFHQ, extract_crop, select_tracks, whole_alignment
+from vidinv.faces.crops import as_uint8
+from vidinv.packs import Pack
+from vidinv.paths import check_input, check_replaceable, sole_writer
+from vidinv.sheets import Picture, captioned
+from vidinv.types import FaceTrack, Frame
+from vidinv.video import VideoInfo, check_kind, is_image_path, open_reader, read_image, write_image
+
+COLUMNS = 8
+TILE_PX = 176
+
+
+@dataclass(frozen=True)
+class FacesRequest:
+    """Whose faces to list.
+
+    Attributes:
+        pack: that an edit is to be made with: its crop decides which face is the largest.
+        sheet: picture to write, with a crop of each track; None writes none.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        on_error: what becomes of damage: ``"stop"`` or ``"skip"`` (``open_reader``).
+    """
+
+    input: Path
+    pack: Pack
+    sheet: Path | None = None
+    device: str = "auto"
+    on_error: str = "stop"
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class FoundTrack:
+    """One face while it is followed without a gap, within one shot.
+
+    Attributes:
+        id: number that ``--face`` counts; someone who leaves and returns has several tracks.
+        first, last: frames, inclusive; ``*_seconds``: their times, from the clip's start.
+        size_px: side of the square that the generator sees, in rows of the frame: its median.
+        largest: ``--face largest`` takes it.
+    """
+
+    id: int
+    first: int
+    last: int
+    frames: int
+    first_seconds: float
+    last_seconds: float
+    size_px: int
+    largest: bool
+
+
+@dataclass(frozen=True)
+class FoundFaces:
+    """What ``vidinv faces --json`` prints; tracks by number, then time."""
+
+    input: str
+    sheet: str | None
+    frames: int
+    shots: int
+    tracks: tuple[FoundTrack, ...]
+    warnings: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for ``json.dumps``."""
+        return asdict(self)
+
+
+def run(request: FacesRequest, *, progress: Progress | None = None) -> FoundFaces:
+    """Find the faces, and write the sheet where one is wanted and somebody is there.
+
+    Raises:
+        UsageError: an invalid request, or a pack that seeks no faces.
+        MediaError: an input that cannot be read, or a sheet that cannot be written.
+    """
+    _check(request)
+    progress = progress or Progress()
+    set_up_process()
+    with contextlib.ExitStack() as stack:
+        if request.sheet is not None:
+            stack.enter_context(sole_writer(request.sheet))
+        return _run(request, progress)
+
+
+def _check(request: FacesRequest) -> None:
+    check_input(request.input)
+    check_kind(request.input)
+    if whole_alignment(request.pack.alignment) is not None:
+        raise UsageError(f"pack {request.pack.name} edits whole frames: it seeks no faces")
+    if request.sheet is not None:
+        if not is_image_path(request.sheet):
+            raise UsageError(f"{request.sheet}: the sheet is a picture, as faces.png")
+        check_replaceable(request.sheet, sources=[request.input], overwrite=request.overwrite)
+
+
+def _run(request: FacesRequest, progress: Progress) -> FoundFaces:
+    backend = Networks(request.pack, device=request.device).backend
+    with _opened(request) as source:
+        counted = progress.track(source.frames, label="faces", total=source.info.num_frames)
+        with Prefetch(counted, depth=4, name="decode") as decoded:
+            pack = request.pack
+            plan = plan_clip(decoded, source.info, pack=pack, backend=backend, face="all")
+        notes = list(source.notes())
+    tracks = sorted(plan.analysis.tracks, key=lambda track: (track.person, track.first))
+    largest = select_tracks(plan.analysis, "largest", backend=backend, load_image=read_image)
+    chosen = {track.id for track in largest}
+    found = [_found(track, plan, is_largest=track.id in chosen) for track in tracks]
+    if not tracks:
+        notes.append(f"no face found in {request.input}")
+    elif request.sheet is not None:
+        pictures = _pictures(request, tracks, progress)
+        write_image(request.sheet, _sheet(found, [pictures[track.id] for track in tracks]))
+    return FoundFaces(
+        input=str(request.input),
+        sheet=str(request.sheet) if request.sheet is not None and tracks else None,
+        frames=plan.analysis.num_frames,
+        shots=len(plan.analysis.shots),
+        tracks=tuple(found),
+        warnings=tuple(notes),
+    )
+
+
+@dataclass(frozen=True)
+class _Source:
+    """An input that is open; ``notes``: of its damage, after the last frame."""
+
+    info: VideoInfo
+    frames: Iterable[Frame]
+    notes: Callable[[], Sequence[str]] = tuple
+
+
+@contextlib.contextmanager
+def _opened(request: FacesRequest) -> Iterator[_Source]:
+    if is_image_path(request.input):
+        image = read_image(request.input)
+        info = VideoInfo.from_scratch(width=image.shape[1], height=image.shape[0], rate=1)
+        yield _Source(info, [Frame(index=0, pts=0, time_base=Fraction(1), image=image)])
+        return
+    with open_reader(request.input, on_error=request.on_error) as reader:
+        yield _Source(reader.info, reader, lambda: reader.notes)
+
+
+def _found(track: FaceTrack, plan: ClipPlan, *, is_largest: bool) -> FoundTrack:
+    pts, time_base = plan.times_T2[:, 0], plan.info.time_base
+    first, last = (float((pts[i] - pts[0]) * time_base) for i in (track.first, track.last))
+    return FoundTrack(
+        id=track.person,
+        first=track.first,
+        last=track.last,
+        frames=track.num_frames,
+        first_seconds=round(first, 3),
+        last_seconds=round(last, 3),
+        size_px=round(2 * float(np.median(np.hypot(*track.crops_T4[:, 2:].T)))),
+        largest=is_largest,
+    )
+
+
+def _pictures(
+    request: FacesRequest, tracks: Sequence[FaceTrack], progress: Progress
+) -> dict[int, Picture]:
+    """Each face in the middle of its sightings, by track; reading ends with the last."""
+    wanted: dict[int, list[FaceTrack]] = {}
+    for track in tracks:
+        rows = np.flatnonzero(track.measured_T)
+        row = int(rows[len(rows) // 2]) if len(rows) else track.num_frames // 2
+        wanted.setdefault(track.first + row, []).append(track)
+    pictures: dict[int, Picture] = {}
+    with _opened(request) as source:
+        for frame in progress.track(source.frames, label="sheet", total=max(wanted) + 1):
+            for track in wanted.get(frame.index, ()):
+                crop = FFHQ.crop(track.landmarks(frame.index), pixel_aspect=track.pixel_aspect)
+                pictures[track.id] = as_uint8(extract_crop(frame.image, crop, TILE_PX))
+            if len(pictures) == len(tracks):
+                break
+    if len(pictures) < len(tracks):
+        raise DecodeError(f"{request.input} has fewer frames than before: it was changed meanwhile")
+    return pictures
+
+
+def _sheet(found: Sequence[FoundTrack], pictures: Sequence[Picture]) -> Picture:
+    """A tile of each track under its number, times and size, in rows that are filled up."""
+    tiles = [
+        (
+            f"face {track.id}",
+            captioned(
+                picture,
+                f"{track.first_seconds:.1f}-{track.last_seconds:.1f} s, {track.size_px} px",
+            ),
+        )
+        for track, picture in zip(found, pictures, strict=True)
+    ]
+    columns = min(COLUMNS, len(tiles))
+    blank = ("", np.full_like(tiles[0][1], 255))
+    tiles += [blank] * (-len(tiles) % columns)
+    rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
+    return np.concatenate([np.concatenate([captioned(p, t) for t, p in row], 1) for row in rows])
