@@ -154,6 +154,8 @@ def check_output(request: EditRequest) -> None:
         if is_image_path(source):
             raise UsageError(f"{source} is a picture, but {output} names a video")
         raise UsageError(f"{source} is no picture of a known kind, but {output} names a picture")
+    if is_image_path(source) and request.spec.within is not None:
+        raise UsageError(f"{source} is a picture: --start and --end are for clips")
     if not is_image_path(output):
         choose_encoder(output, request.encode)
 
@@ -177,6 +179,7 @@ def _result(
         peak_rss_mb=round(peak_rss_mb, 1),
         identity=summary.identity,
         warnings=summary.warnings,
+        frames_in_range=summary.frames_in_range,
         frames_held=summary.frames_held,
     )
 

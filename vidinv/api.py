@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidinv.editing.schedules import check_keyframes
+from vidinv.editing.time_range import Time, time_range
 from vidinv.errors import UsageError
 from vidinv.packs import DEFAULT_PACK, Pack, load_pack
 from vidinv.provenance import CredentialOptions
@@ -38,6 +39,8 @@ def edit(
     detail: bool = True,
     device: str = "auto",
     seed: int = 0,
+    start: Time | None = None,
+    end: Time | None = None,
     encode: EncodeOptions | None = None,
     overwrite: bool = False,
     latents: PathLike | None = None,
@@ -58,6 +61,9 @@ def edit(
             own picture.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         seed: for methods that draw random numbers; ``fse`` draws none.
+        start, end: edit only the frames from ``start`` on and before ``end``, in seconds from the
+            clip's first frame, or text as ``"1:23.5"``; all others keep their pictures. Inside a
+            shot the edit fades in and out over eight frames. A keyframe's time stays the clip's.
         encode: encoder, preset and quality; defaults suit the container that ``output`` names.
         overwrite: replace an existing output.
         latents: folder where analysis and inversion of the clip are kept, so that another edit of
@@ -82,6 +88,7 @@ def edit(
         face=str(face),
         mode=RenderMode.TRANSFER if detail else RenderMode.PASTE,
         seed=seed,
+        within=time_range(start, end),
     )
     return _run(
         input,
@@ -107,6 +114,8 @@ def invert(
     face: str | int = "largest",
     device: str = "auto",
     seed: int = 0,
+    start: Time | None = None,
+    end: Time | None = None,
     encode: EncodeOptions | None = None,
     overwrite: bool = False,
     latents: PathLike | None = None,
@@ -115,7 +124,8 @@ def invert(
     progress: Progress | None = None,
 ) -> ClipResult:
     """Paste back what the inversion alone gives: no edit, no detail transfer; else as ``edit``."""
-    spec = EditSpec(method=method, face=str(face), mode=RenderMode.INVERT, seed=seed)
+    within = time_range(start, end)
+    spec = EditSpec(method=method, face=str(face), mode=RenderMode.INVERT, seed=seed, within=within)
     return _run(
         input,
         output,
@@ -138,6 +148,8 @@ def batch(
     attributes: Mapping[str, Strength] | None = None,
     face: str | int = "largest",
     pack: str | Path | Pack = DEFAULT_PACK,
+    start: Time | None = None,
+    end: Time | None = None,
     latents: PathLike | None = None,
     **options: Any,
 ) -> BatchResult:
@@ -146,7 +158,7 @@ def batch(
     Args:
         inputs: files, folders, globs, manifests, or URLs of them (docs/CLUSTER.md).
         attributes, face: as for ``edit``; for clips whose manifest row gives none.
-        pack, latents: as for ``edit``.
+        pack, start, end, latents: as for ``edit``; start and end hold for every clip.
         options: further fields of ``BatchRequest`` (``pipelines.batch.request``), as
             ``address``, ``resume``, ``num_workers``, ``report``, ``quiet`` (True here).
 
@@ -169,6 +181,7 @@ def batch(
         face=str(face),
         pack=pack.folder if isinstance(pack, Pack) else pack,
         latents=None if latents is None else Path(latents),
+        within=time_range(start, end),
         **options,
     )
     return run(request)

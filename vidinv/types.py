@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -163,6 +163,20 @@ class FaceTrack:
     def covers(self, frame_index: int) -> bool:
         return self.first <= frame_index <= self.last
 
+    def within(self, frames: range) -> FaceTrack | None:
+        """Its part in consecutive frames of the clip; None where it has none."""
+        first, stop = max(self.first, frames.start), min(self.last + 1, frames.stop)
+        if first >= stop:
+            return None
+        rows = slice(first - self.first, stop - self.first)
+        return replace(
+            self,
+            first=first,
+            landmarks_T682=self.landmarks_T682[rows],
+            crops_T4=self.crops_T4[rows],
+            measured_T=self.measured_T[rows],
+        )
+
     def crop(self, frame_index: int) -> Crop:
         """The crop at a frame of the clip; IndexError outside ``first..last``."""
         self._check(frame_index)
@@ -268,8 +282,26 @@ class EditedLatents:
 
 
 @dataclass(frozen=True, slots=True)
+class TimeRange:
+    """Part of a clip, in seconds from its first frame: ``start`` is in it, ``end`` is not.
+
+    Attributes:
+        end: None is the end of the clip.
+    """
+
+    start: float = 0.0
+    end: float | None = None
+
+    def covers(self, seconds: float) -> bool:
+        return self.start <= seconds and (self.end is None or seconds < self.end)
+
+    def __str__(self) -> str:
+        return f"from {self.start:g} s " + ("on" if self.end is None else f"to {self.end:g} s")
+
+
+@dataclass(frozen=True, slots=True)
 class EditSpec:
-    """What to change, and to whom.
+    """What to change, to whom, and when.
 
     Attributes:
         attributes: name -> strength over time, as keyframes (seconds, strength) in time order;
@@ -278,6 +310,7 @@ class EditSpec:
         face: ``"largest"``, ``"all"``, a person's number from 0, or a path of a reference picture.
         mode: what becomes of the generator's picture; ``INVERT`` ignores the attributes.
         seed: of the methods that draw random numbers (``Inverter.draws_random_numbers``).
+        within: frames outside keep their pictures; None edits the whole clip.
     """
 
     attributes: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
@@ -285,6 +318,7 @@ class EditSpec:
     face: str = "largest"
     mode: RenderMode = RenderMode.TRANSFER
     seed: int = 0
+    within: TimeRange | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +351,11 @@ class IdentitySummary:
 
 @dataclass(frozen=True, slots=True)
 class ClipResult:
-    """What ``edit`` and ``invert`` return and ``--json`` prints; names of fields are stable."""
+    """What ``edit`` and ``invert`` return and ``--json`` prints; names of fields are stable.
+
+    ``frames_in_range`` of the ``frames`` were to be edited, all but with ``--start`` and ``--end``;
+    ``frames_without_face`` counts those among them where no face was.
+    """
 
     input: str
     output: str
@@ -333,6 +371,7 @@ class ClipResult:
     peak_rss_mb: float
     identity: IdentitySummary
     warnings: tuple[str, ...] = ()
+    frames_in_range: int = 0
     frames_held: int = 0  # lost to damage of the input: the last good picture is shown instead
 
     def as_dict(self) -> dict[str, Any]:

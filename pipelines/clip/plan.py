@@ -56,7 +56,7 @@ class ClipPlan:
         analysis: shots, and the tracks to edit.
         times_T2: ``[T, 2]`` int64: pts and duration of each frame, in the clip's time base.
         exact_times: the file gives every frame its time, so that it can be sought.
-        num_tracks: face tracks found, chosen or not.
+        num_tracks: face tracks found where it is edited, chosen or not.
         num_held: frames that the file has lost, each with the last good picture in its place.
         notes: what a person should know of the file's damage and of how it was read.
         key: what decided it (``pipelines.clip.saved``), kept with it on disk.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from pipelines.clip.plan import SEGMENT_FRAMES, ClipPlan, plan_segments
+from pipelines.clip.window import AnalysisWindow
 from vidinv.errors import UsageError
 from vidinv.faces import (
     Backend,
@@ -19,8 +19,7 @@ from vidinv.faces import (
     whole_tracks,
 )
 from vidinv.packs import Pack
-from vidinv.rendering import chunk_length, halo_frames
-from vidinv.types import Analysis, FaceTrack, Frame
+from vidinv.types import FaceTrack, Frame, TimeRange
 from vidinv.video import ShotDetector, VideoInfo, read_image
 
 
@@ -31,6 +30,7 @@ def plan_clip(
     pack: Pack,
     backend: Backend,
     face: str | None,
+    within: TimeRange | None = None,
     segment_frames: int = SEGMENT_FRAMES,
     chain_chunks: int = 1,
     key: Mapping[str, Any] | None = None,
@@ -40,73 +40,66 @@ def plan_clip(
     Args:
         frames: all of them, in display order; read once, never held.
         face: whom to edit (``EditSpec.face``); None edits nobody.
+        within: where (``EditSpec.within``); tracks end with it.
         segment_frames: wished length of a segment.
         chain_chunks: of the method (``vidinv.inversion.Inverter``): segments begin where a run of
             so many chunks does.
 
     Raises:
-        UsageError: ``face`` names someone who is not there.
+        UsageError: ``face`` names someone who is not there, ``within`` no frame.
     """
-    times = _FrameTimes()
-    tracks: tuple[FaceTrack, ...] = ()
+    # People are numbered from the start of the clip, whatever part of it is edited.
+    is_number = face is not None and re.fullmatch(r"[+-]?\d+", face) is not None
+    window = AnalysisWindow(info, within, from_start=is_number)
     if (square := whole_alignment(pack.alignment)) is not None:
         _check_whole(face, pack)
         analysis = whole_tracks(
-            times.watch(frames),
+            window.watch(frames),
             is_new_shot=ShotDetector().update,
             square=square,
             pixel_aspect=info.pixel_aspect,
         )
-        if face is not None:
-            tracks = analysis.tracks
     else:
         analysis = analyse(
-            times.watch(frames),
+            window.watch(frames),
             is_new_shot=ShotDetector().update,
             alignment=named_alignment(pack.alignment),
             pixel_aspect=info.pixel_aspect,
             backend=backend,
         )
-        if face is not None:
-            tracks = select_tracks(analysis, face, backend=backend, load_image=read_image)
+    edited = window.edited()
+    analysis = window.placed(analysis)
+    found = tracks = _cut(analysis.tracks, edited)
+    if face is None:
+        tracks = ()
+    elif square is None:
+        candidates = analysis if is_number else replace(analysis, tracks=found)
+        tracks = select_tracks(candidates, face, backend=backend, load_image=read_image)
+        tracks = _cut(tracks, edited)
     segments = plan_segments(
         analysis.shots,
-        chunk_frames=times.chunk_frames,
-        halo_frames=times.halo_frames,
+        chunk_frames=window.chunk_frames,
+        halo_frames=window.halo_frames,
         chain_chunks=chain_chunks,
         target_frames=segment_frames,
     )
     return ClipPlan(
         info=info,
-        analysis=Analysis(analysis.num_frames, analysis.shots, tracks),
-        times_T2=times.array(),
+        analysis=replace(analysis, tracks=tracks),
+        times_T2=window.times(),
         exact_times=False,
-        num_tracks=len(analysis.tracks),
+        num_tracks=len(found),
         segments=segments if tracks else (),
         key=key or {},
     )
+
+
+def _cut(tracks: Iterable[FaceTrack], frames: range) -> tuple[FaceTrack, ...]:
+    """What of the tracks lies in these frames."""
+    return tuple(cut for track in tracks if (cut := track.within(frames)) is not None)
 
 
 def _check_whole(face: str | None, pack: Pack) -> None:
     """Nobody can be chosen where no face is sought."""
     if face not in (None, "largest", "all"):
         raise UsageError(f"pack {pack.name} edits whole frames: --face {face} chooses nobody")
-
-
-class _FrameTimes:
-    """Remembers the times of the frames that go by, and the lengths that their size decides."""
-
-    def __init__(self) -> None:
-        self.chunk_frames = self.halo_frames = 1
-        self._times: list[tuple[int, int]] = []
-
-    def watch(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        for frame in frames:
-            if not self._times:
-                self.chunk_frames, self.halo_frames = chunk_length(frame), halo_frames(frame)
-            self._times.append((frame.pts, frame.duration))
-            yield frame
-
-    def array(self) -> npt.NDArray[np.int64]:
-        """``[T, 2]``: pts and duration."""
-        return np.array(self._times, np.int64).reshape(-1, 2)

@@ -87,6 +87,8 @@ def key_of(clip: Path, *, pack: Pack, spec: EditSpec, segment_frames: int) -> Ke
         "version": f"{__version__}/{LATENTS_VERSION}",
         **pack.local_choices(spec.method),
     }
+    if spec.within is not None:
+        key["range of time"] = [spec.within.start, spec.within.end]
     return {**key, "seed": spec.seed} if find_method(spec.method).draws_random_numbers else key
 
 

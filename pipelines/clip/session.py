@@ -20,6 +20,7 @@ from pipelines.clip.planning import plan_clip
 from pipelines.clip.samples import FaceSample, summarise
 from pipelines.clip.saved import Key, SavedClip, key_of
 from pipelines.clip.track_samples import sample_tracks
+from pipelines.clip.window import frames_within
 from vidinv.editing.schedules import is_zero
 from vidinv.inversion import TrackState, find_method
 from vidinv.rendering import (
@@ -59,6 +60,7 @@ class ClipSummary:
     identity: IdentitySummary
     track_identity: tuple[IdentitySummary, ...]
     warnings: tuple[str, ...]
+    frames_in_range: int
     frames_held: int = 0
 
 
@@ -134,7 +136,7 @@ class ClipSession:
             damage: what it says of the clip's damage then: frames held, and notes.
 
         Raises:
-            UsageError: ``spec.face`` names someone who is not there.
+            UsageError: ``spec.face`` names someone who is not there, ``spec.within`` no frame.
         """
         plan = plan_clip(
             frames,
@@ -142,6 +144,7 @@ class ClipSession:
             pack=self.networks.pack,
             backend=self.networks.backend,
             face=None if self.is_copied else self.spec.face,
+            within=self.spec.within,
             segment_frames=self.segment_frames,
             chain_chunks=self.method.chain_chunks,
             key=self.key,
@@ -267,22 +270,28 @@ class ClipSession:
 
     def why_unchanged(self, plan: ClipPlan) -> str:
         """Why a clip without a track to edit is copied as it is."""
-        if plan.num_tracks:
+        if plan.num_tracks and self.is_copied:
             return "every strength is 0: the input was copied unchanged"
+        where = "" if self.spec.within is None else f" {self.spec.within}"
+        if plan.num_tracks:
+            return f"face {self.spec.face} is not there{where}: the input was copied unchanged"
         others = [s for s in plan.info.other_streams if s.kind == "video" and not _is_cover(s)]
         named = ", ".join(f"#{stream.index} ({stream.codec})" for stream in others)
         more = f"; its other video streams were not searched: {named}" if named else ""
-        return f"no face found in {self.clip}: copied unchanged{more}"
+        return f"no face found in {self.clip}{where}: copied unchanged{more}"
 
     def summary(
         self, plan: ClipPlan, samples: Sequence[FaceSample], warnings: Sequence[str]
     ) -> ClipSummary:
         """Counts and identity figures of a clip that is done."""
         tracks, mean = plan.analysis.tracks, self.networks.mean_embedding
+        frames = plan.analysis.num_frames
+        in_range = len(frames_within(plan.times_T2, plan.info, self.spec.within))
         return ClipSummary(
-            frames=plan.analysis.num_frames,
+            frames=frames,
             faces_edited=sum(track.num_frames for track in tracks),
-            frames_without_face=frames_without(plan.analysis, tracks),
+            frames_without_face=frames_without(plan.analysis, tracks) - (frames - in_range),
+            frames_in_range=in_range,
             tracks=tuple(TrackSummary(t.person, t.first, t.last, t.num_frames) for t in tracks),
             identity=summarise(samples, mean),
             track_identity=tuple(

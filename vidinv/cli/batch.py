@@ -149,6 +149,7 @@ def _print_estimate(options: argparse.Namespace, estimate: Estimate) -> None:
 def _batch_request(options: argparse.Namespace) -> BatchRequest:
     from pipelines.batch.request.batch_request import BatchRequest
     from vidinv.editing.schedules import parse_attributes
+    from vidinv.editing.time_range import time_range
     from vidinv.packs import DEFAULT_PACK
 
     optional = ("segment_frames", "stall_seconds", "worker_cpus")
@@ -162,6 +163,7 @@ def _batch_request(options: argparse.Namespace) -> BatchRequest:
         pack=options.pack or DEFAULT_PACK,
         detail=not options.no_detail,
         seed=options.seed,
+        within=time_range(options.start, options.end),
         device=options.device,
         encode=encode_options(options),
         on_error=options.on_error,

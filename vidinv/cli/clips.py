@@ -211,6 +211,8 @@ def _run_arguments(options: argparse.Namespace, progress: Progress | None = None
         "face": options.face,
         "device": options.device,
         "seed": options.seed,
+        "start": options.start,
+        "end": options.end,
         "encode": encode_options(options),
         "on_error": options.on_error,
         "overwrite": options.overwrite,

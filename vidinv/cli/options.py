@@ -60,6 +60,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="WHICH",
         help="largest (default), all, a number as 'vidinv faces' prints it, or a reference picture",
     )
+    add_range(parser)
     add_device(parser)
     parser.add_argument(
         "--seed",
@@ -88,6 +89,19 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add_credentials(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
+
+
+def add_range(parser: argparse.ArgumentParser) -> None:
+    """``--start`` and ``--end``."""
+    for name, what in (
+        ("start", "edit from this time of the clip on: seconds, or [HH:]MM:SS[.fff]"),
+        (
+            "end",
+            "edit up to this time; pictures before --start and from here on, sound, and the "
+            "length of the clip stay as they are",
+        ),
+    ):
+        parser.add_argument(f"--{name}", default=None, metavar="TIME", help=what)
 
 
 def add_on_error(parser: argparse.ArgumentParser) -> None:

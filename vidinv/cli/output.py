@@ -46,7 +46,9 @@ def print_notes(result: ClipResult) -> None:
 def _summary(result: ClipResult) -> str:
     identity = result.identity.similarity_mean
     kept = "" if identity is None else f", identity similarity {identity:.2f}"
+    in_range = result.frames_in_range
+    part = "" if in_range == result.frames else f" ({in_range} in range)"
     return (
-        f"{result.output}: {result.frames} frames, {result.faces_edited} faces edited, "
+        f"{result.output}: {result.frames} frames{part}, {result.faces_edited} faces edited, "
         f"{result.frames_without_face} frames without, {result.fps:.1f} fps{kept}"
     )

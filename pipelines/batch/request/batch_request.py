@@ -17,6 +17,7 @@ from pipelines.clip.saved import check_folder
 from vidinv.errors import UsageError
 from vidinv.packs import DEFAULT_PACK, Pack, load_pack
 from vidinv.provenance import CredentialOptions, check_credentials
+from vidinv.types import TimeRange
 from vidinv.video import EncodeOptions, choose_encoder
 
 
@@ -40,6 +41,7 @@ class BatchRequest:
         inversion: in the reports, also measure what the inversion alone loses.
         on_error: what becomes of damaged clips: ``"stop"`` or ``"skip"`` (``open_reader``).
         credentials: whether and with what outputs are signed.
+        within: the part of every clip that is edited; None is all of it.
         runner_class: ``module:class`` that runs the tasks.
     """
 
@@ -68,6 +70,7 @@ class BatchRequest:
     report: bool = False
     inversion: bool = True
     credentials: CredentialOptions = field(default_factory=CredentialOptions)
+    within: TimeRange | None = None
     quiet: bool = True
     runner_class: str = RUNNER_CLASS
 
@@ -100,6 +103,8 @@ def check_request(
     for job in jobs:
         if not job.is_picture:
             choose_encoder(Path(job.output), settings.encode)
+        elif request.within is not None:
+            raise UsageError(f"{job.shown} is a picture: --start and --end are for clips")
     return jobs, settings
 
 
@@ -141,4 +146,5 @@ def _settings(request: BatchRequest, pack: Pack) -> Settings:
         segment_frames=request.segment_frames,
         latents=None if request.latents is None else str(request.latents.absolute()),
         credentials=request.credentials.resolved(),
+        within=request.within,
     )

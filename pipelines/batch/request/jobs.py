@@ -18,7 +18,7 @@ from pipelines.batch.inputs.sources import input_name, is_url, shown
 from pipelines.clip.plan import SEGMENT_FRAMES
 from vidinv.inversion import find_method
 from vidinv.provenance import CredentialOptions
-from vidinv.types import EditSpec, RenderMode
+from vidinv.types import EditSpec, RenderMode, TimeRange
 from vidinv.video import EncodeOptions, is_image_path
 
 Keyframes = tuple[tuple[float, float], ...]
@@ -114,6 +114,7 @@ class Settings:
         latents: folder where analysis and inversions are kept, and taken from; None keeps none.
         on_error: what becomes of damaged clips: ``"stop"`` or ``"skip"`` (``open_reader``).
         credentials: whether and with what outputs are signed; paths are those of every machine.
+        within: the part of every clip that is edited; None is all of it.
     """
 
     pack: str
@@ -129,6 +130,7 @@ class Settings:
     latents: str | None = None
     on_error: str = "stop"
     credentials: CredentialOptions = field(default_factory=CredentialOptions)
+    within: TimeRange | None = None
 
     def spec(self, job: Job) -> EditSpec:
         return EditSpec(
@@ -137,6 +139,7 @@ class Settings:
             face=job.face,
             mode=RenderMode.TRANSFER if self.detail else RenderMode.PASTE,
             seed=self.seed,
+            within=self.within,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -147,6 +150,7 @@ class Settings:
         own = {
             "encode": EncodeOptions(**data["encode"]),
             "credentials": CredentialOptions(**data.get("credentials", {})),
+            "within": TimeRange(**within) if (within := data.get("within")) else None,
         }
         return cls(**{**data, **own})
 

@@ -22,6 +22,7 @@ from vidinv.latents import PLAN_FILE
 from vidinv.packs import load_pack
 from vidinv.provenance import credentials, is_edit_comment, read_credentials
 from vidinv.rendering import FrameComposer
+from vidinv.types import TimeRange
 from vidinv.video import EncodeOptions, open_reader
 from vidinv.video.reader import Part
 
@@ -84,6 +85,18 @@ def test_frames_before_encoding_are_those_of_edit(face_clip, tiny_pack, stages, 
     assert all(np.array_equal(pictures[n], expected[n]) for n in expected)
 
 
+def test_a_range_is_that_of_edit(face_clip, tiny_pack, tmp_path):
+    stages = make_stages(tiny_pack, within=TimeRange(0.3, 0.7))
+    expected = pictures_of_edit(face_clip, tiny_pack, tmp_path / "e.mkv", start=0.3, end=0.7)
+    analysed, joined = run_stages(stages, face_clip, tmp_path / "w", tmp_path / "b.mkv")
+    assert (joined.frames, joined.faces_edited) == (FRAMES, 10)
+    pictures = {}
+    for number in range(len(analysed.segment_frames)):
+        pictures |= pictures_of_segment(stages, face_clip, tmp_path / "w", number)
+    assert sorted(pictures) == sorted(expected) == list(range(FRAMES))
+    assert all(np.array_equal(pictures[n], expected[n]) for n in expected)
+
+
 def test_a_joined_clip_is_signed_where_that_is_wanted(face_clip, tiny_pack, tmp_path, monkeypatch):
     if not credentials.is_installed():
         pytest.skip("needs c2pa-python: pip install -e '.[credentials]'")
@@ -98,7 +111,7 @@ def test_a_joined_clip_is_signed_where_that_is_wanted(face_clip, tiny_pack, tmp_
     assert os.listdir(output.parent) == ["b.mp4"]
 
 
-def pictures_of_edit(clip, pack, output):
+def pictures_of_edit(clip, pack, output, **how):
     pictures = {}
     process = FrameComposer.process
 
@@ -109,7 +122,7 @@ def pictures_of_edit(clip, pack, output):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FrameComposer, "process", watched)
-        vidinv.edit(clip, output, attributes={"age": KEYS}, pack=pack)
+        vidinv.edit(clip, output, attributes={"age": KEYS}, pack=pack, **how)
     return pictures
 
 

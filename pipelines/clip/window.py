@@ -1,0 +1,118 @@
+"""Which frames the analysis of a clip looks at: all, or what an edit of a part of it needs.
+
+Frames outside the window go by undecided: they only leave their times. Those of the clip before
+and after the window count as shots of their own, without faces, so that chunks and segments are
+placed there as anywhere, and an edit that begins or ends in the middle of a shot fades.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from vidinv.errors import UsageError
+from vidinv.rendering import chunk_length, halo_frames
+from vidinv.types import Analysis, Frame, TimeRange
+from vidinv.video import VideoInfo
+
+# Landmarks are averaged over 12 frames on either side, crops of these over 18 more
+# (vidinv.faces.smooth); the rest is for a face to be found and to settle.
+MARGIN_FRAMES = 40
+_USUAL_RATE = Fraction(25)
+
+
+class AnalysisWindow:
+    """Remembers the times of the frames that go by, and the lengths that their size decides.
+
+    Args:
+        within: what is edited; None is the whole clip.
+        from_start: analyse everything before it as well.
+    """
+
+    def __init__(
+        self, info: VideoInfo, within: TimeRange | None, *, from_start: bool = False
+    ) -> None:
+        self._info, self._within = info, within
+        self._seen = _widened(within, info, from_start=from_start)
+        self.chunk_frames = self.halo_frames = 1
+        self._times: list[tuple[int, int]] = []
+        self._first: int | None = None  # of the window
+
+    def watch(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """The frames of the window, of all frames of the clip."""
+        for frame in frames:
+            if not self._times:
+                self.chunk_frames, self.halo_frames = chunk_length(frame), halo_frames(frame)
+            self._times.append((frame.pts, frame.duration))
+            if self._seen.covers(self._seconds(frame.pts)):
+                self._first = len(self._times) - 1 if self._first is None else self._first
+                yield frame
+
+    def times(self) -> npt.NDArray[np.int64]:
+        """``[T, 2]``: pts and duration."""
+        return np.array(self._times, np.int64).reshape(-1, 2)
+
+    def edited(self) -> range:
+        """Frames that are to be edited; UsageError where there are none."""
+        frames = frames_within(self.times(), self._info, self._within)
+        if self._within is None or frames:
+            return frames
+        pts, duration = self._times[-1]
+        start = self._within.start
+        if start > self._seconds(pts):
+            until = self._seconds(pts + duration)
+            raise UsageError(f"--start {start:g}: {self._info.path} is over at {until:.3f} s")
+        raise UsageError(f"{self._info.path}: no frame begins {self._within}")
+
+    def placed(self, analysis: Analysis) -> Analysis:
+        """An analysis of the window as one of the clip."""
+        first, total = self._first or 0, len(self._times)
+        after = first + analysis.num_frames
+        ahead = ((0, first - 1),) if first else ()
+        behind = ((after, total - 1),) if after < total else ()
+        shots = tuple((start + first, end + first) for start, end in analysis.shots)
+        tracks = tuple(
+            replace(track, first=track.first + first, shot=track.shot + len(ahead))
+            for track in analysis.tracks
+        )
+        return Analysis(total, (*ahead, *shots, *behind), tracks)
+
+    def _seconds(self, pts: int) -> float:
+        return seconds_of(pts, self._times[0][0], self._info)
+
+
+def frames_within(
+    times_T2: npt.NDArray[np.int64], info: VideoInfo, within: TimeRange | None
+) -> range:
+    """The frames whose times lie in a range.
+
+    Args:
+        times_T2: pts and duration of every frame of the clip.
+    """
+    if within is None:
+        return range(len(times_T2))
+    start = int(times_T2[0, 0])
+    inside = [
+        number
+        for number, pts in enumerate(times_T2[:, 0].tolist())
+        if within.covers(seconds_of(pts, start, info))
+    ]
+    return range(inside[0], inside[-1] + 1) if inside else range(0)
+
+
+def seconds_of(pts: int, first_pts: int, info: VideoInfo) -> float:
+    """Of a frame, counted from the clip's first one: exact before it is a float, as 0.4 s is."""
+    return float((pts - first_pts) * info.time_base)
+
+
+def _widened(within: TimeRange | None, info: VideoInfo, *, from_start: bool) -> TimeRange:
+    """With what smoothing needs around it."""
+    if within is None:
+        return TimeRange()
+    margin = float(MARGIN_FRAMES / (info.average_rate or _USUAL_RATE))
+    end = None if within.end is None else within.end + margin
+    return TimeRange(0.0 if from_start else max(0.0, within.start - margin), end)
