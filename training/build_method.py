@@ -15,6 +15,7 @@ from typing import Any
 
 from training.config import load_yaml
 from training.data import load
+from training.method_rows import unfitted
 from training.pack_stage import PackTask
 from training.reconstruction import reconstruction_row
 from training.request import TrainingRequest
@@ -63,6 +64,6 @@ def build(request: TrainingRequest) -> dict[str, Any]:
     copy_with_method(files, request.out, task.method, entry, task.pack_tensors())
     pack = load_pack(request.out)
     faces = data.val_indices[:: settings.every]
-    row = reconstruction_row(pack.inverter(task.method), pack.generator, data, faces)
+    row = reconstruction_row(unfitted(pack, task.method), pack.generator, data, faces)
     pack.files.add_metrics(task.method, row)
     return row

@@ -14,7 +14,7 @@ from torch import Tensor
 from training.build_pack import EDITS, AttributeMeter
 from training.data import FaceArrays
 from training.loop import make_batch
-from vidinv.inversion import METHODS, Inverter
+from vidinv.inversion import METHODS, Inverter, find_method
 from vidinv.inversion.fse import FeatureStyleInverter
 from vidinv.packs import Pack
 from vidinv.rendering import to_array
@@ -24,13 +24,14 @@ from vidinv.types import EditedLatents
 def trained_inverters(pack: Pack) -> dict[str, Inverter]:
     """The methods that the pack has weights for; ``fse`` by each rule of editing that it has.
 
-    Those that are fitted to a track are left out: single faces are none.
+    Those that are fitted to a track serve as they are before that, or are left out: single faces
+    are none.
     """
     inverters: dict[str, Inverter] = {}
     for name in METHODS:
         if name not in pack.meta["methods"]:
             continue
-        inverter = pack.inverter(name)
+        inverter = unfitted(pack, name)
         if inverter.sample_frames:
             continue
         if not isinstance(inverter, FeatureStyleInverter):
@@ -41,6 +42,12 @@ def trained_inverters(pack: Pack) -> dict[str, Inverter]:
         if encoder.feature_editor is not None:
             inverters["editor"] = FeatureStyleInverter(pack.generator, encoder, edit_rule="editor")
     return inverters
+
+
+def unfitted(pack: Pack, method: str) -> Inverter:
+    """A method of the pack, without its fit to a track where it can do without."""
+    options = find_method(method).unfitted_options
+    return (pack if options is None else pack.with_options(method, options)).inverter(method)
 
 
 def kept_edits(

@@ -2,8 +2,8 @@
 
     python -m training KIND --config FILE --out FOLDER [--resume]
 
-KIND is gan, encoder, editor (a pack's generator and fse), hyper, rectifier (more methods for a
-pack), directions (the pack of a finished run) or method (a pack with one of those methods).
+KIND is gan, encoder, editor (a pack's generator and fse), hyper, rectifier, adaptive (more methods
+for a pack), directions (the pack of a finished run) or method (a pack with one of those methods).
 
 One process per worker, one thread each; a run that was stopped goes on with ``--resume``.
 """
@@ -21,6 +21,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from training.adaptive import AdaptiveStage, AdaptiveTask
 from training.config import load_yaml
 from training.data import load
 from training.feature_editor import FeatureEditorTask
@@ -41,6 +42,7 @@ KINDS: dict[str, tuple[type[StageConfig], Callable[[Any], TrainingTask]]] = {
     "editor": (EncoderConfig, FeatureEditorTask),
     "hyper": (HyperStage, HyperTask),
     "rectifier": (RectifierStage, RectifierTask),
+    "adaptive": (AdaptiveStage, AdaptiveTask),
 }
 WRITERS = {"directions": "training.build_pack", "method": "training.build_method"}
 

@@ -20,6 +20,8 @@ from pipelines.demo import make_clip
 from tests.conftest import REPOSITORY
 from tests.video.clips import images_of, packets_of, write_clip
 from vidinv.generators.stylegan2 import StyleGAN2Config, StyleGAN2Generator
+from vidinv.inversion.adaptive import AdaptiveConfig
+from vidinv.inversion.adaptive_networks import AdaptiveEncoder
 from vidinv.inversion.fse_encoder import FeatureStyleConfig, FeatureStyleEncoder
 from vidinv.inversion.hyper_networks import HyperConfig, HyperInverterNetworks
 from vidinv.inversion.psp_encoder import PspConfig, PspEncoder
@@ -33,6 +35,7 @@ MOST_MB = 8192
 OPTIONS = {
     "wplus": ["steps=2", "shared_steps=1", "steps_from_previous=1"],
     "pti": ["epochs=1", "frames=2"],
+    "adaptive": ["steps=2", "frames=2"],
 }
 
 
@@ -52,6 +55,9 @@ def networks_of(method: str, generator: StyleGAN2Generator) -> tuple[nn.Module, 
         config_of_hyper = HyperConfig(hidden_width=128)
         weights = generator.synthesis.layer_weights()
         return HyperInverterNetworks(config_of_hyper, SIZES, weights), config_of_hyper
+    if method == "adaptive":
+        adaptive = AdaptiveConfig(16)
+        return AdaptiveEncoder(adaptive.sizes, SIZES), adaptive
     if method == "rectify":
         return Rectifier(RectifierConfig()), RectifierConfig()
     return None
@@ -112,7 +118,7 @@ def pack_for(method: str, generator: StyleGAN2Generator, folder: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("method", ["fse", "psp", "hyper", "rectify", "wplus", "pti"])
+@pytest.mark.parametrize("method", ["fse", "psp", "hyper", "rectify", "wplus", "pti", "adaptive"])
 def test_a_method_runs_at_1024_px_in_8_gb(method, generator, clip, tmp_path):
     pack = pack_for(method, generator, tmp_path / "pack")
     options = [f"--method-option={option}" for option in OPTIONS.get(method, [])]

@@ -17,7 +17,7 @@ from training.adversary import AdversaryConfig
 from training.build_method import build as build_method
 from training.hyper import HyperStage, HyperTask
 from training.loop import Loop, make_batch
-from training.method_rows import kept_edits, trained_inverters
+from training.method_rows import kept_edits, trained_inverters, unfitted
 from training.rectifier import RectifierStage, RectifierTask
 from training.request import TrainingRequest
 from training.start import build, train
@@ -206,6 +206,7 @@ def test_faults_of_an_experiment_are_said_in_one_line(folder, tmp_path, kind, fi
     [
         ("rectifier", "rectify", {"rectifier": SMALL_FIELDS}),
         ("hyper", "hyper", {"hyper": HYPER_FIELDS, "first_phase": "fse"}),
+        ("adaptive", "adaptive", {"adaptive": {"width": 4, "max_width": 8}}),
     ],
 )
 def test_a_pack_gains_the_method_and_renders_with_the_averaged_weights(
@@ -233,12 +234,13 @@ def test_a_pack_gains_the_method_and_renders_with_the_averaged_weights(
     row = pack.meta["metrics"]["methods"][method]
     assert {"psnr", "psnr_w", "ssim", "sharpness", "identity"} <= row.keys()
     batch = make_batch(faces, np.arange(16))
-    inverter = pack.inverter(method)
+    inverter = unfitted(pack, method)
     inversion = inverter.encode(batch.images)
     picture = inverter.render(inversion, inversion.unedited)
     _, rows = task.evaluate(loop.ema, batch)
     torch.testing.assert_close(picture, rows[2], rtol=0, atol=0.01)
-    assert not torch.allclose(rows[2], rows[1], atol=0.01)
+    if method != "adaptive":  # z_c differs little from the constant after so few steps
+        assert not torch.allclose(rows[2], rows[1], atol=0.01)
     with pytest.raises(UsageError, match="is there already"):
         build_method(request)
     assert set(trained_inverters(pack)) == {"eq1", method}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vidinv.cli.options import Commands, add_command
 
-KINDS = ("gan", "encoder", "editor", "hyper", "rectifier", "directions", "method")
+KINDS = ("gan", "encoder", "editor", "hyper", "rectifier", "adaptive", "directions", "method")
 
 
 def add_train(commands: Commands) -> None:

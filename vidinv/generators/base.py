@@ -96,7 +96,7 @@ class SynthesisState:
     (docs/REFERENCES.md, "Feature-Style details").
 
     Attributes:
-        layer: K.
+        layer: K; 0: before the first.
         features_NCHW: output of layer K.
         image_N3HW: the RGB skip up to here, at the resolution of the last block that was finished;
             None in families without RGB skip.
@@ -159,6 +159,13 @@ class Synthesis(Protocol):
 
         Raises:
             ValueError: no such layer, one before ``start``, or a family without partial passes.
+        """
+
+    @property
+    def constant_1CHW(self) -> Tensor | None:
+        """What the first layer starts from where that is learned; None where latents give it.
+
+        ``start`` may be a ``SynthesisState`` after layer 0 with other features in its place.
         """
 
     def layer_weights(self) -> Mapping[str, Tensor]:

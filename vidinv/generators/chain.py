@@ -47,6 +47,11 @@ class ChainSynthesis(nn.Module):
     def to_picture(self, x: Tensor) -> Tensor:
         """The picture from the last layer's features."""
 
+    @property
+    def constant_1CHW(self) -> Tensor | None:
+        """What the first layer starts from where that is learned."""
+        return None
+
     def layer_weights(self) -> dict[str, Tensor]:
         """Raw weight ``[O, I, k, k]`` of every modulated layer, by name."""
         return {}

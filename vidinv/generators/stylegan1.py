@@ -86,7 +86,7 @@ class StyleLayer(nn.Module):
         self, in_channels: int | None, channels: int, w_dim: int, resolution: int, *, up: bool
     ) -> None:
         super().__init__()
-        self.up = up
+        self.up, self.is_constant = up, in_channels is None
         if in_channels is None:
             self.const = nn.Parameter(torch.ones(1, channels, resolution, resolution))
         else:
@@ -97,17 +97,18 @@ class StyleLayer(nn.Module):
         self.style = Linear(w_dim, 2 * channels)
 
     def forward(self, x: Tensor | None, w_ND: Tensor, given: LayerInput) -> Tensor:
-        features = self._constant(given, len(w_ND)) if x is None else self._convolve(x, given)
+        if self.is_constant:
+            if given.residual is not None:
+                raise ValueError("layer0 has no weight that a residual could change")
+            features = self.const.expand(len(w_ND), -1, -1, -1) if x is None else x
+        else:
+            assert x is not None
+            features = self._convolve(x, given)
         features = bias_lrelu(self.apply_noise(features, given.noise_mode), self.bias, gain=1.0)
         features = F.instance_norm(features, eps=NORM_EPS)
         styles = modulated_styles(self.style, w_ND, given.offset)
         scale, shift = styles[:, :, None, None].chunk(2, dim=1)
         return torch.addcmul(shift, features, scale + 1)
-
-    def _constant(self, given: LayerInput, batch: int) -> Tensor:
-        if given.residual is not None:
-            raise ValueError("layer0 has no weight that a residual could change")
-        return self.const.expand(batch, -1, -1, -1)
 
     def _convolve(self, x: Tensor, given: LayerInput) -> Tensor:
         if self.up:
@@ -155,6 +156,12 @@ class StyleGAN1Synthesis(ChainSynthesis):
     def to_picture(self, x: Tensor) -> Tensor:
         weight = self.output.weight / math.sqrt(x.shape[1])
         return F.conv2d(x, weight, self.output.bias)
+
+    @property
+    def constant_1CHW(self) -> Tensor:
+        """What the first layer starts from."""
+        assert isinstance(self.layer0, StyleLayer)
+        return self.layer0.const
 
     def layer_weights(self) -> dict[str, Tensor]:
         names = [self.layer_name(layer) for layer in range(2, self.config.num_layers + 1)]

@@ -189,6 +189,11 @@ class SynthesisNetwork(nn.Module):
                 image = rgb if image is None else rgb + upsample_fir(image, block.resample_filter)
         return SynthesisState(stop, x, image)
 
+    @property
+    def constant_1CHW(self) -> Tensor:
+        """What the first layer starts from."""
+        return self._block(1).const[None]
+
     def layer_weights(self) -> dict[str, Tensor]:
         """Raw weight ``[O, I, k, k]`` of every modulated layer, by name."""
         return {

@@ -207,6 +207,10 @@ class StyleGAN3Synthesis(nn.Module):
         image = apply(stop) * OUTPUT_SCALE if stop == self.config.num_layers else None
         return SynthesisState(stop, x, image)
 
+    @property
+    def constant_1CHW(self) -> None:
+        """It starts from Fourier features."""
+
     def layer_weights(self) -> dict[str, Tensor]:
         """Raw weight ``[O, I, k, k]`` of every modulated layer, by name."""
         return {name: getattr(self, name).weight for name in self.config.layer_names}

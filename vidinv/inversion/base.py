@@ -52,6 +52,8 @@ class Inverter(ABC):
             is cut into segments. 1: every chunk stands alone.
         entry_options, config_options: fields of its entry in a pack, and of the entry's ``config``,
             that a user may set for one run (``Pack.with_options``).
+        unfitted_options: options of its ``config`` with which a method that is fitted to tracks
+            does without; None: it cannot, or has nothing to fit.
         codes: what its inversions hold besides the latents.
         on_step: for ``encode`` to call after each step of a search, which may take minutes a chunk,
             so that a batch sees it go on; in the thread of ``encode``. A method that does not
@@ -65,6 +67,7 @@ class Inverter(ABC):
     config_options: ClassVar[tuple[str, ...]] = ()
     sample_frames: int = 0
     chain_chunks: ClassVar[int] = 1
+    unfitted_options: ClassVar[Mapping[str, Any] | None] = None
     codes: Mapping[str, Code] = MappingProxyType({})
     on_step: Callable[[], None] | None = None
 

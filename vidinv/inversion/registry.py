@@ -38,6 +38,11 @@ class MethodEntry:
 
 _ENTRIES = (
     MethodEntry(
+        "adaptive",
+        "Adaptive-block encoder, fine-tuned to each face track (Yu et al. 2024)",
+        "vidinv.inversion.adaptive:AdaptiveInverter",
+    ),
+    MethodEntry(
         "fse",
         "Feature-Style encoder: latents and a feature code (Yao et al. 2022)",
         "vidinv.inversion.fse:FeatureStyleInverter",
