@@ -36,7 +36,15 @@ ATTRIBUTES = [
     "yaw",
 ]
 SEVERAL = "input output frames faces_edited frames_without_face tracks method pack attributes fps"
-RESULT_KEYS = [*SEVERAL.split(), "frames_held", "seconds", "peak_rss_mb", "identity", "warnings"]
+RESULT_KEYS = [
+    *SEVERAL.split(),
+    "frames_in_range",
+    "frames_held",
+    "seconds",
+    "peak_rss_mb",
+    "identity",
+    "warnings",
+]
 FRAMES = 5
 
 
