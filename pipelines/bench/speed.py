@@ -12,7 +12,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,35 @@ class SpeedReport:
         ]
 
 
+@dataclass(frozen=True)
+class NetworksReport:
+    """CPU milliseconds of the networks for one face, the least of several runs.
+
+    Attributes:
+        encode_ms: a pass of the encoder.
+        pass_ms: a full pass of the generator.
+        edit_ms: encode, and render the edited face (FSE eq. 1).
+    """
+
+    encode_ms: float
+    pass_ms: float
+    edit_ms: float
+
+    @property
+    def share(self) -> float:
+        """Of what public code takes: an encoder pass and three full ones."""
+        return self.edit_ms / (self.encode_ms + 3 * self.pass_ms)
+
+    def lines(self) -> list[str]:
+        """A table for people."""
+        return [
+            f"encoder pass              {self.encode_ms:8.1f} ms a face",
+            f"generator pass            {self.pass_ms:8.1f} ms",
+            f"an edit                   {self.edit_ms:8.1f} ms",
+            f"{self.share:.2f} of an encoder pass and three generator passes",
+        ]
+
+
 class FullPassInverter(FeatureStyleInverter):
     """The ``fse`` method as public code runs it: every feature difference costs a full pass.
 
@@ -102,6 +131,33 @@ def measure(pack: Pack, *, clip: Path | None = None, seconds: float = 4.0) -> Sp
         pipeline_fps=result,
         stage_ms={stage: 1000 * value / frames for stage, value in stages.items()},
     )
+
+
+def measure_networks(pack: Pack, *, repeats: int = 5) -> NetworksReport:
+    """What ``fse`` takes for one edited face, and what its parts take, in turn."""
+    inverter, generator = FeatureStyleInverter.build(pack.parts("fse")), pack.generator
+    least = {"encode": float("inf"), "pass": float("inf"), "edit": float("inf")}
+    with torch.inference_mode():
+        z = torch.randn(1, generator.z_dim, generator=torch.Generator().manual_seed(0))
+        latents = generator.broadcast(generator.mapping(z, truncation=0.7))
+        face = generator.synthesis(latents).clamp(-1, 1)
+
+        def edit() -> None:
+            inversion = inverter.encode(face)
+            inverter.render(inversion, EditedLatents(inversion.latents_NLD + 0.1))
+
+        work: dict[str, Callable[[], object]] = {
+            "encode": lambda: inverter.encode_latents(face),
+            "pass": lambda: generator.synthesis(latents),
+            "edit": edit,
+        }
+        for repeat in range(repeats + 1):
+            for name, call in work.items():
+                started = time.process_time()
+                call()
+                if repeat:  # the first use pays for more
+                    least[name] = min(least[name], time.process_time() - started)
+    return NetworksReport(*(1000 * least[name] for name in ("encode", "pass", "edit")))
 
 
 def _pipeline(pack: Pack, source: Path, output: Path) -> float:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from vidinv.cli.options import Commands, add_command, add_device, open_pack
 from vidinv.cli.output import print_json
+from vidinv.errors import UsageError
 
 if TYPE_CHECKING:
     from pipelines.bench.methods import BenchRequest
@@ -31,6 +32,11 @@ def add_bench(commands: Commands) -> None:
     action = add_command(actions, "speed", summary, bench_speed)
     action.add_argument("clip", nargs="?", type=Path, help="a clip with a face (default: made up)")
     action.add_argument("--pack", default=None, metavar="NAME|PATH")
+    action.add_argument(
+        "--networks",
+        action="store_true",
+        help="networks alone: an fse edit of a face against an encoder pass and three full ones",
+    )
     summary = "how well methods give faces back: PSNR, MS-SSIM, LPIPS, identity, FID, time"
     action = add_command(actions, "inversion", summary, bench_inversion)
     _add_faces_options(action)
@@ -87,8 +93,13 @@ def _add_faces_options(parser: argparse.ArgumentParser) -> None:
 
 def bench_speed(options: argparse.Namespace) -> None:
     """``vidinv bench speed``."""
-    from pipelines.bench.speed import measure
+    from pipelines.bench.speed import measure, measure_networks
 
+    if options.networks:
+        if options.clip is not None:
+            raise UsageError("--networks measures one face: give no clip")
+        print("\n".join(measure_networks(open_pack(options)).lines()))
+        return
     for line in measure(open_pack(options), clip=options.clip).lines():
         print(line)
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipelines.bench.speed import FullPassInverter, SpeedReport, measure
+from pipelines.bench.speed import (
+    FullPassInverter,
+    NetworksReport,
+    SpeedReport,
+    measure,
+    measure_networks,
+)
+from vidinv.cli import main
 from vidinv.packs import load_pack
 from vidinv.types import EditedLatents
 
@@ -33,3 +40,21 @@ def test_lines_name_the_slowest_stage():
     report = SpeedReport(10, 5.0, 15.0, {"compose": 30.0, "encode": 10.0})
     assert report.lines()[-1] == "bound by compose: 75% of the work"
     assert "3.00 x baseline" in report.lines()[2]
+
+
+def test_networks_are_timed_alone_against_an_encoder_pass_and_three_full_ones(capsys):
+    report = NetworksReport(encode_ms=10.0, pass_ms=30.0, edit_ms=40.0)
+    assert report.share == pytest.approx(0.4)
+    assert main(["bench", "speed", "--networks"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed[:2]] == ["encoder", "generator"]
+    assert printed[3].endswith("of an encoder pass and three generator passes")
+    assert main(["bench", "speed", "--networks", "clip.mp4"]) == 2
+    assert "give no clip" in capsys.readouterr().err
+
+
+def test_an_edit_at_layer_k_costs_less_than_full_passes():
+    """The default pack's own edit has two passes to layer K more, for its feature editor."""
+    pack = load_pack().with_options("fse", {"edit_rule": "eq1"})
+    report = measure_networks(pack)
+    assert 0.2 < report.share < 0.8
