@@ -27,7 +27,7 @@ from vidinv.faces.crops import as_uint8
 from vidinv.packs import Pack
 from vidinv.paths import check_input, check_replaceable, sole_writer
 from vidinv.sheets import Picture, captioned
-from vidinv.types import FaceTrack, Frame
+from vidinv.types import EditSpec, FaceTrack, Frame, RenderMode
 from vidinv.video import VideoInfo, check_kind, is_image_path, open_reader, read_image, write_image
 
 COLUMNS = 8
@@ -122,8 +122,10 @@ def _run(request: FacesRequest, progress: Progress) -> FoundFaces:
     with _opened(request) as source:
         counted = progress.track(source.frames, label="faces", total=source.info.num_frames)
         with Prefetch(counted, depth=4, name="decode") as decoded:
-            pack = request.pack
-            plan = plan_clip(decoded, source.info, pack=pack, backend=backend, face="all")
+            everyone = EditSpec(face="all", mode=RenderMode.INVERT)
+            plan = plan_clip(
+                decoded, source.info, pack=request.pack, backend=backend, spec=everyone
+            )
         notes = list(source.notes())
     tracks = sorted(plan.analysis.tracks, key=lambda track: (track.person, track.first))
     largest = select_tracks(plan.analysis, "largest", backend=backend, load_image=read_image)

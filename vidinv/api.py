@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidinv.editing.schedules import check_keyframes
+from vidinv.editing.schedules import check_attributes
 from vidinv.editing.time_range import Time, time_range
 from vidinv.errors import UsageError
 from vidinv.packs import DEFAULT_PACK, Pack, load_pack
@@ -52,7 +52,8 @@ def edit(
 
     Args:
         attributes: name -> strength, or keyframes [(seconds, strength), ...] with linear change
-            between them. Strength 1 is a clear, natural change; negative reverses.
+            between them. Strength 1 is a clear, natural change; negative reverses. ``"1:age"`` is
+            for face 1 alone, which is then edited whomever ``face`` names.
         method: inversion method, one that the pack has weights for.
         pack: name, folder, or an opened pack.
         face: ``"largest"``, ``"all"``, a number as ``list_faces`` counts, or the path of a
@@ -83,7 +84,7 @@ def edit(
     if not attributes:
         raise UsageError("nothing to change: give at least one attribute, for instance smile=1")
     spec = EditSpec(
-        attributes={name: _keyframes(name, value) for name, value in attributes.items()},
+        attributes=check_attributes(attributes),
         method=method,
         face=str(face),
         mode=RenderMode.TRANSFER if detail else RenderMode.PASTE,
@@ -177,7 +178,7 @@ def batch(
     request = BatchRequest(
         [str(name) for name in names],
         Path(output),
-        {name: _keyframes(name, value) for name, value in (attributes or {}).items()},
+        check_attributes(attributes or {}),
         face=str(face),
         pack=pack.folder if isinstance(pack, Pack) else pack,
         latents=None if latents is None else Path(latents),
@@ -300,9 +301,3 @@ def _run(
         credentials=credentials or CredentialOptions(),
     )
     return run(request, progress=progress)
-
-
-def _keyframes(name: str, value: Strength) -> tuple[tuple[float, float], ...]:
-    if isinstance(value, (int, float)):
-        value = [(0.0, value)]
-    return check_keyframes(value, name=name)

@@ -18,14 +18,13 @@ import torch
 
 from vidinv.compose import Change, Composer, FrameChange, apply_change, steadied
 from vidinv.editing.directions import Directions
-from vidinv.editing.schedules import strength_at
+from vidinv.editing.schedules import attributes_of, strength_at
 from vidinv.faces import crop_scale_of, extract_crop, face_mask
 from vidinv.geometry import transform_points
 from vidinv.inversion import Inverter, TrackState
 from vidinv.types import (
     Analysis,
     Crop,
-    EditedLatents,
     EditSpec,
     FaceTrack,
     Frame,
@@ -165,7 +164,7 @@ class FaceEditor:
         landmarks = [track.landmarks(frame.index) for frame in frames]
         inversion = self._invert(track, sources, frames)
         rendered, edited = self._render(track, inversion, frames)
-        moved = self._moved(landmarks, crops, frames)
+        moved = self._moved(track, landmarks, crops, frames)
         rows = zip(crops, landmarks, sources, rendered, edited, strict=True)
         return [
             FaceEdit(track, *row, self.crop_scale, after)
@@ -173,12 +172,16 @@ class FaceEditor:
         ]
 
     def _moved(
-        self, landmarks: Sequence[Float32], crops: Sequence[Crop], frames: list[Frame]
+        self,
+        track: FaceTrack,
+        landmarks: Sequence[Float32],
+        crops: Sequence[Crop],
+        frames: list[Frame],
     ) -> Sequence[Float32 | None]:
         """Landmarks with the outline where the edit moves it; None where nobody measured that."""
         if self.directions is None:
             return [None] * len(frames)
-        shifts = self.directions.outline_shift(self._strengths(frames))
+        shifts = self.directions.outline_shift(self._strengths(track, frames))
         if shifts is None:
             return [None] * len(frames)
         rows = zip(landmarks, crops, shifts, strict=True)
@@ -237,22 +240,18 @@ class FaceEditor:
         rendered = to_array(render(inversion.unedited))
         if self.directions is None:
             return rendered, rendered
-        edited = self._edited_latents(inversion, self.directions, frames)
+        strengths = self._strengths(track, frames)
+        edited = self.directions.apply(inversion.latents_NLD, strengths)
         if edited.equals(inversion.unedited):
             return rendered, rendered
         return rendered, to_array(render(edited))
 
-    def _edited_latents(
-        self, inversion: Inversion, directions: Directions, frames: list[Frame]
-    ) -> EditedLatents:
-        return directions.apply(inversion.latents_NLD, self._strengths(frames))
-
-    def _strengths(self, frames: list[Frame]) -> dict[str, torch.Tensor]:
-        """Of each attribute at the times of the frames, ``[N]``."""
+    def _strengths(self, track: FaceTrack, frames: list[Frame]) -> dict[str, torch.Tensor]:
+        """Of each attribute of the face at the times of the frames, ``[N]``."""
         seconds = np.array([frame.time_seconds - self.start_seconds for frame in frames])
         return {
             name: torch.from_numpy(np.asarray(strength_at(keyframes, seconds)))
-            for name, keyframes in self.spec.attributes.items()
+            for name, keyframes in attributes_of(self.spec.attributes, track.person).items()
         }
 
 

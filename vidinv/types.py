@@ -305,7 +305,8 @@ class EditSpec:
 
     Attributes:
         attributes: name -> strength over time, as keyframes (seconds, strength) in time order;
-            one keyframe means a constant. Strength 1 is a clear, natural change.
+            one keyframe means a constant. Strength 1 is a clear, natural change. ``"1:age"`` is for
+            face 1 alone, and has it edited too (``vidinv.editing.schedules.attributes_of``).
         method: inversion method, a key of ``vidinv.inversion.METHODS``.
         face: ``"largest"``, ``"all"``, a person's number from 0, or a path of a reference picture.
         mode: what becomes of the generator's picture; ``INVERT`` ignores the attributes.

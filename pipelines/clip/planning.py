@@ -9,17 +9,19 @@ from typing import Any
 
 from pipelines.clip.plan import SEGMENT_FRAMES, ClipPlan, plan_segments
 from pipelines.clip.window import AnalysisWindow
+from vidinv.editing.schedules import attributes_of, is_zero, named_faces
 from vidinv.errors import UsageError
 from vidinv.faces import (
     Backend,
     analyse,
     named_alignment,
+    numbered,
     select_tracks,
     whole_alignment,
     whole_tracks,
 )
 from vidinv.packs import Pack
-from vidinv.types import FaceTrack, Frame, TimeRange
+from vidinv.types import Analysis, EditSpec, FaceTrack, Frame, RenderMode
 from vidinv.video import ShotDetector, VideoInfo, read_image
 
 
@@ -29,8 +31,7 @@ def plan_clip(
     *,
     pack: Pack,
     backend: Backend,
-    face: str | None,
-    within: TimeRange | None = None,
+    spec: EditSpec,
     segment_frames: int = SEGMENT_FRAMES,
     chain_chunks: int = 1,
     key: Mapping[str, Any] | None = None,
@@ -39,20 +40,20 @@ def plan_clip(
 
     Args:
         frames: all of them, in display order; read once, never held.
-        face: whom to edit (``EditSpec.face``); None edits nobody.
-        within: where (``EditSpec.within``); tracks end with it.
+        spec: whom to edit, and when: tracks end with ``within``. These are whom ``face`` names and
+            who has attributes of their own, without those who have nothing to change.
         segment_frames: wished length of a segment.
         chain_chunks: of the method (``vidinv.inversion.Inverter``): segments begin where a run of
             so many chunks does.
 
     Raises:
-        UsageError: ``face`` names someone who is not there, ``within`` no frame.
+        UsageError: ``spec`` names someone who is not there, or a time without a frame.
     """
     # People are numbered from the start of the clip, whatever part of it is edited.
-    is_number = face is not None and re.fullmatch(r"[+-]?\d+", face) is not None
-    window = AnalysisWindow(info, within, from_start=is_number)
+    by_number = _is_number(spec.face) or bool(named_faces(spec.attributes))
+    window = AnalysisWindow(info, spec.within, from_start=by_number)
     if (square := whole_alignment(pack.alignment)) is not None:
-        _check_whole(face, pack)
+        _check_whole(spec, pack)
         analysis = whole_tracks(
             window.watch(frames),
             is_new_shot=ShotDetector().update,
@@ -70,12 +71,10 @@ def plan_clip(
     edited = window.edited()
     analysis = window.placed(analysis)
     found = tracks = _cut(analysis.tracks, edited)
-    if face is None:
+    if spec.mode is not RenderMode.INVERT and is_zero(spec.attributes):
         tracks = ()
     elif square is None:
-        candidates = analysis if is_number else replace(analysis, tracks=found)
-        tracks = select_tracks(candidates, face, backend=backend, load_image=read_image)
-        tracks = _cut(tracks, edited)
+        tracks = _cut(_chosen(analysis, found, spec, backend), edited)
     segments = plan_segments(
         analysis.shots,
         chunk_frames=window.chunk_frames,
@@ -99,7 +98,28 @@ def _cut(tracks: Iterable[FaceTrack], frames: range) -> tuple[FaceTrack, ...]:
     return tuple(cut for track in tracks if (cut := track.within(frames)) is not None)
 
 
-def _check_whole(face: str | None, pack: Pack) -> None:
+def _chosen(
+    analysis: Analysis, found: tuple[FaceTrack, ...], spec: EditSpec, backend: Backend
+) -> Iterable[FaceTrack]:
+    """Whom ``spec`` names; ``found`` are the tracks in its time, which numbers do not ask for."""
+    candidates = analysis if _is_number(spec.face) else replace(analysis, tracks=found)
+    chosen = select_tracks(candidates, spec.face, backend=backend, load_image=read_image)
+    if spec.mode is RenderMode.INVERT:
+        return chosen
+    ids = {track.id for track in chosen}
+    for number in named_faces(spec.attributes):
+        ids |= {track.id for track in numbered(analysis, number)}
+    changed = (t for t in analysis.tracks if not is_zero(attributes_of(spec.attributes, t.person)))
+    return [track for track in changed if track.id in ids]
+
+
+def _is_number(face: str) -> bool:
+    return re.fullmatch(r"[+-]?\d+", face) is not None
+
+
+def _check_whole(spec: EditSpec, pack: Pack) -> None:
     """Nobody can be chosen where no face is sought."""
-    if face not in (None, "largest", "all"):
-        raise UsageError(f"pack {pack.name} edits whole frames: --face {face} chooses nobody")
+    choices = [] if spec.face in ("largest", "all") else [f"--face {spec.face}"]
+    choices += [f"--attr {number}:NAME" for number in named_faces(spec.attributes)]
+    if choices:
+        raise UsageError(f"pack {pack.name} edits whole frames: {choices[0]} chooses nobody")

@@ -18,6 +18,7 @@ import torch
 
 from pipelines.clip.plan import ClipPlan, Segment, build_plan, save_plan
 from vidinv.arrays import as_decode_error, read_arrays, write_arrays
+from vidinv.editing.schedules import attributes_of, face_and_name, is_zero, named_faces
 from vidinv.errors import DecodeError, UsageError
 from vidinv.inversion import TrackState, find_method
 from vidinv.inversion.state import state_path
@@ -31,7 +32,7 @@ from vidinv.latents import (
     write_latents,
 )
 from vidinv.packs import Pack
-from vidinv.types import EditSpec, Inversion
+from vidinv.types import EditSpec, Inversion, RenderMode
 from vidinv.version import __version__
 
 # Raise it when analysis or inversion give other numbers than before.
@@ -83,6 +84,7 @@ def key_of(clip: Path, *, pack: Pack, spec: EditSpec, segment_frames: int) -> Ke
         "networks": pack.inversion_digest(spec.method),
         "method": spec.method,
         "face": _fingerprint(face) if face.is_file() else spec.face,
+        **_own_attributes(spec),
         "segment_frames": segment_frames,
         "version": f"{__version__}/{LATENTS_VERSION}",
         **pack.local_choices(spec.method),
@@ -90,6 +92,16 @@ def key_of(clip: Path, *, pack: Pack, spec: EditSpec, segment_frames: int) -> Ke
     if spec.within is not None:
         key["range of time"] = [spec.within.start, spec.within.end]
     return {**key, "seed": spec.seed} if find_method(spec.method).draws_random_numbers else key
+
+
+def _own_attributes(spec: EditSpec) -> dict[str, Any]:
+    """Where faces have attributes of their own: who has something to change, others included."""
+    named = named_faces(spec.attributes)
+    if spec.mode is RenderMode.INVERT or not named:
+        return {}
+    edited = {str(n): not is_zero(attributes_of(spec.attributes, n)) for n in named}
+    everyones = {n: keys for n, keys in spec.attributes.items() if face_and_name(n)[0] is None}
+    return {"attributes_of_faces": {**edited, "others": not is_zero(everyones)}}
 
 
 def _fingerprint(path: Path) -> str:

@@ -136,15 +136,14 @@ class ClipSession:
             damage: what it says of the clip's damage then: frames held, and notes.
 
         Raises:
-            UsageError: ``spec.face`` names someone who is not there, ``spec.within`` no frame.
+            UsageError: ``spec`` names someone who is not there, or a time without a frame.
         """
         plan = plan_clip(
             frames,
             info,
             pack=self.networks.pack,
             backend=self.networks.backend,
-            face=None if self.is_copied else self.spec.face,
-            within=self.spec.within,
+            spec=self.spec,
             segment_frames=self.segment_frames,
             chain_chunks=self.method.chain_chunks,
             key=self.key,

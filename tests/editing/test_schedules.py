@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from vidinv.editing.schedules import (
+    attributes_of,
+    check_attributes,
     check_keyframes,
+    named_faces,
     parse_attribute,
     parse_attributes,
     strength_at,
@@ -22,6 +25,9 @@ from vidinv.errors import UsageError
         (" smile = 2 ", ("smile", ((0.0, 2.0),))),
         ("smile=0:0,2.5:1.5,4:0", ("smile", ((0.0, 0.0), (2.5, 1.5), (4.0, 0.0)))),
         ("mouth_open=1e1:-1", ("mouth_open", ((10.0, -1.0),))),
+        ("1:smile", ("1:smile", ((0.0, 1.0),))),
+        (" 01 : smile = -2", ("1:smile", ((0.0, -2.0),))),
+        ("12:smile=0:0,2:1", ("12:smile", ((0.0, 0.0), (2.0, 1.0)))),
     ],
 )
 def test_parse_attribute(text, expected):
@@ -33,7 +39,8 @@ def test_parse_attribute(text, expected):
     [
         "", "=1", "smile=", "smile=much", "smile=nan", "smile=inf", "smile=1,2", "smile=0:0,",
         "smile=0:0,2.5", "smile=0:0:1", "smile=0:nan", "smile=inf:1", "smile=2:0,1:1",
-        "smile=1:0,1:1", "smile=1=2", "smile=:", "smile=0:",
+        "smile=1:0,1:1", "smile=1=2", "smile=:", "smile=0:", "smile:1", ":smile", "1:", "-1:smile",
+        "1.0:smile", "0:1:smile", "\u0661:smile",
     ],
 )  # fmt: skip
 def test_parse_attribute_fails(text):
@@ -51,6 +58,24 @@ def test_parse_attributes_keeps_order():
 def test_parse_attributes_fails_for_a_name_given_twice():
     with pytest.raises(UsageError, match="'smile' is given twice"):
         parse_attributes(["smile=1", "age", "smile=2"])
+
+
+def test_attributes_of_a_face_go_before_those_of_all():
+    attributes = parse_attributes(["0:age=2", "smile", "age=1", "2:smile=-1", "2:yaw"])
+    assert named_faces(attributes) == [0, 2]
+    one, minus, two = ((0.0, 1.0),), ((0.0, -1.0),), ((0.0, 2.0),)
+    assert attributes_of(attributes, 0) == {"smile": one, "age": two}
+    assert attributes_of(attributes, 1) == {"smile": one, "age": one}
+    assert attributes_of(attributes, 2) == {"smile": minus, "age": one, "yaw": one}
+
+
+def test_check_attributes():
+    checked = check_attributes({"smile": 1, "0:age": [(0, 0), (2, 1)]})
+    assert checked == {"smile": ((0.0, 1.0),), "0:age": ((0.0, 0.0), (2.0, 1.0))}
+    with pytest.raises(UsageError, match="'0:age' is given twice"):
+        check_attributes({"0:age": 1, "00:age": 1})
+    with pytest.raises(UsageError, match="'ann' is no number of a face"):
+        check_attributes({"ann:age": 1})
 
 
 def test_check_keyframes():

@@ -1,4 +1,4 @@
-"""Several people in a clip: listed by number, edited by number, known again after an absence."""
+"""Several people in a clip: listed by number, each edited in a way of their own."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 
 import vidinv
+from pipelines.batch.inputs.find import find_jobs
+from pipelines.batch.request.jobs import Job, Settings, pack_digest
+from pipelines.batch.stages.runner import StageRunner
 from pipelines.demo import make_clip
 from tests.packs.tiny import write_tiny_pack
-from tests.video.clips import images_of, side_by_side, write_clip
+from tests.pipelines.batch.in_process import InProcessWorkers, run_jobs
+from tests.pipelines.passes import Passes
+from tests.video.clips import comment_of, images_of, side_by_side, write_clip
 from vidinv.cli import main
 from vidinv.errors import UsageError
 from vidinv.packs import load_pack
@@ -24,6 +29,12 @@ LEFT_SEED, RIGHT_SEED, TRUNCATION = 2, 5, 0.7
 @pytest.fixture(scope="module")
 def pack():
     return load_pack()
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Random weights, for tests of who is edited and not of how."""
+    return load_pack(write_tiny_pack(tmp_path_factory.mktemp("pack")))
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +116,123 @@ def test_a_sheet_that_makes_no_sense_is_refused(both, tmp_path):
     squares = write_tiny_pack(tmp_path / "tiny", alignment="frame")
     with pytest.raises(UsageError, match="it seeks no faces"):
         vidinv.list_faces(both, pack=squares)
+
+
+class Edited:
+    """An edit: its result, and its pictures before encoding, ``[T, H, W, 3]``, left and right."""
+
+    def __init__(self, clip, output, attributes, **options) -> None:
+        passes = Passes()
+        self.result = vidinv.edit(clip, output, attributes=attributes, progress=passes, **options)
+        self.output, self.passes = output, set(passes.seen)
+        frames, pictures = zip(*passes.seen["edit"], strict=True)
+        self.sides = np.split(np.stack(pictures), 2, axis=2)
+        sources = np.split(np.stack([frame.image for frame in frames]), 2, axis=2)
+        self.changed = [not np.array_equal(*pair) for pair in zip(self.sides, sources, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def edit(both, pack, tmp_path_factory):
+    """``edit(attributes, **options)`` of both people."""
+    output = tmp_path_factory.mktemp("edited") / "out.mp4"
+
+    def run(attributes, **options):
+        options = {"pack": pack, "overwrite": True, **options}
+        return Edited(both, output, attributes, **options)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def smiling(edit):
+    """Face 0 alone."""
+    return edit({"0:smile": 1.5})
+
+
+def test_only_the_named_face_changes(smiling, edit):
+    assert sorted(smiling.changed) == [False, True]
+    assert smiling.result.faces_edited == FRAMES
+    assert [track.id for track in smiling.result.tracks] == [0]
+    # Whichever of the two is the largest: naming one is enough.
+    other = edit({"1:smile": 1.5})
+    assert [track.id for track in other.result.tracks] == [1]
+    assert other.changed == smiling.changed[::-1]
+
+
+def test_each_face_has_its_own_attributes(smiling, edit):
+    older = edit({"1:age": 1.5})
+    together = edit({"0:smile": 1.5, "1:age": 1.5})
+    assert together.changed == [True, True]
+    for side, (made, is_smiling) in enumerate(zip(together.sides, smiling.changed, strict=True)):
+        assert np.array_equal(made, (smiling if is_smiling else older).sides[side])
+    assert together.result.attributes == {"0:smile": 1.5, "1:age": 1.5}
+    assert "0:smile=1.5 1:age=1.5; method" in comment_of(together.output)
+
+
+def test_its_own_attribute_goes_before_that_of_all(smiling, edit):
+    but_one = edit({"smile": 1.5, "1:smile": 0}, face="all")
+    assert but_one.changed == smiling.changed
+    pairs = zip(but_one.sides, smiling.sides, strict=True)
+    assert all(np.array_equal(*pair) for pair in pairs)
+    assert [track.id for track in but_one.result.tracks] == [0]
+
+
+def test_naming_a_face_adds_it_to_the_largest(both, tiny, edit):
+    (large,) = (t.id for t in vidinv.list_faces(both, pack=tiny).tracks if t.largest)
+    plain = edit({"smile": 1.5}, pack=tiny)
+    made = edit({"smile": 1.5, f"{1 - large}:age": 1}, pack=tiny)
+    assert [track.id for track in plain.result.tracks] == [large]
+    assert [track.id for track in made.result.tracks] == [0, 1]
+    assert made.changed == [True, True]
+
+
+@pytest.mark.parametrize("name", ["2:smile", "17:age"])
+def test_a_number_that_nobody_has_is_refused(both, tmp_path, capsys, name):
+    output = tmp_path / "out.mp4"
+    assert main(["edit", str(both), "-o", str(output), "--attr", "smile", "--attr", name]) == 2
+    number = name.partition(":")[0]
+    said = f"vidinv: no face {number} in the clip: it has faces 0 to 1 (see 'vidinv faces')\n"
+    assert capsys.readouterr().err == said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["0:smlie", "smlie"])
+def test_an_unknown_attribute_of_a_face_is_refused(both, tmp_path, capsys, name):
+    assert main(["edit", str(both), "-o", str(tmp_path / "out.mp4"), "--attr", name]) == 2
+    assert "attribute 'smlie'" in capsys.readouterr().err
+
+
+def test_latents_serve_the_faces_that_they_are_of(edit, tiny, tmp_path):
+    first = edit({"0:smile": 1.5}, latents=tmp_path, pack=tiny)
+    again = edit({"0:age": 1, "0:smile": 1}, latents=tmp_path, pack=tiny)
+    assert (first.passes, again.passes) == ({"analyse", "edit"}, {"edit"})
+    assert again.result.tracks == first.result.tracks
+    other = edit({"1:smile": 1.5}, latents=tmp_path, pack=tiny)
+    assert any("attributes_of_faces" in warning for warning in other.result.warnings)
+    assert other.changed == first.changed[::-1]
+
+
+def test_batch_edits_as_edit_does(both, tiny, edit, tmp_path):
+    attributes = {"0:smile": 1.5, "1:age": 1.5}
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"input": str(both), "attributes": attributes}) + "\n")
+    bad = {"input": str(both), "output": "bad.mp4", "attributes": "0:smile 5:age=1"}
+    rows.write_text(rows.read_text() + json.dumps(bad))
+    jobs = find_jobs([str(rows)], output=tmp_path / "out", attributes={})
+    jobs = [Job.from_json(job.to_json()) for job in jobs]
+    settings = Settings(str(tiny.folder), pack_digest(tiny.meta))
+    made = run_jobs(jobs, tmp_path / "out", InProcessWorkers(StageRunner(settings)))
+    row = made["both.mp4"]
+    assert [track["id"] for track in row["tracks"]] == [0, 1]
+    assert "0:smile=1.5 1:age=1.5; method" in comment_of(tmp_path / "out" / "both.mp4")
+    expected = edit(attributes, pack=tiny, encode=settings.encode)
+    pairs = zip(images_of(tmp_path / "out" / "both.mp4"), images_of(expected.output), strict=True)
+    assert all(np.array_equal(*pair) for pair in pairs)
+    assert made["bad.mp4"]["status"] != "done"
+    assert "no face 5" in made["bad.mp4"]["cause"]
+
+
+def test_whole_frames_have_no_faces_to_name(both, tmp_path):
+    squares = write_tiny_pack(tmp_path / "tiny", alignment="frame")
+    with pytest.raises(UsageError, match="edits whole frames: --attr 0:NAME chooses nobody"):
+        vidinv.edit(both, tmp_path / "out.mp4", attributes={"0:smile": 1}, pack=squares)

@@ -40,9 +40,9 @@ def add_attributes(parser: argparse.ArgumentParser) -> None:
         "--attr",
         action="append",
         default=[],
-        metavar="NAME[=STRENGTH]",
+        metavar="[INDEX:]NAME[=STRENGTH]",
         help="what to change: smile, smile=-1, or keyframes smile=0:0,2.5:1.5 (seconds:strength); "
-        "may be given several times",
+        "1:smile for face 1 of 'vidinv faces' alone; may be given several times",
     )
     parser.add_argument(
         "--no-detail", action="store_true", help="paste the generator's own picture"

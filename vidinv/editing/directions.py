@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vidinv.editing.schedules import Keyframes
+from vidinv.editing.schedules import Keyframes, face_and_name
 from vidinv.errors import UnknownNameError
 from vidinv.generators.base import GeneratorConfig
 from vidinv.types import EditedLatents
@@ -92,12 +92,13 @@ class Directions:
     def warnings(self, attributes: Mapping[str, Keyframes]) -> list[str]:
         """One line for each least or largest strength outside the range that was checked."""
         lines = []
-        for name, keyframes in attributes.items():
-            low, high = self[name].strength_range
+        for key, keyframes in attributes.items():
+            direction = self[face_and_name(key)[1]]
+            low, high = direction.strength_range
             strengths = [strength for _, strength in keyframes]
             lines += [
-                f"{name}={strength:g} is outside the range {low:g}..{high:g} "
-                f"that {'was checked to look natural' if self[name].checked else 'is usual'}"
+                f"{key}={strength:g} is outside the range {low:g}..{high:g} "
+                f"that {'was checked to look natural' if direction.checked else 'is usual'}"
                 for strength in sorted({min(strengths), max(strengths)})
                 if not low <= strength <= high
             ]

@@ -1,13 +1,15 @@
-"""Strength over time: parse ``NAME[=STRENGTH]`` and keyframes as typed after ``--attr``.
+"""What changes, whose, and how much over time: ``[INDEX:]NAME[=STRENGTH]`` as after ``--attr``.
 
 ``smile`` means strength 1, ``smile=-0.5`` a constant, and ``smile=0:0,2.5:1.5,4:0`` keyframes
-(seconds:strength), linear between them and constant outside. The parsed form is the one that
+(seconds:strength), linear between them and constant outside. ``1:smile`` is for face 1 alone
+(``FaceTrack.person``), and goes before what all faces get. The parsed form is the one that
 ``vidinv.types.EditSpec.attributes`` holds.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -20,26 +22,27 @@ from vidinv.errors import UsageError
 Keyframes = tuple[tuple[float, float], ...]
 
 DEFAULT_STRENGTH = 1.0  # docs/REFERENCES.md, "Directions and units"
-_EXAMPLE = "write NAME, NAME=STRENGTH or keyframes such as smile=0:0,2.5:1.5,4:0"
+_EXAMPLE = (
+    "write NAME, NAME=STRENGTH or keyframes such as smile=0:0,2.5:1.5,4:0; "
+    "INDEX:NAME=... for one face"
+)
 
 
 def parse_attribute(text: str) -> tuple[str, Keyframes]:
     """Parse one ``--attr`` value.
 
     Args:
-        text: ``NAME``, ``NAME=STRENGTH`` or ``NAME=SECONDS:STRENGTH,...``.
+        text: ``NAME``, ``NAME=STRENGTH`` or ``NAME=SECONDS:STRENGTH,...``; ``INDEX:`` before it.
 
     Returns:
-        The name and its keyframes (seconds, strength) in time order; one keyframe at 0 s stands
-        for a constant.
+        The name, with the face's number where there is one, and its keyframes (seconds,
+        strength) in time order; one keyframe at 0 s stands for a constant.
 
     Raises:
         UsageError: wrong syntax, a number that is not finite, or times not in rising order.
     """
     name, separator, value = text.partition("=")
-    name = name.strip()
-    if not name:
-        raise _bad(text, "the name is missing")
+    name = _checked_name(name, text)
     if not separator:
         return name, ((0.0, DEFAULT_STRENGTH),)
     if ":" not in value:
@@ -60,6 +63,42 @@ def parse_attributes(texts: Iterable[str]) -> dict[str, Keyframes]:
             raise _bad(text, f"{name!r} is given twice")
         attributes[name] = keyframes
     return attributes
+
+
+def check_attributes(
+    attributes: Mapping[str, float | Sequence[Sequence[float]]],
+) -> dict[str, Keyframes]:
+    """Validate attributes that come from Python: strengths, or keyframes as ``check_keyframes``.
+
+    Raises:
+        UsageError: as ``parse_attributes`` and ``check_keyframes``.
+    """
+    checked: dict[str, Keyframes] = {}
+    for key, value in attributes.items():
+        name = _checked_name(key, key)
+        if name in checked:
+            raise _bad(key, f"{name!r} is given twice")
+        keyframes = [(0.0, value)] if isinstance(value, (int, float)) else value
+        checked[name] = check_keyframes(keyframes, name=name)
+    return checked
+
+
+def face_and_name(key: str) -> tuple[int | None, str]:
+    """``"1:age"`` is ``(1, "age")``; ``"age"``, which all faces get, is ``(None, "age")``."""
+    number, colon, name = key.partition(":")
+    return (int(number), name) if colon else (None, key)
+
+
+def named_faces(attributes: Mapping[str, Keyframes]) -> list[int]:
+    """Numbers of the faces that have attributes of their own, in rising order."""
+    return sorted({face for face, _ in map(face_and_name, attributes) if face is not None})
+
+
+def attributes_of(attributes: Mapping[str, Keyframes], face: int) -> dict[str, Keyframes]:
+    """What an edited face gets, by plain name: what all get, and instead of it its own."""
+    keys = [(*face_and_name(key), keyframes) for key, keyframes in attributes.items()]
+    everyones = {name: keyframes for number, name, keyframes in keys if number is None}
+    return {**everyones, **{name: keyframes for number, name, keyframes in keys if number == face}}
 
 
 def check_keyframes(keyframes: Sequence[Sequence[float]], *, name: str) -> Keyframes:
@@ -102,6 +141,18 @@ def strength_at(
     times, strengths = np.asarray(keyframes, np.float64).T
     values = np.interp(np.asarray(time_seconds, np.float64), times, strengths)
     return float(values) if np.ndim(time_seconds) == 0 else np.asarray(values)
+
+
+def _checked_name(key: str, text: str) -> str:
+    """``NAME`` or ``INDEX:NAME``, written in one way."""
+    number, colon, name = (part.strip() for part in key.rpartition(":"))
+    if not name:
+        raise _bad(text, "the name is missing")
+    if not colon:
+        return name
+    if not re.fullmatch(r"[0-9]{1,9}", number):
+        raise _bad(text, f"{number!r} is no number of a face")
+    return f"{int(number)}:{name}"
 
 
 def _parse_keyframes(value: str, text: str) -> Keyframes:

@@ -15,7 +15,7 @@ from vidinv.faces.mask import FaceRegion, face_mask
 from vidinv.faces.persons import group_persons
 from vidinv.faces.protocols import Backend, Detection, Detector, Embedder, LandmarkPredictor
 from vidinv.faces.search import FoundFace, find_faces
-from vidinv.faces.select import embed_reference, select_tracks
+from vidinv.faces.select import embed_reference, numbered, select_tracks
 from vidinv.faces.smooth import Smoothing
 from vidinv.faces.track import TrackingOptions
 from vidinv.faces.whole import whole_alignment, whole_tracks
@@ -43,6 +43,7 @@ __all__ = [
     "find_faces",
     "group_persons",
     "named_alignment",
+    "numbered",
     "select_tracks",
     "whole_alignment",
     "whole_tracks",

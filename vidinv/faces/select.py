@@ -76,13 +76,19 @@ def _area_shown(person: Iterable[FaceTrack]) -> float:
     return sum(float(np.sum(4 * track.crops_T4[:, 2:] ** 2)) for track in person)
 
 
-def numbered(analysis: Analysis, number: int) -> Sequence[FaceTrack]:
-    """All tracks of a person; UsageError for a number that there is not."""
+def numbered(analysis: Analysis, number: int) -> Tracks:
+    """All tracks of a person; none where the clip has no face.
+
+    Raises:
+        UsageError: the clip has faces, but none of this number.
+    """
+    if not analysis.tracks:
+        return ()
     count = max(track.person for track in analysis.tracks) + 1
     if not 0 <= number < count:
         there = "only face 0" if count == 1 else f"faces 0 to {count - 1} (see 'vidinv faces')"
         raise UsageError(f"no face {number} in the clip: it has {there}")
-    return [track for track in analysis.tracks if track.person == number]
+    return tuple(track for track in analysis.tracks if track.person == number)
 
 
 def _like(

@@ -19,7 +19,7 @@ from typing import Any
 from pipelines.batch.inputs import remote
 from pipelines.batch.inputs.sources import absolute, decoded, input_name, is_url, local_path, shown
 from pipelines.batch.request.jobs import Keyframes
-from vidinv.editing.schedules import check_keyframes, parse_attributes
+from vidinv.editing.schedules import check_attributes, face_and_name, parse_attributes
 from vidinv.errors import MissingDependencyError, UnknownNameError, UsageError
 from vidinv.video import is_image_path
 from vidinv.video.codecs import FORMATS
@@ -48,7 +48,7 @@ class RowDefaults:
 
     def check_names(self, attributes: Attributes) -> None:
         """UnknownNameError for an attribute that there is not."""
-        for name in attributes:
+        for _, name in map(face_and_name, attributes):
             if self.names is not None and name not in self.names:
                 raise UnknownNameError("attribute", name, self.names)
 
@@ -259,10 +259,7 @@ def _attributes(fields: Mapping[str, Any]) -> dict[str, Keyframes]:
     if isinstance(value, dict):
         if strength is not None:
             raise UsageError(_NO_STRENGTH)
-        return {
-            name: check_keyframes([(0.0, keys)] if _is_number(keys) else keys, name=name)
-            for name, keys in value.items()
-        }
+        return check_attributes(value)
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise UsageError(f"attributes {value!r}: expected text, a list of texts, or an object")
     if strength is None:
@@ -270,7 +267,3 @@ def _attributes(fields: Mapping[str, Any]) -> dict[str, Keyframes]:
     if all("=" in text for text in value):
         raise UsageError(_NO_STRENGTH)
     return parse_attributes(text if "=" in text else f"{text}={strength}" for text in value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -14,7 +14,7 @@ from tests.faces.fake_backend import fake_backend
 from tests.packs.tiny import write_tiny_pack
 from vidinv.errors import UsageError
 from vidinv.packs import load_pack
-from vidinv.types import Analysis, FaceTrack, Frame, TimeRange
+from vidinv.types import Analysis, EditSpec, FaceTrack, Frame, TimeRange
 from vidinv.video import VideoInfo
 
 INFO = VideoInfo.from_scratch(width=8, height=8, rate=25)
@@ -99,10 +99,16 @@ def test_tracks_are_numbered_as_in_the_whole_clip(tmp_path):
     pictures = [*[noise[0]] * 6, *[flat] * 50, *[noise[1]] * 6]
     frames = [Frame(n, n, INFO.time_base, image, 1) for n, image in enumerate(pictures)]
     pack = load_pack(write_tiny_pack(tmp_path / "tiny"))
-    for face, number in (("1", 1), ("largest", 0)):
-        plan = plan_clip(
-            frames, INFO, pack=pack, backend=fake_backend(), face=face, within=TimeRange(2.24)
-        )
-        assert [(t.id, t.first, t.last) for t in plan.analysis.tracks] == [(number, 56, 61)]
+
+    def plan(attribute, face="largest"):
+        strengths = {attribute: ((0.0, 1.0),)}
+        spec = EditSpec(strengths, face=face, within=TimeRange(2.24))
+        return plan_clip(frames, INFO, pack=pack, backend=fake_backend(), spec=spec)
+
+    for attribute, face, number in (("age", "1", 1), ("age", "largest", 0), ("1:age", "all", 1)):
+        tracks = plan(attribute, face).analysis.tracks
+        assert [(t.person, t.first, t.last) for t in tracks] == [(number, 56, 61)]
     with pytest.raises(UsageError, match="no face 2 in the clip"):
-        plan_clip(frames, INFO, pack=pack, backend=fake_backend(), face="2", within=TimeRange(2.24))
+        plan("age", "2")
+    with pytest.raises(UsageError, match="no face 2 in the clip"):
+        plan("2:age")
