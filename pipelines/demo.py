@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +20,12 @@ import torch
 
 from pipelines.edit import EditRequest, run
 from pipelines.meter import Progress
-from vidinv.editing.schedules import strength_at
+from pipelines.preview import Preview
 from vidinv.errors import UsageError
-from vidinv.faces.crops import as_uint8
 from vidinv.packs import Pack
 from vidinv.rendering import Float32, to_array
-from vidinv.sheets import captioned
 from vidinv.types import ClipResult, Crop, EditSpec, Frame, Image
-from vidinv.video import VideoInfo, is_image_path, open_reader, open_writer, probe, write_image
+from vidinv.video import VideoInfo, is_image_path, open_writer, probe
 from vidinv.video.synthetic import write_tone
 
 RATE = 25
@@ -41,19 +39,16 @@ MOVES = {"yaw": (0.7, 4.0), "pitch": (0.3, 2.7), "mouth_open": (0.4, 0.9)}
 AT_REST = {"smile": -0.8}
 TRUNCATION = 0.3  # near the mean face, where the generator is at its best
 
-SHEET_COLUMNS = 6
-TILE_PX = 220
-
 Backdrop = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Demo:
-    """Where the demo put its files, and the result of its edit."""
+    """Where the demo put its files, and the result of its edit; no sheet without a face."""
 
     source: Path
     edited: Path
-    sheet: Path
+    sheet: Path | None
     result: ClipResult
 
 
@@ -65,7 +60,7 @@ def demonstrate(
     attribute: str = "smile",
     progress: Progress | None = None,
 ) -> Demo:
-    """Make a clip (or take ``clip``), edit it with keyframes, and tile frames of both in a PNG.
+    """Make a clip (or take ``clip``), edit it with keyframes, and show both on a sheet.
 
     Args:
         folder: where ``demo_source.mp4``, ``demo_edited.mp4`` and ``demo_sheet.png`` go; those of
@@ -77,17 +72,17 @@ def demonstrate(
         raise UsageError(f"{clip} is a picture and the demo edits clips: use 'vidinv edit'")
     source = clip or make_clip(pack, folder / "demo_source.mp4")
     keyframes = rising(probe(source).duration_seconds or 4.0)
+    sheet = folder / "demo_sheet.png"
     request = EditRequest(
         input=source,
         output=folder / "demo_edited.mp4",
         pack=pack,
         spec=EditSpec(attributes={attribute: keyframes}),
         overwrite=True,
+        preview=Preview(sheet),
     )
     result = run(request, progress=progress)
-    sheet = folder / "demo_sheet.png"
-    write_image(sheet, contact_sheet(source, request.output, attribute, keyframes, result.frames))
-    return Demo(source, request.output, sheet, result)
+    return Demo(source, request.output, sheet if result.faces_edited else None, result)
 
 
 def rising(seconds: float) -> tuple[tuple[float, float], ...]:
@@ -126,27 +121,6 @@ def make_clip(
             for number, picture in enumerate(pictures):
                 writer.write(Frame(number, number, info.time_base, picture, duration=1))
     return Path(path)
-
-
-def contact_sheet(
-    source: Path,
-    edited: Path,
-    attribute: str,
-    keyframes: Sequence[Sequence[float]],
-    num_frames: int,
-) -> Image:
-    """Source above edit at several times, with captions: ``[H, W, 3]`` uint8."""
-    chosen = np.unique(np.linspace(0, num_frames - 1, SHEET_COLUMNS).round().astype(int))
-    columns = []
-    for before, after in zip(_chosen(source, chosen), _chosen(edited, chosen), strict=True):
-        seconds = before.time_seconds
-        strength = strength_at(keyframes, seconds)
-        rows = [
-            captioned(_tile(before.image), f"source {seconds:.1f} s"),
-            captioned(_tile(after.image), f"{attribute} {strength:.1f}"),
-        ]
-        columns.append(np.concatenate(rows))
-    return np.concatenate(columns, axis=1)
 
 
 def _frames(actor: _Actor, times: npt.NDArray[np.float64], *, size_px: int) -> Iterator[Image]:
@@ -222,15 +196,3 @@ def _feather(size: int) -> Float32:
     y, x = np.mgrid[0:size, 0:size] / (size - 1) * 2 - 1
     radius = (x**4 + y**4) ** 0.25
     return np.asarray(np.clip((1 - radius) / 0.2, 0, 1), np.float32)
-
-
-def _chosen(path: Path, numbers: npt.NDArray[np.int64]) -> Iterator[Frame]:
-    wanted = set(numbers.tolist())
-    with open_reader(path) as reader:
-        yield from (frame for frame in reader if frame.index in wanted)
-
-
-def _tile(image: Image) -> npt.NDArray[np.uint8]:
-    height, width = image.shape[:2]
-    size = (round(width * TILE_PX / height), TILE_PX)
-    return np.asarray(cv2.resize(as_uint8(image), size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -11,6 +11,7 @@ import contextlib
 import shutil
 import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +22,7 @@ from pipelines.clip.samples import IdentitySampler
 from pipelines.clip.session import ClipSession, ClipSummary
 from pipelines.meter import MemoryMeter, Progress
 from pipelines.parallel import Prefetch
+from pipelines.preview import Preview, ShownPairs
 from vidinv.editing.schedules import as_plain
 from vidinv.errors import UsageError
 from vidinv.files import atomic_file
@@ -74,6 +76,7 @@ class EditRequest:
         segment_frames: wished length of what one file of them holds.
         credentials: whether and with what the output is signed.
         source_name: of the input, as credentials tell it; None: its own.
+        preview: source and edit in one, written beside the output.
     """
 
     input: Path
@@ -89,6 +92,7 @@ class EditRequest:
     credentials: CredentialOptions = field(default_factory=CredentialOptions)
     on_error: str = "stop"
     source_name: str | None = None
+    preview: Preview | None = None
 
     @property
     def edited_from(self) -> EditedFrom:
@@ -158,6 +162,8 @@ def check_output(request: EditRequest) -> None:
         raise UsageError(f"{source} is a picture: --start and --end are for clips")
     if not is_image_path(output):
         choose_encoder(output, request.encode)
+    if request.preview is not None:
+        request.preview.check(source=source, output=output, overwrite=request.overwrite)
 
 
 def _result(
@@ -212,7 +218,7 @@ class _Edit:
         if plan.analysis.tracks:
             self._render_clip(plan, self._states(plan))
         else:
-            self.warnings.append(self.session.why_unchanged(plan))
+            self._tell_unchanged(plan)
             self.warnings += copy_media(self.request.input, self.request.output)
         return self._summary(plan)
 
@@ -224,9 +230,12 @@ class _Edit:
         if plan.analysis.tracks:
             states = self._states(plan, frames=[frame])
             ((_, picture),) = self._composed(plan, [frame], states)
+            with self._opened_preview(plan) as preview:
+                if preview is not None:
+                    preview.add(frame, picture)
             self._write_picture(picture, alpha, is_edited=True)
         else:
-            self.warnings.append(self.session.why_unchanged(plan))
+            self._tell_unchanged(plan)
             if same_kind(self.request.input, self.request.output):
                 _copy(self.request.input, self.request.output)
             else:
@@ -255,6 +264,18 @@ class _Edit:
             self.warnings.append(f"{suffix} pictures have no colour profile: the source's is lost")
         if alpha is not None and not keeps_alpha(self.request.output):
             self.warnings.append("the transparency of the picture is lost: it was written opaque")
+
+    def _tell_unchanged(self, plan: ClipPlan) -> None:
+        self.warnings.append(self.session.why_unchanged(plan))
+        if self.request.preview is not None:
+            self.warnings.append(f"no preview: {self.request.preview.path} was not written")
+
+    def _opened_preview(self, plan: ClipPlan) -> AbstractContextManager[ShownPairs | None]:
+        request = self.request
+        if request.preview is None:
+            return contextlib.nullcontext()
+        finish = Finisher(request.credentials, request.preview.path, request.edited_from)
+        return request.preview.open(plan, request.spec, comment=self.comment, finish=finish)
 
     def _summary(self, plan: ClipPlan) -> ClipSummary:
         warnings = [*self.warnings, *self.session.notes]
@@ -318,12 +339,15 @@ class _Edit:
                     finish=self.finisher,
                 )
             )
+            preview = stack.enter_context(self._opened_preview(plan))
             reader = stack.enter_context(self._open())
             composed = self._composed(plan, reader, states)
             stack.callback(composed.close)
             total = plan.analysis.num_frames
             for frame, picture in self.progress.track(composed, label="edit", total=total):
                 writer.write(replace(frame, image=picture))
+                if preview is not None:
+                    preview.add(frame, picture)
         self.warnings += (*writer.warnings, *self.finisher.warnings)
 
     def _composed(

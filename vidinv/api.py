@@ -44,6 +44,8 @@ def edit(
     encode: EncodeOptions | None = None,
     overwrite: bool = False,
     latents: PathLike | None = None,
+    preview: PathLike | None = None,
+    preview_style: str = "side",
     on_error: str = "stop",
     credentials: CredentialOptions | None = None,
     progress: Progress | None = None,
@@ -69,6 +71,9 @@ def edit(
         overwrite: replace an existing output.
         latents: folder where analysis and inversion of the clip are kept, so that another edit of
             it needs neither (docs/LATENTS.md).
+        preview: also write source and edit in one: as a video beside each other
+            (``preview_style="side"``) or wiped over each other (``"split"``), or, where it names a
+            picture, the edited faces at several times on a sheet.
         on_error: what becomes of a damaged clip: ``"stop"`` raises, ``"skip"`` holds the last good
             picture in place of those that are lost and keeps the rest.
         credentials: whether and with what the output is signed (docs/PROVENANCE.md).
@@ -100,6 +105,7 @@ def edit(
         encode,
         overwrite,
         latents,
+        (preview, preview_style),
         on_error,
         credentials,
         progress,
@@ -120,6 +126,8 @@ def invert(
     encode: EncodeOptions | None = None,
     overwrite: bool = False,
     latents: PathLike | None = None,
+    preview: PathLike | None = None,
+    preview_style: str = "side",
     on_error: str = "stop",
     credentials: CredentialOptions | None = None,
     progress: Progress | None = None,
@@ -136,6 +144,7 @@ def invert(
         encode,
         overwrite,
         latents,
+        (preview, preview_style),
         on_error,
         credentials,
         progress,
@@ -281,13 +290,16 @@ def _run(
     encode: EncodeOptions | None,
     overwrite: bool,
     latents: PathLike | None,
+    preview: tuple[PathLike | None, str],
     on_error: str,
     credentials: CredentialOptions | None,
     progress: Progress | None,
 ) -> ClipResult:
     from pipelines.clip.saved import clip_folder
     from pipelines.edit import EditRequest, run
+    from pipelines.preview import Preview
 
+    shown, style = preview
     request = EditRequest(
         input=Path(input),
         output=Path(output),
@@ -299,5 +311,6 @@ def _run(
         latents=None if latents is None else clip_folder(Path(latents), Path(input).name),
         on_error=on_error,
         credentials=credentials or CredentialOptions(),
+        preview=None if shown is None else Preview(Path(shown), style),
     )
     return run(request, progress=progress)

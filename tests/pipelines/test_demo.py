@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from pipelines.demo import STRENGTH, TILE_PX, demonstrate, make_clip, rising
+from pipelines.demo import STRENGTH, demonstrate, make_clip, rising
+from pipelines.preview import TILE_PX
 from vidinv.errors import UsageError
 from vidinv.faces import dlib_backend
 from vidinv.packs import load_pack

@@ -50,6 +50,20 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report", type=Path, default=None, metavar="PATH.html", help="compare with the input"
     )
+    parser.add_argument(
+        "--preview",
+        type=Path,
+        default=None,
+        metavar="PATH",
+        help="also show source and edit together: in a video (.mp4), or the faces at several "
+        "times on a sheet (.png, .jpg)",
+    )
+    parser.add_argument(
+        "--preview-style",
+        default="side",
+        metavar="side|split",
+        help="of a preview video: side by side (default), or split by a line that wipes over it",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing OUTPUT")
 
 
@@ -167,7 +181,8 @@ def demo(options: argparse.Namespace) -> None:
     if not options.quiet:
         print_notes(made.result)
     for label, path in (("source", made.source), ("edited", made.edited), ("frames", made.sheet)):
-        print(f"{label}\t{path}")
+        if path is not None:
+            print(f"{label}\t{path}")
 
 
 def _check_report(options: argparse.Namespace) -> None:
@@ -217,6 +232,8 @@ def _run_arguments(options: argparse.Namespace, progress: Progress | None = None
         "on_error": options.on_error,
         "overwrite": options.overwrite,
         "latents": options.latents,
+        "preview": options.preview,
+        "preview_style": options.preview_style,
         "credentials": credentials_of(options),
         "progress": progress or Progress(quiet=options.quiet),
     }

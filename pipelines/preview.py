@@ -1,0 +1,233 @@
+"""``--preview``: source and edit in one video or on one sheet, written while the output is.
+
+A video shows both side by side, or split by a line that wipes over the picture; a sheet shows the
+edited faces at several times, source above edit. Both are made to be looked at on a screen: eight
+bits, square pixels, no larger than it.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+
+from pipelines.clip.plan import ClipPlan
+from vidinv.editing.schedules import strength_at
+from vidinv.errors import UsageError
+from vidinv.faces.crops import as_displayed, as_uint8
+from vidinv.paths import check_replaceable
+from vidinv.sheets import CAPTION_PX, Picture, captioned, sheet
+from vidinv.types import EditSpec, FaceTrack, Frame, Image, RenderMode
+from vidinv.video import (
+    EncodeOptions,
+    VideoInfo,
+    check_kind,
+    choose_encoder,
+    is_image_path,
+    open_writer,
+    write_image,
+)
+
+STYLES = ("side", "split")
+SCREEN_PX = (1920, 1080)
+WIPE_SECONDS = 4.0  # there and back
+LINE_PX = 2
+SHEET_COLUMNS = 6
+TILE_PX = 220
+AROUND = 1.5  # a tile shows so much more than the face's crop
+
+Finish = Callable[[Path], None]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What is asked for.
+
+    Attributes:
+        path: a video, or a picture for a sheet.
+        style: of a video: ``"side"`` or ``"split"``.
+    """
+
+    path: Path
+    style: str = "side"
+
+    @property
+    def is_sheet(self) -> bool:
+        return is_image_path(self.path)
+
+    def check(self, *, source: Path, output: Path, overwrite: bool) -> None:
+        """UsageError for one that cannot be written, or that makes no sense; before any work."""
+        if self.style not in STYLES:
+            raise UsageError(f"--preview-style {self.style}: there are {', '.join(STYLES)}")
+        if self.path.resolve() == output.resolve():
+            raise UsageError(f"--preview {self.path} is the output itself: give another file")
+        check_kind(self.path)
+        if self.is_sheet:
+            if self.style != "side":
+                raise UsageError(f"--preview-style {self.style} is of videos, as preview.mp4")
+        elif is_image_path(source):
+            raise UsageError(f"--preview {self.path}: of a picture it is one too, as preview.png")
+        else:
+            choose_encoder(self.path, EncodeOptions())
+        check_replaceable(self.path, sources=[source], overwrite=overwrite)
+
+    def open(self, plan: ClipPlan, spec: EditSpec, *, comment: str, finish: Finish) -> ShownPairs:
+        """What takes the frames of a run; complete at the end of the ``with``."""
+        if self.is_sheet:
+            return PreviewSheet(self.path, plan, spec, comment=comment, finish=finish)
+        return PreviewVideo(self, plan.info, comment=comment, finish=finish)
+
+
+class ShownPairs(AbstractContextManager["ShownPairs"]):
+    """A preview that is being made; nothing is left of it after an error."""
+
+    @abstractmethod
+    def add(self, frame: Frame, picture: Image) -> None:
+        """A frame of the source, and its picture in the output; in order."""
+
+
+class PreviewVideo(ShownPairs):
+    """Both as a video, with the sound and times of the source."""
+
+    def __init__(self, preview: Preview, info: VideoInfo, *, comment: str, finish: Finish) -> None:
+        width, height = fitted_size(info, columns=1 if preview.style == "split" else 2)
+        self._size = (width, height)
+        self._join = _wiped if preview.style == "split" else _side_by_side
+        shown = VideoInfo.from_scratch(
+            width=width if preview.style == "split" else 2 * width,
+            height=height + CAPTION_PX,
+            rate=info.average_rate or 25,
+        )
+        kept = ("path", "time_base", "other_streams", "color_matrix", "color_range")
+        more = ("color_primaries", "color_transfer")
+        facts = {name: getattr(info, name) for name in (*kept, *more)}
+        self._writer = open_writer(
+            preview.path, source=replace(shown, **facts), comment=comment, finish=finish
+        )
+
+    def __enter__(self) -> PreviewVideo:
+        self._writer.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._writer.__exit__(kind, error, traceback)
+
+    def add(self, frame: Frame, picture: Image) -> None:
+        before, after = (_resized(image, self._size) for image in (frame.image, picture))
+        both = self._join(before, after, frame.time_seconds)
+        self._writer.write(replace(frame, image=both, alpha=None, captions=b""))
+
+
+class PreviewSheet(ShownPairs):
+    """The edited faces at several times, evenly spread over the frames that have one."""
+
+    def __init__(
+        self, path: Path, plan: ClipPlan, spec: EditSpec, *, comment: str, finish: Finish
+    ) -> None:
+        self._path, self._spec, self._plan = path, spec, plan
+        self._comment, self._finish = comment, finish
+        self._columns: list[tuple[tuple[str, Picture], tuple[str, Picture]]] = []
+        edited = sorted(
+            {n for track in plan.analysis.tracks for n in range(track.first, track.last + 1)}
+        )
+        # In the middle of equal parts: at its ends an edit may be faded out.
+        count = min(SHEET_COLUMNS, len(edited))
+        self._chosen = {edited[int((n + 0.5) * len(edited) / count)] for n in range(count)}
+        self._side_px = TILE_PX if len(self._chosen) > 1 else 2 * TILE_PX
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None and self._columns:
+            picture = sheet(list(zip(*self._columns, strict=True)), side_px=self._side_px)
+            write_image(self._path, picture, comment=self._comment, finish=self._finish)
+
+    def add(self, frame: Frame, picture: Image) -> None:
+        if frame.index not in self._chosen:
+            return
+        tracks = self._plan.analysis.tracks_at(frame.index)
+        before, after = (
+            _tile(image, tracks, frame.index, self._side_px) for image in (frame.image, picture)
+        )
+        seconds = frame.time_seconds - self._plan.start_seconds
+        words = (f"source {seconds:.1f} s", _said(self._spec, seconds))
+        self._columns.append(((words[0], before), (words[1], after)))
+
+
+def fitted_size(info: VideoInfo, *, columns: int) -> tuple[int, int]:
+    """Width and height of one picture, as displayed, even, so that all columns fit a screen."""
+    width, height = info.width * info.pixel_aspect, info.height
+    scale = min(1.0, SCREEN_PX[0] / columns / width, (SCREEN_PX[1] - CAPTION_PX) / height)
+    return max(2, 2 * round(width * scale / 2)), max(2, 2 * round(height * scale / 2))
+
+
+def _resized(image: Image, size: tuple[int, int]) -> Picture:
+    image = as_uint8(image)
+    if (image.shape[1], image.shape[0]) == size:
+        return image
+    how = cv2.INTER_AREA if size[1] < image.shape[0] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size, interpolation=how), np.uint8)
+
+
+def _side_by_side(before: Picture, after: Picture, seconds: float) -> Picture:
+    return np.concatenate([captioned(before, "source"), captioned(after, "edited")], axis=1)
+
+
+def _wiped(before: Picture, after: Picture, seconds: float) -> Picture:
+    """Left of a line the source, right of it the edit; the line goes to and fro."""
+    phase = 2 * np.pi * seconds / WIPE_SECONDS
+    x = round(before.shape[1] * (0.5 + 0.5 * np.sin(phase)))
+    both = np.concatenate([before[:, :x], after[:, x:]], axis=1)
+    both[:, max(0, x - LINE_PX // 2) : x + LINE_PX // 2] = 255
+    return captioned(both, "source | edited")
+
+
+def _tile(image: Image, tracks: Sequence[FaceTrack], index: int, side_px: int) -> Picture:
+    """The part of a frame with these faces, as a square that is white where the frame ends."""
+    crops = [track.crop(index) for track in tracks]
+    image = as_displayed(as_uint8(image), crops[0].pixel_aspect)
+    reach = [AROUND * crop.side_px / 2 for crop in crops]
+    x = [crop.center_x + side * r for crop, r in zip(crops, reach, strict=True) for side in (-1, 1)]
+    y = [crop.center_y + side * r for crop, r in zip(crops, reach, strict=True) for side in (-1, 1)]
+    half = max(max(x) - min(x), max(y) - min(y)) / 2
+    left, right = _span((max(x) + min(x)) / 2, half, image.shape[1])
+    top, bottom = _span((max(y) + min(y)) / 2, half, image.shape[0])
+    part = image[top:bottom, left:right]
+    scale = side_px / max(part.shape[:2])
+    height, width = (max(1, round(length * scale)) for length in part.shape[:2])
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    tile = np.full((side_px, side_px, 3), 255, np.uint8)
+    top, left = (side_px - height) // 2, (side_px - width) // 2
+    tile[top : top + height, left : left + width] = cv2.resize(
+        part, (width, height), interpolation=how
+    )
+    return tile
+
+
+def _span(center: float, half: float, length: int) -> tuple[int, int]:
+    first = round(center - half)
+    end = int(np.clip(first + round(2 * half), 1, length))
+    return int(np.clip(first, 0, end - 1)), end
+
+
+def _said(spec: EditSpec, seconds: float) -> str:
+    """The strengths at a time."""
+    if spec.mode is RenderMode.INVERT:
+        return "inversion"
+    return " ".join(
+        f"{name} {strength_at(keys, seconds):.1f}" for name, keys in spec.attributes.items()
+    )
