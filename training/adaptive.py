@@ -22,6 +22,7 @@ from training.judges import Metrics
 from training.loop import Batch, GradientAverage
 from training.pack_stage import PackStageConfig, PackTask
 from training.terms import View
+from vidinv.errors import UsageError
 from vidinv.inversion.adaptive import ADAM_BETAS, AdaptiveConfig, AdaptiveInverter
 from vidinv.inversion.adaptive_loss import STRATEGIES, ImageLoss, latent_loss
 from vidinv.inversion.adaptive_networks import CONSTANT, AdaptiveEncoder
@@ -34,19 +35,24 @@ class AdaptiveStage(PackStageConfig):
     """Training of an encoder.
 
     Attributes:
-        adaptive: its sizes, the kind of attention, epsilon; how the pack's method is to tune it.
+        adaptive: its sizes, the kind of attention; how the pack's method is to tune it.
         learning_rate: the paper's, for batches of 2 to 8.
         strategy: weights of the crops: ``"s1"`` or ``"s2"``; ``"none"`` leaves them out.
         image_gradients: the losses of pictures reach the encoder. Without, epsilon times the
             latents' loss trains it alone, as the public code of S1 does.
+        latent_weight: epsilon.
         synthetic: share of generated pictures in a batch, 0..1.
+        sampler: method of the pack whose latents of photographs the generated pictures are made
+            from; "" draws them from z, as the paper does.
     """
 
     adaptive: AdaptiveConfig
     learning_rate: float = 1.5e-3
     strategy: Literal["s1", "s2", "none"] = "s2"
     image_gradients: bool = True
+    latent_weight: float = 0.01
     synthetic: float = 1.0
+    sampler: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.synthetic <= 1:
@@ -72,6 +78,9 @@ class AdaptiveTask(PackTask):
         self.optimizers["encoder"] = torch.optim.Adam(
             self.encoder.parameters(), lr=config.learning_rate, betas=ADAM_BETAS, fused=True
         )
+        self.sampler = self.pack.inverter(config.sampler) if config.sampler else None
+        if self.sampler is not None and self.sampler.sample_frames:
+            raise UsageError(f"{self.sampler.name} is fitted to tracks: no photograph has one")
         self.call_judges(config.judges)
         if self.judges.perceptual is None:
             self.networks["perceptual"] = "L1 and SSIM at three scales"
@@ -97,7 +106,7 @@ class AdaptiveTask(PackTask):
             true = {} if constant is None else {CONSTANT: constant.expand_as(mine[CONSTANT])}
             apart = latent_loss(latents[:count], true_latents, mine, true).mean()
             metrics["latent"] = apart.detach()
-            loss = loss + self.config.adaptive.latent_weight * apart
+            loss = loss + self.config.latent_weight * apart
         self._optimise("encoder", loss, average)
         return metrics
 
@@ -106,8 +115,11 @@ class AdaptiveTask(PackTask):
         count = round(self.config.synthetic * len(images_N3RR))
         generator = self.generator
         with torch.no_grad():
-            w = generator.mapping(torch.randn(count, generator.z_dim))
-            latents = generator.broadcast(w).contiguous()
+            if self.sampler is None:
+                w = generator.mapping(torch.randn(count, generator.z_dim))
+                latents = generator.broadcast(w).contiguous()
+            else:
+                latents = self.sampler.encode_latents(images_N3RR[:count]).clone()
             pictures = generator.synthesis(latents)
         source = torch.cat([pictures, images_N3RR[count:]])
         return source.contiguous(memory_format=torch.channels_last), latents

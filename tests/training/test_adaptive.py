@@ -19,6 +19,7 @@ from vidinv.inversion.adaptive import AdaptiveConfig
 from vidinv.inversion.adaptive_loss import ImageLoss, vector_difference
 from vidinv.inversion.attention import crops
 from vidinv.metrics.structure import pixel_structure_distance
+from vidinv.packs import load_pack
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +96,18 @@ def test_of_generated_pictures_the_true_latents_are_known(faces, folder):
     torch.testing.assert_close(metrics["latent"], expected.mean())
 
 
+def test_generated_pictures_may_be_those_of_photographs(faces, folder):
+    task, images = make_task(folder, sampler="fse"), make_batch(faces, np.arange(4)).images
+    source, latents = task._sources(images)
+    assert torch.equal(latents, load_pack(folder).inverter("fse").encode_latents(images))
+    torch.testing.assert_close(source, task.generator.synthesis(latents))
+
+
 def test_without_image_gradients_the_latents_alone_are_learned(faces, folder):
     """As the public code of strategy S1 has it: pictures are cut off from the encoder."""
     batch, moved = make_batch(faces, np.arange(8)), []
     for weight in (0.0, 0.01):
-        config = AdaptiveConfig(4, 8, latent_weight=weight)
-        task = make_task(folder, adaptive=config, image_gradients=False)
+        task = make_task(folder, latent_weight=weight, image_gradients=False)
         before = torch.cat([p.detach().flatten() for p in task.encoder.parameters()])
         task.step(batch, 0, lambda p: None)
         after = torch.cat([p.detach().flatten() for p in task.encoder.parameters()])
@@ -113,6 +120,8 @@ def test_without_image_gradients_the_latents_alone_are_learned(faces, folder):
     [
         ({"synthetic": 1.5}, "synthetic must be a share"),
         ({"synthetic": 0.5, "image_gradients": False}, "nothing is learned of photographs"),
+        ({"sampler": "wplus2"}, "wplus2"),
+        ({"sampler": "pti"}, "pti is fitted to tracks"),
         ({"strategy": "s3"}, "expected one of"),
         ({"adaptive": {"width": 0}}, "widths must be"),
     ],
