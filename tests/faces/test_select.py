@@ -139,6 +139,29 @@ def test_persons_across_shots() -> None:
     assert [[track.id for track in person] for person in persons] == [[0, 2], [1, 3], [4]]
 
 
+@pytest.mark.parametrize(
+    ("distance", "shot", "is_same"),
+    # of the 0.6 up to which one pair of faces is one person
+    [(0.49, 0, True), (0.51, 0, False), (0.39, 1, True), (0.41, 1, False)],
+)
+def test_a_cut_asks_for_more_likeness(distance: float, shot: int, is_same: bool) -> None:
+    early = track(0, ANN, 0, 9)
+    later = track(1, ANN + np.float32([distance, 0, 0]), 60, 69, shot=shot)
+    persons = group_persons([early, later], embedder=FakeNetworks())
+    assert (len(persons) == 1) == is_same
+
+
+@pytest.mark.parametrize(("nearer_by", "is_known"), [(0.04, False), (0.06, True)])
+def test_of_two_who_are_equally_near_neither_returns(nearer_by: float, is_known: bool) -> None:
+    ann, twin = (ANN + np.float32([0, 0, x]) for x in (0.2, -0.2 - nearer_by))
+    tracks = [track(0, ann, 0, 20), track(1, twin, 0, 20), track(2, ANN, 60, 80)]
+    numbered = number_persons(tracks, embedder=FakeNetworks())
+    assert [t.person for t in numbered] == [0, 1, 0 if is_known else 2]
+    # The twin is in the picture meanwhile, so that it can only be the other one.
+    staying = [tracks[0], track(1, twin, 0, 90), tracks[2]]
+    assert [t.person for t in number_persons(staying, embedder=FakeNetworks())] == [0, 1, 0]
+
+
 def test_same_person_needs_embeddings_and_time_apart() -> None:
     def is_same(later: FaceTrack) -> bool:
         return len(group_persons([early, later], embedder=FakeNetworks())) == 1

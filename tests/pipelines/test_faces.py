@@ -1,4 +1,4 @@
-"""Several people in a clip: listed by number, each edited in a way of their own."""
+"""Several people in a clip: listed by number, edited each in their own way, known again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vidinv.errors import UsageError
 from vidinv.packs import load_pack
 from vidinv.video import read_image, write_image
 
-SIDE, FRAMES = 256, 8
+SIDE, FRAMES, AWAY = 256, 8, 50
 # Two that the recognition network holds for strangers: distance 0.84.
 LEFT_SEED, RIGHT_SEED, TRUNCATION = 2, 5, 0.7
 
@@ -119,7 +119,10 @@ def test_a_sheet_that_makes_no_sense_is_refused(both, tmp_path):
 
 
 class Edited:
-    """An edit: its result, and its pictures before encoding, ``[T, H, W, 3]``, left and right."""
+    """An edit: its result, and its pictures before encoding, ``[T, H, W, 3]``, left and right.
+
+    ``difference`` to the source, ``[T]``, the largest of a frame; ``changed``: it is not 0 in all.
+    """
 
     def __init__(self, clip, output, attributes, **options) -> None:
         passes = Passes()
@@ -128,7 +131,11 @@ class Edited:
         frames, pictures = zip(*passes.seen["edit"], strict=True)
         self.sides = np.split(np.stack(pictures), 2, axis=2)
         sources = np.split(np.stack([frame.image for frame in frames]), 2, axis=2)
-        self.changed = [not np.array_equal(*pair) for pair in zip(self.sides, sources, strict=True)]
+        self.difference = [
+            np.abs(made.astype(int) - source).max((1, 2, 3))
+            for made, source in zip(self.sides, sources, strict=True)
+        ]
+        self.changed = [bool(difference.any()) for difference in self.difference]
 
 
 @pytest.fixture(scope="module")
@@ -236,3 +243,41 @@ def test_whole_frames_have_no_faces_to_name(both, tmp_path):
     squares = write_tiny_pack(tmp_path / "tiny", alignment="frame")
     with pytest.raises(UsageError, match="edits whole frames: --attr 0:NAME chooses nobody"):
         vidinv.edit(both, tmp_path / "out.mp4", attributes={"0:smile": 1}, pack=squares)
+
+
+@pytest.fixture(scope="module")
+def returning(people, tmp_path_factory):
+    """``returning(number)``: the first person, nobody for two seconds, then one of the two.
+
+    They stand beside a pattern, so that no cut is seen.
+    """
+    folder = tmp_path_factory.mktemp("returning")
+    pattern = np.kron(np.random.default_rng(0).integers(0, 255, (8, 8, 3)), np.ones((32, 32, 1)))
+    empty = [np.full((SIDE, SIDE, 3), 110, np.uint8)] * AWAY
+
+    def clip(number):
+        stand_in = [*people[0], *empty, *people[number]]
+        return write_clip(
+            folder / f"{number}.mp4",
+            side_by_side(stand_in, [pattern.astype(np.uint8)] * len(stand_in)),
+        )
+
+    return clip
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_who_leaves_for_two_seconds_and_returns_keeps_the_number(returning, tiny, who):
+    found = vidinv.list_faces(returning(who), pack=tiny)
+    assert found.shots == 1
+    spans = [(0, FRAMES - 1), (FRAMES + AWAY, 2 * FRAMES + AWAY - 1)]
+    assert [(track.first, track.last) for track in found.tracks] == spans
+    assert [track.id for track in found.tracks] == [0, who]
+
+
+def test_who_returned_is_edited_and_nothing_meanwhile(returning, tiny, tmp_path):
+    made = Edited(returning(0), tmp_path / "out.mp4", {"0:smile": 1.5}, pack=tiny)
+    assert [track.id for track in made.result.tracks] == [0, 0]
+    differ = made.difference[0]
+    assert not differ[FRAMES : FRAMES + AWAY].any()
+    assert differ[FRAMES // 2] > 0
+    assert differ[-FRAMES // 2] > 0
