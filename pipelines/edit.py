@@ -124,7 +124,9 @@ def run(
 
 
 def _run(request: EditRequest, progress: Progress, networks: Networks | None) -> ClipResult:
-    networks = networks or Networks(request.pack, request.spec.method, device=request.device)
+    networks = networks or Networks(
+        request.pack, request.spec.method, device=request.device, landmarks=request.spec.landmarks
+    )
     edit = _Edit(request, progress, networks.load())
     with MemoryMeter() as meter:
         started = time.monotonic()

@@ -22,7 +22,7 @@ from pipelines.meter import Progress
 from pipelines.parallel import Prefetch
 from pipelines.process import set_up_process
 from vidinv.errors import DecodeError, UsageError
-from vidinv.faces import FFHQ, extract_crop, select_tracks, whole_alignment
+from vidinv.faces import DEFAULT_LANDMARKS, FFHQ, extract_crop, select_tracks, whole_alignment
 from vidinv.faces.crops import as_uint8
 from vidinv.packs import Pack
 from vidinv.paths import check_input, check_replaceable, sole_writer
@@ -42,6 +42,7 @@ class FacesRequest:
         pack: that an edit is to be made with: its crop decides which face is the largest.
         sheet: picture to write, with a crop of each track; None writes none.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        landmarks: who finds faces: ``"dlib"`` or ``"fan"``.
         on_error: what becomes of damage: ``"stop"`` or ``"skip"`` (``open_reader``).
     """
 
@@ -49,6 +50,7 @@ class FacesRequest:
     pack: Pack
     sheet: Path | None = None
     device: str = "auto"
+    landmarks: str = DEFAULT_LANDMARKS
     on_error: str = "stop"
     overwrite: bool = False
 
@@ -118,7 +120,7 @@ def _check(request: FacesRequest) -> None:
 
 
 def _run(request: FacesRequest, progress: Progress) -> FoundFaces:
-    backend = Networks(request.pack, device=request.device).backend
+    backend = Networks(request.pack, device=request.device, landmarks=request.landmarks).backend
     with _opened(request) as source:
         counted = progress.track(source.frames, label="faces", total=source.info.num_frames)
         with Prefetch(counted, depth=4, name="decode") as decoded:

@@ -38,6 +38,7 @@ def edit(
     face: str | int = "largest",
     detail: bool = True,
     device: str = "auto",
+    landmarks: str = "dlib",
     seed: int = 0,
     start: Time | None = None,
     end: Time | None = None,
@@ -63,6 +64,8 @@ def edit(
         detail: carry the change to the full-resolution source instead of pasting the generator's
             own picture.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        landmarks: who finds faces: ``"dlib"``, or ``"fan"`` (face-alignment's networks, whose
+            weights must be in torch's cache; for GPUs).
         seed: for methods that draw random numbers; ``fse`` draws none.
         start, end: edit only the frames from ``start`` on and before ``end``, in seconds from the
             clip's first frame, or text as ``"1:23.5"``; all others keep their pictures. Inside a
@@ -95,6 +98,7 @@ def edit(
         mode=RenderMode.TRANSFER if detail else RenderMode.PASTE,
         seed=seed,
         within=time_range(start, end),
+        landmarks=landmarks,
     )
     return _run(
         input,
@@ -120,6 +124,7 @@ def invert(
     pack: str | Path | Pack = DEFAULT_PACK,
     face: str | int = "largest",
     device: str = "auto",
+    landmarks: str = "dlib",
     seed: int = 0,
     start: Time | None = None,
     end: Time | None = None,
@@ -134,7 +139,14 @@ def invert(
 ) -> ClipResult:
     """Paste back what the inversion alone gives: no edit, no detail transfer; else as ``edit``."""
     within = time_range(start, end)
-    spec = EditSpec(method=method, face=str(face), mode=RenderMode.INVERT, seed=seed, within=within)
+    spec = EditSpec(
+        method=method,
+        face=str(face),
+        mode=RenderMode.INVERT,
+        seed=seed,
+        within=within,
+        landmarks=landmarks,
+    )
     return _run(
         input,
         output,
@@ -203,6 +215,7 @@ def list_faces(
     sheet: PathLike | None = None,
     pack: str | Path | Pack = DEFAULT_PACK,
     device: str = "auto",
+    landmarks: str = "dlib",
     on_error: str = "stop",
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -211,7 +224,7 @@ def list_faces(
 
     Args:
         sheet: picture to write, with a crop of each track.
-        pack, device, on_error, progress: as for ``edit``.
+        pack, device, landmarks, on_error, progress: as for ``edit``.
         overwrite: replace an existing sheet.
 
     Raises:
@@ -225,6 +238,7 @@ def list_faces(
         pack=pack if isinstance(pack, Pack) else load_pack(pack),
         sheet=None if sheet is None else Path(sheet),
         device=device,
+        landmarks=landmarks,
         on_error=on_error,
         overwrite=overwrite,
     )
@@ -241,6 +255,7 @@ def write_report(
     inversion: bool = True,
     method: str = "fse",
     device: str = "auto",
+    landmarks: str = "dlib",
     edit: Mapping[str, object] | None = None,
     overwrite: bool = False,
     on_error: str = "stop",
@@ -254,6 +269,7 @@ def write_report(
         every: look at the identity of every n-th frame; None: so that it takes about 30 s.
         inversion: also invert the source, and measure what the inversion alone loses.
         method: inversion method of ``inversion``.
+        landmarks: as for ``edit``.
         edit: what the output was made with, shown as given.
         overwrite: replace an existing page.
         on_error: what becomes of damage of the source, as in the run that made the output.
@@ -274,6 +290,7 @@ def write_report(
         inversion=inversion,
         method=method,
         device=device,
+        landmarks=landmarks,
         edit=edit or {},
         overwrite=overwrite,
         on_error=on_error,

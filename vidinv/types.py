@@ -312,6 +312,7 @@ class EditSpec:
         mode: what becomes of the generator's picture; ``INVERT`` ignores the attributes.
         seed: of the methods that draw random numbers (``Inverter.draws_random_numbers``).
         within: frames outside keep their pictures; None edits the whole clip.
+        landmarks: who finds faces: ``"dlib"`` or ``"fan"``.
     """
 
     attributes: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
@@ -320,6 +321,7 @@ class EditSpec:
     mode: RenderMode = RenderMode.TRANSFER
     seed: int = 0
     within: TimeRange | None = None
+    landmarks: str = "dlib"
 
 
 @dataclass(frozen=True, slots=True)

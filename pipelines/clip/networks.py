@@ -10,7 +10,7 @@ import torch
 from pipelines.process import set_up_process
 from vidinv.editing.directions import Directions
 from vidinv.errors import MissingDependencyError
-from vidinv.faces import Backend, dlib_backend
+from vidinv.faces import DEFAULT_LANDMARKS, Backend, find_backend
 from vidinv.inversion import Inverter
 from vidinv.packs import Pack
 
@@ -21,7 +21,9 @@ class Networks:
     Args:
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         on_step: ``Inverter.on_step`` of the method.
-        backend: detector, landmarks and recognition; None: dlib's, the last on the device.
+        landmarks: who finds faces: ``"dlib"``, or ``"fan"`` on the device
+            (``vidinv.faces.find_backend``).
+        backend: detector, landmarks and recognition in their place.
     """
 
     def __init__(
@@ -31,10 +33,11 @@ class Networks:
         *,
         device: str = "cpu",
         on_step: Callable[[], None] | None = None,
+        landmarks: str = DEFAULT_LANDMARKS,
         backend: Backend | None = None,
     ) -> None:
         self.pack, self.method, self._device, self._on_step = pack, method, device, on_step
-        self._backend = backend
+        self._landmarks, self._backend = landmarks, backend
 
     def load(self) -> Networks:
         """Load everything that an edit needs now, so that no clip waits for it."""
@@ -57,7 +60,8 @@ class Networks:
     @cached_property
     def backend(self) -> Backend:
         """Detector, landmarks and recognition."""
-        return self._backend or dlib_backend(device=str(choose_device(self._device)))
+        device = str(choose_device(self._device))
+        return self._backend or find_backend(self._landmarks, device=device)
 
     @cached_property
     def mean_embedding(self) -> torch.Tensor | None:

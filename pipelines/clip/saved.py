@@ -20,6 +20,7 @@ from pipelines.clip.plan import ClipPlan, Segment, build_plan, save_plan
 from vidinv.arrays import as_decode_error, read_arrays, write_arrays
 from vidinv.editing.schedules import attributes_of, face_and_name, is_zero, named_faces
 from vidinv.errors import DecodeError, UsageError
+from vidinv.faces import DEFAULT_LANDMARKS
 from vidinv.inversion import TrackState, find_method
 from vidinv.inversion.state import state_path
 from vidinv.latents import (
@@ -91,6 +92,8 @@ def key_of(clip: Path, *, pack: Pack, spec: EditSpec, segment_frames: int) -> Ke
     }
     if spec.within is not None:
         key["range of time"] = [spec.within.start, spec.within.end]
+    if spec.landmarks != DEFAULT_LANDMARKS:
+        key["landmarks"] = spec.landmarks
     return {**key, "seed": spec.seed} if find_method(spec.method).draws_random_numbers else key
 
 

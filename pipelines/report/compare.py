@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from pipelines.clip.networks import Networks
+from pipelines.clip.networks import Networks, choose_device
 from pipelines.clip.session import ClipSession
 from pipelines.meter import Progress
 from pipelines.parallel import Prefetch
@@ -22,7 +22,7 @@ from pipelines.report.recognition import Recognised, Recogniser
 from pipelines.report.request import ReportRequest, check_request
 from pipelines.report.summary import changed_tracks, mean_over_tracks, summarise, track_facts
 from pipelines.report.track_meter import ChipStore, TrackMeter, measure_pops_without_strangers
-from vidinv.faces import analyse, dlib_backend, named_alignment
+from vidinv.faces import DEFAULT_LANDMARKS, analyse, find_backend, named_alignment
 from vidinv.inversion import TrackState
 from vidinv.rendering import frames_without
 from vidinv.report import (
@@ -68,7 +68,8 @@ class _Comparison:
         self.clips = Clips(request.source, request.output, on_error=request.on_error)
         self.every = request.every
         self.notes: list[str] = []
-        self.backend = dlib_backend()
+        device = "cpu" if request.landmarks == DEFAULT_LANDMARKS else request.device
+        self.backend = find_backend(request.landmarks, device=str(choose_device(device)))
         self.strangers = strangers_from(self.backend.embedder.name)
         self.inversion: InversionMeter | None = None
         if request.inversion:
@@ -154,7 +155,9 @@ class _Comparison:
             return None
         request = self.request
         spec = EditSpec(method=request.method, face="all", mode=RenderMode.INVERT)
-        networks = request.networks or Networks(request.pack, request.method, device=request.device)
+        networks = request.networks or Networks(
+            request.pack, request.method, device=request.device, landmarks=request.landmarks
+        )
         session = ClipSession(request.source, spec, networks)
         self.notes += session.method_notes
         return partial(

@@ -10,6 +10,7 @@ from typing import Any
 from pipelines.clip.networks import Networks
 from pipelines.report.recognition import MAX_EMBEDDINGS
 from vidinv.errors import UsageError
+from vidinv.faces import DEFAULT_LANDMARKS
 from vidinv.inversion import TrackState
 from vidinv.packs import Pack
 from vidinv.paths import check_input
@@ -37,6 +38,7 @@ class ReportRequest:
         source_name: what the page calls the source; None is its path.
         on_error: what becomes of damage of the source, as in the run that made the output:
             ``"stop"`` or ``"skip"`` (``open_reader``).
+        landmarks: who finds faces: ``"dlib"`` or ``"fan"``.
     """
 
     source: Path
@@ -56,6 +58,7 @@ class ReportRequest:
     source_name: str | None = None
     overwrite: bool = False
     on_error: str = "stop"
+    landmarks: str = DEFAULT_LANDMARKS
 
 
 def check_request(request: ReportRequest) -> None:

@@ -11,11 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from vidinv.errors import MissingDependencyError
-from vidinv.faces import dlib_backend, find_faces
+from pipelines.clip.saved import key_of
+from tests.video.clips import write_clip
+from vidinv.cli import main
+from vidinv.errors import MissingDependencyError, UnknownNameError
+from vidinv.faces import dlib_backend, find_backend, find_faces
 from vidinv.faces.dlib_backend import DlibEmbedder, DlibLandmarks
 from vidinv.faces.fan_backend import FAN_FILE, SFD_FILE, fan_backend, require_weights
 from vidinv.faces.weights import weight_file
+from vidinv.packs import load_pack
+from vidinv.types import EditSpec
 
 from .conftest import Clip
 from .dlib_reference import DlibOwnEmbedder, dlib_embedding
@@ -42,6 +47,44 @@ def test_fan_weights_present(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name in (FAN_FILE, SFD_FILE):
         (tmp_path / "hub" / "checkpoints" / name).touch()
     require_weights()
+
+
+@pytest.mark.parametrize("command", ["edit", "invert", "batch", "faces", "report"])
+def test_every_command_finds_faces_with_what_landmarks_names(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Without its weights, which are never fetched, one line says what is missing."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    clip = write_clip(tmp_path / "a.mp4", [np.zeros((64, 64, 3), np.uint8)] * 3)
+    more = {
+        "edit": ["-o", str(tmp_path / "b.mp4"), "--attr", "smile"],
+        "invert": ["-o", str(tmp_path / "b.mp4")],
+        "batch": ["-o", str(tmp_path / "out"), "--attr", "smile"],
+        "faces": [],
+        "report": [str(clip), "-o", str(tmp_path / "page.html")],
+    }[command]
+    assert main([command, str(clip), *more, "--landmarks", "fan", "--quiet"]) == 1
+    said = capsys.readouterr().err.strip()
+    assert "face-alignment" in said
+    assert "\n" not in said
+    assert not (tmp_path / "b.mp4").exists()
+    with pytest.raises(SystemExit, match="2"):
+        main([command, str(clip), *more, "--landmarks", "mediapipe"])
+
+
+def test_backends_are_found_by_name() -> None:
+    assert find_backend("dlib", device="cpu").detector.min_face_px > 0
+    with pytest.raises(UnknownNameError, match=r"unknown landmarks 'fna'.*fan"):
+        find_backend("fna", device="cpu")
+
+
+def test_latents_of_another_face_finder_are_not_used(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", [np.zeros((64, 64, 3), np.uint8)] * 3)
+    keys = [
+        key_of(clip, pack=load_pack(), spec=EditSpec(landmarks=name), segment_frames=160)
+        for name in ("dlib", "fan")
+    ]
+    assert keys[0] != keys[1]
 
 
 def test_fan_weights_absent_fails_naming_files_and_folder(

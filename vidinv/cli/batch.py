@@ -165,6 +165,7 @@ def _batch_request(options: argparse.Namespace) -> BatchRequest:
         seed=options.seed,
         within=time_range(options.start, options.end),
         device=options.device,
+        landmarks=options.landmarks,
         encode=encode_options(options),
         on_error=options.on_error,
         address=options.address,

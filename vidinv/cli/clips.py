@@ -13,6 +13,7 @@ from vidinv.cli.options import (
     add_command,
     add_device,
     add_inversion,
+    add_landmarks,
     add_method,
     add_model_options,
     add_on_error,
@@ -85,6 +86,7 @@ def add_report(commands: Commands) -> None:
     add_inversion(parser)
     add_method(parser)
     add_device(parser)
+    add_landmarks(parser)
     add_on_error(parser)
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     parser.add_argument("--quiet", action="store_true", help="no progress, no summary")
@@ -155,6 +157,7 @@ def report(options: argparse.Namespace) -> None:
         inversion=options.inversion,
         method=options.method,
         device=options.device,
+        landmarks=options.landmarks,
         overwrite=options.overwrite,
         on_error=options.on_error,
         progress=Progress(quiet=options.quiet),
@@ -208,6 +211,7 @@ def _report_run(options: argparse.Namespace, result: ClipResult, *, inversion: b
         inversion=inversion,
         method=result.method,
         device=options.device,
+        landmarks=options.landmarks,
         edit={**result.attributes, "method": result.method},
         overwrite=options.overwrite,
         on_error=options.on_error,
@@ -225,6 +229,7 @@ def _run_arguments(options: argparse.Namespace, progress: Progress | None = None
         "pack": open_pack_as_set(options),
         "face": options.face,
         "device": options.device,
+        "landmarks": options.landmarks,
         "seed": options.seed,
         "start": options.start,
         "end": options.end,

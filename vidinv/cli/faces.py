@@ -6,7 +6,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vidinv.cli.options import Commands, add_command, add_device, add_on_error, open_pack
+from vidinv.cli.options import (
+    Commands,
+    add_command,
+    add_device,
+    add_landmarks,
+    add_on_error,
+    open_pack,
+)
 from vidinv.cli.output import print_json, say
 from vidinv.interrupts import sigterm_interrupts
 
@@ -31,6 +38,7 @@ def add_faces(commands: Commands) -> None:
     )
     parser.add_argument("--pack", default=None, metavar="NAME|PATH", help="model pack")
     add_device(parser)
+    add_landmarks(parser)
     add_on_error(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.add_argument("--quiet", action="store_true", help="no progress, no notes")
@@ -48,6 +56,7 @@ def faces(options: argparse.Namespace) -> None:
         sheet=options.output,
         pack=open_pack(options),
         device=options.device,
+        landmarks=options.landmarks,
         on_error=options.on_error,
         overwrite=options.overwrite,
         progress=Progress(quiet=options.quiet),

@@ -62,6 +62,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     add_range(parser)
     add_device(parser)
+    add_landmarks(parser)
     parser.add_argument(
         "--seed",
         type=int,
@@ -155,6 +156,17 @@ def add_method(parser: argparse.ArgumentParser) -> None:
         default="fse",
         metavar="NAME",
         help=f"inversion method (default: fse). {methods}. Packs have weights for some of them",
+    )
+
+
+def add_landmarks(parser: argparse.ArgumentParser) -> None:
+    """``--landmarks``."""
+    parser.add_argument(
+        "--landmarks",
+        choices=["dlib", "fan"],
+        default="dlib",
+        help="who finds faces: dlib (default), or face-alignment's networks, for GPUs; "
+        "their weights must be in torch's cache",
     )
 
 

@@ -9,6 +9,7 @@ from vidinv.faces.align import (
     named_alignment,
 )
 from vidinv.faces.analysis import analyse
+from vidinv.faces.backends import BACKENDS, DEFAULT_LANDMARKS, check_landmarks, find_backend
 from vidinv.faces.crops import extract_crop
 from vidinv.faces.dlib_backend import dlib_backend
 from vidinv.faces.mask import FaceRegion, face_mask
@@ -22,6 +23,8 @@ from vidinv.faces.whole import whole_alignment, whole_tracks
 
 __all__ = [
     "ALIGNMENTS",
+    "BACKENDS",
+    "DEFAULT_LANDMARKS",
     "FFHQ",
     "TIGHT",
     "Alignment",
@@ -35,11 +38,13 @@ __all__ = [
     "Smoothing",
     "TrackingOptions",
     "analyse",
+    "check_landmarks",
     "crop_scale_of",
     "dlib_backend",
     "embed_reference",
     "extract_crop",
     "face_mask",
+    "find_backend",
     "find_faces",
     "group_persons",
     "named_alignment",

@@ -15,6 +15,7 @@ from pipelines.batch.workers.ray_workers import RUNNER_CLASS, STALL_SECONDS
 from pipelines.clip.plan import SEGMENT_FRAMES
 from pipelines.clip.saved import check_folder
 from vidinv.errors import UsageError
+from vidinv.faces import check_landmarks
 from vidinv.packs import DEFAULT_PACK, Pack, load_pack
 from vidinv.provenance import CredentialOptions, check_credentials
 from vidinv.types import TimeRange
@@ -42,6 +43,7 @@ class BatchRequest:
         on_error: what becomes of damaged clips: ``"stop"`` or ``"skip"`` (``open_reader``).
         credentials: whether and with what outputs are signed.
         within: the part of every clip that is edited; None is all of it.
+        landmarks: who finds faces: ``"dlib"`` or ``"fan"``.
         runner_class: ``module:class`` that runs the tasks.
     """
 
@@ -71,6 +73,7 @@ class BatchRequest:
     inversion: bool = True
     credentials: CredentialOptions = field(default_factory=CredentialOptions)
     within: TimeRange | None = None
+    landmarks: str = "dlib"
     quiet: bool = True
     runner_class: str = RUNNER_CLASS
 
@@ -90,6 +93,7 @@ def check_request(
     """
     _check_options(request)
     pack = load_pack(request.pack).with_options(request.method, request.method_options)
+    check_landmarks(request.landmarks, is_here=request.address is None)
     pack.inverter(request.method)  # UnknownNameError before any worker starts
     jobs = find_jobs(
         request.inputs,
@@ -147,4 +151,5 @@ def _settings(request: BatchRequest, pack: Pack) -> Settings:
         latents=None if request.latents is None else str(request.latents.absolute()),
         credentials=request.credentials.resolved(),
         within=request.within,
+        landmarks=request.landmarks,
     )

@@ -115,6 +115,7 @@ class Settings:
         on_error: what becomes of damaged clips: ``"stop"`` or ``"skip"`` (``open_reader``).
         credentials: whether and with what outputs are signed; paths are those of every machine.
         within: the part of every clip that is edited; None is all of it.
+        landmarks: who finds faces: ``"dlib"`` or ``"fan"``.
     """
 
     pack: str
@@ -131,6 +132,7 @@ class Settings:
     on_error: str = "stop"
     credentials: CredentialOptions = field(default_factory=CredentialOptions)
     within: TimeRange | None = None
+    landmarks: str = "dlib"
 
     def spec(self, job: Job) -> EditSpec:
         return EditSpec(
@@ -140,6 +142,7 @@ class Settings:
             mode=RenderMode.TRANSFER if self.detail else RenderMode.PASTE,
             seed=self.seed,
             within=self.within,
+            landmarks=self.landmarks,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -88,7 +88,13 @@ class StageContext:
     def networks(self) -> Networks:
         settings = self.settings
         pack = load_pack(settings.pack).with_options(settings.method, settings.method_options)
-        return Networks(pack, settings.method, device=settings.device, on_step=self.beat)
+        return Networks(
+            pack,
+            settings.method,
+            device=settings.device,
+            on_step=self.beat,
+            landmarks=settings.landmarks,
+        )
 
     @cached_property
     def report_networks(self) -> Networks:
