@@ -39,6 +39,8 @@ from vidinv.provenance import (
 from vidinv.types import ClipResult, EditSpec, Frame, Image, RenderMode
 from vidinv.video import (
     EncodeOptions,
+    Part,
+    Until,
     VideoInfo,
     VideoReader,
     alpha_note,
@@ -162,6 +164,11 @@ def check_output(request: EditRequest) -> None:
         raise UsageError(f"{source} is no picture of a known kind, but {output} names a picture")
     if is_image_path(source) and request.spec.within is not None:
         raise UsageError(f"{source} is a picture: --start and --end are for clips")
+    if request.spec.max_frames is not None:
+        if is_image_path(source):
+            raise UsageError(f"{source} is a picture: --max-frames is for clips")
+        if request.spec.max_frames < 1:
+            raise UsageError(f"--max-frames {request.spec.max_frames}: give at least 1")
     if not is_image_path(output):
         choose_encoder(output, request.encode)
     if request.preview is not None:
@@ -217,10 +224,12 @@ class _Edit:
             plan = self._analyse()
         else:
             self._tell_what_is_lost(plan.info)
-        if plan.analysis.tracks:
-            self._render_clip(plan, self._states(plan))
-        else:
+        is_edited = bool(plan.analysis.tracks)
+        if not is_edited:
             self._tell_unchanged(plan)
+        if is_edited or plan.kept is not None:
+            self._render_clip(plan, self._states(plan), is_edited=is_edited)
+        else:
             self.warnings += copy_media(self.request.input, self.request.output)
         return self._summary(plan)
 
@@ -274,7 +283,7 @@ class _Edit:
 
     def _opened_preview(self, plan: ClipPlan) -> AbstractContextManager[ShownPairs | None]:
         request = self.request
-        if request.preview is None:
+        if request.preview is None or not plan.analysis.tracks:
             return contextlib.nullcontext()
         finish = Finisher(request.credentials, request.preview.path, request.edited_from)
         return request.preview.open(plan, request.spec, comment=self.comment, finish=finish)
@@ -283,14 +292,16 @@ class _Edit:
         warnings = [*self.warnings, *self.session.notes]
         return self.session.summary(plan, self.sampler.samples(), warnings)
 
-    def _open(self) -> VideoReader:
-        return open_reader(self.request.input, on_error=self.request.on_error)
+    def _open(self, *, part: Part | None = None, until: Until | None = None) -> VideoReader:
+        return open_reader(
+            self.request.input, part=part, until=until, on_error=self.request.on_error
+        )
 
     def _analyse(self) -> ClipPlan:
-        with self._open() as reader:
+        with self._open(until=self.session.last_frame) as reader:
             info = reader.info
             self._tell_what_is_lost(info)
-            frames = self.progress.track(reader, label="analyse", total=info.num_frames)
+            frames = self.progress.track(reader, label="analyse", total=self._num_analysed(info))
             with Prefetch(frames, depth=4, name="decode") as decoded:
                 return self.session.make_plan(
                     decoded,
@@ -298,6 +309,14 @@ class _Edit:
                     has_exact_times=lambda: reader.exact_times,
                     damage=lambda: (reader.num_held, reader.notes),
                 )
+
+    def _num_analysed(self, info: VideoInfo) -> int | None:
+        """About how many frames the analysis reads."""
+        until, total = self.session.last_frame, info.num_frames
+        if until is None:
+            return total
+        count = until.count + round(until.seconds * (info.average_rate or 25))
+        return count if total is None else min(count, total)
 
     def _tell_what_is_lost(self, info: VideoInfo) -> None:
         """Before the work; UsageError for an encoder that does not go with the clip."""
@@ -329,28 +348,34 @@ class _Edit:
             tell = stack.enter_context(self.progress.shares(label="fit"))
             return self.session.fit(tracks, read, progress=tell)
 
-    def _render_clip(self, plan: ClipPlan, states: Mapping[int, TrackState]) -> None:
-        request = self.request
+    def _render_clip(
+        self, plan: ClipPlan, states: Mapping[int, TrackState], *, is_edited: bool
+    ) -> None:
+        request, output = self.request, plan.whole
         with contextlib.ExitStack() as stack:
             writer = stack.enter_context(
                 open_writer(
                     request.output,
                     source=plan.info,
                     options=request.encode,
-                    comment=self.comment,
-                    finish=self.finisher,
+                    cut=plan.cut(range(output.first, output.last + 1)),
+                    comment=self.comment if is_edited else None,
+                    finish=self.finisher if is_edited else None,
                 )
             )
             preview = stack.enter_context(self._opened_preview(plan))
-            reader = stack.enter_context(self._open())
+            part = None if plan.kept is None else plan.part(output)
+            reader = stack.enter_context(self._open(part=part))
             composed = self._composed(plan, reader, states)
             stack.callback(composed.close)
-            total = plan.analysis.num_frames
+            total = output.num_frames
             for frame, picture in self.progress.track(composed, label="edit", total=total):
                 writer.write(replace(frame, image=picture))
                 if preview is not None:
                     preview.add(frame, picture)
         self.warnings += (*writer.warnings, *self.finisher.warnings)
+        if not is_edited and has_credentials(request.input):
+            self.warnings.append(f"{LOST}the output is cut, and not signed")
 
     def _composed(
         self, plan: ClipPlan, frames: Iterable[Frame], states: Mapping[int, TrackState]

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from pipelines.clip.plan import ClipPlan
+from pipelines.clip.window import frames_within
 from vidinv.editing.schedules import strength_at
 from vidinv.errors import UsageError
 from vidinv.faces.crops import as_displayed, as_uint8
@@ -81,7 +82,7 @@ class Preview:
         """What takes the frames of a run; complete at the end of the ``with``."""
         if self.is_sheet:
             return PreviewSheet(self.path, plan, spec, comment=comment, finish=finish)
-        return PreviewVideo(self, plan.info, comment=comment, finish=finish)
+        return PreviewVideo(self, plan, spec, comment=comment, finish=finish)
 
 
 class ShownPairs(AbstractContextManager["ShownPairs"]):
@@ -93,9 +94,14 @@ class ShownPairs(AbstractContextManager["ShownPairs"]):
 
 
 class PreviewVideo(ShownPairs):
-    """Both as a video, with the sound and times of the source."""
+    """Both as a video, with sound and times of the source; of a range alone where there is one."""
 
-    def __init__(self, preview: Preview, info: VideoInfo, *, comment: str, finish: Finish) -> None:
+    def __init__(
+        self, preview: Preview, plan: ClipPlan, spec: EditSpec, *, comment: str, finish: Finish
+    ) -> None:
+        info, first = plan.info, plan.whole.first
+        inside = frames_within(plan.times_T2, info, spec.within)
+        self._frames = range(max(first, inside.start), inside.stop)
         width, height = fitted_size(info, columns=1 if preview.style == "split" else 2)
         self._size = (width, height)
         self._join = _wiped if preview.style == "split" else _side_by_side
@@ -108,7 +114,11 @@ class PreviewVideo(ShownPairs):
         more = ("color_primaries", "color_transfer")
         facts = {name: getattr(info, name) for name in (*kept, *more)}
         self._writer = open_writer(
-            preview.path, source=replace(shown, **facts), comment=comment, finish=finish
+            preview.path,
+            source=replace(shown, **facts),
+            cut=plan.cut(self._frames),
+            comment=comment,
+            finish=finish,
         )
 
     def __enter__(self) -> PreviewVideo:
@@ -124,6 +134,8 @@ class PreviewVideo(ShownPairs):
         self._writer.__exit__(kind, error, traceback)
 
     def add(self, frame: Frame, picture: Image) -> None:
+        if frame.index not in self._frames:
+            return
         before, after = (_resized(image, self._size) for image in (frame.image, picture))
         both = self._join(before, after, frame.time_seconds)
         self._writer.write(replace(frame, image=both, alpha=None, captions=b""))

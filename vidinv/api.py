@@ -42,6 +42,7 @@ def edit(
     seed: int = 0,
     start: Time | None = None,
     end: Time | None = None,
+    max_frames: int | None = None,
     encode: EncodeOptions | None = None,
     overwrite: bool = False,
     latents: PathLike | None = None,
@@ -70,6 +71,8 @@ def edit(
         start, end: edit only the frames from ``start`` on and before ``end``, in seconds from the
             clip's first frame, or text as ``"1:23.5"``; all others keep their pictures. Inside a
             shot the edit fades in and out over eight frames. A keyframe's time stays the clip's.
+        max_frames: to try something: the output is the clip's first so many frames, or so many
+            from ``start`` on, with their sound.
         encode: encoder, preset and quality; defaults suit the container that ``output`` names.
         overwrite: replace an existing output.
         latents: folder where analysis and inversion of the clip are kept, so that another edit of
@@ -99,6 +102,7 @@ def edit(
         seed=seed,
         within=time_range(start, end),
         landmarks=landmarks,
+        max_frames=max_frames,
     )
     return _run(
         input,
@@ -128,6 +132,7 @@ def invert(
     seed: int = 0,
     start: Time | None = None,
     end: Time | None = None,
+    max_frames: int | None = None,
     encode: EncodeOptions | None = None,
     overwrite: bool = False,
     latents: PathLike | None = None,
@@ -138,14 +143,14 @@ def invert(
     progress: Progress | None = None,
 ) -> ClipResult:
     """Paste back what the inversion alone gives: no edit, no detail transfer; else as ``edit``."""
-    within = time_range(start, end)
     spec = EditSpec(
         method=method,
         face=str(face),
         mode=RenderMode.INVERT,
         seed=seed,
-        within=within,
         landmarks=landmarks,
+        within=time_range(start, end),
+        max_frames=max_frames,
     )
     return _run(
         input,

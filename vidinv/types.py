@@ -313,6 +313,8 @@ class EditSpec:
         seed: of the methods that draw random numbers (``Inverter.draws_random_numbers``).
         within: frames outside keep their pictures; None edits the whole clip.
         landmarks: who finds faces: ``"dlib"`` or ``"fan"``.
+        max_frames: the output ends after so many frames, and begins where ``within`` does; None
+            has all of the clip in it.
     """
 
     attributes: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
@@ -322,6 +324,7 @@ class EditSpec:
     seed: int = 0
     within: TimeRange | None = None
     landmarks: str = "dlib"
+    max_frames: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

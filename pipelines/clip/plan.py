@@ -24,7 +24,7 @@ from vidinv.arrays import Array, as_decode_error, read_arrays, write_arrays
 from vidinv.errors import DecodeError
 from vidinv.rendering import FaceEditor, FrameComposer, chunked
 from vidinv.types import Analysis, FaceTrack, Frame, Image
-from vidinv.video import Part, VideoInfo
+from vidinv.video import Cut, Part, VideoInfo
 
 # About 6 s of video: the halo and the start of a decoder and an encoder are some 5 % of the work,
 # and at most this much is lost with a worker.
@@ -59,6 +59,7 @@ class ClipPlan:
         num_tracks: face tracks found where it is edited, chosen or not.
         num_held: frames that the file has lost, each with the last good picture in its place.
         notes: what a person should know of the file's damage and of how it was read.
+        kept: the part of the clip that the output is; None is all of it. The plan ends with it.
         key: what decided it (``pipelines.clip.saved``), kept with it on disk.
     """
 
@@ -71,6 +72,7 @@ class ClipPlan:
     key: Mapping[str, Any] = field(default_factory=dict)
     num_held: int = 0
     notes: tuple[str, ...] = ()
+    kept: Segment | None = None
 
     @property
     def start_seconds(self) -> float:
@@ -78,18 +80,37 @@ class ClipPlan:
 
     @property
     def whole(self) -> Segment:
-        """The clip as one segment."""
+        """The output as one segment."""
         last = self.analysis.num_frames - 1
-        return Segment(0, 0, 0, last, last)
+        return self.kept or Segment(0, 0, 0, last, last)
 
     def unedited(self) -> ClipPlan:
         """The same clip with nothing to edit."""
         return replace(self, analysis=replace(self.analysis, tracks=()), segments=())
 
+    def cut(self, frames: range) -> Cut | None:
+        """What of the clip's streams goes with these frames of it; None: all of them."""
+        if self.kept is None and len(frames) == self.analysis.num_frames:
+            return None
+        first, (last, duration) = frames.start, self.times_T2[frames.stop - 1].tolist()
+        usual = round(1 / ((self.info.average_rate or 25) * self.info.time_base))
+        start = int(self.times_T2[first, 0]) if first else None
+        return Cut(start, last + (duration or max(1, usual)))
+
     def part(self, segment: Segment) -> Part:
         """What to read for a segment."""
         pts = int(self.times_T2[segment.lead, 0]) if self.exact_times else None
         return Part(segment.lead, segment.tail - segment.lead + 1, pts)
+
+
+def segment_of(
+    frames: range, shots: Sequence[tuple[int, int]], *, chunk_frames: int, chain_chunks: int = 1
+) -> Segment:
+    """Frames as one segment, which is computed from the run of chunks on that they begin in."""
+    run = chunk_frames * chain_chunks
+    starts = (start for first, last in shots for start in range(first, last + 1, run))
+    lead = max(start for start in starts if start <= frames.start)
+    return Segment(0, lead, frames.start, frames.stop - 1, frames.stop - 1)
 
 
 def plan_segments(
@@ -189,6 +210,7 @@ def save_plan(path: Path, plan: ClipPlan) -> None:
         "key": plan.key,
         "num_held": plan.num_held,
         "notes": plan.notes,
+        "kept": None if plan.kept is None else asdict(plan.kept),
     }
     write_arrays(path, arrays, facts)
 
@@ -225,6 +247,7 @@ def build_plan(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, Any]
             key=facts["key"],
             num_held=facts.get("num_held", 0),
             notes=tuple(facts.get("notes", ())),
+            kept=Segment(**kept) if (kept := facts.get("kept")) else None,
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pipelines.clip.plan import SEGMENT_FRAMES, ClipPlan, plan_segments
+from pipelines.clip.plan import SEGMENT_FRAMES, ClipPlan, plan_segments, segment_of
 from pipelines.clip.window import AnalysisWindow
 from vidinv.editing.schedules import attributes_of, is_zero, named_faces
 from vidinv.errors import UsageError
@@ -39,7 +39,8 @@ def plan_clip(
     """Analyse a clip or picture; ``exact_times`` is for its reader to say, after the last frame.
 
     Args:
-        frames: all of them, in display order; read once, never held.
+        frames: all of them, in display order, up to the last that ``spec.max_frames`` asks for;
+            read once, never held.
         spec: whom to edit, and when: tracks end with ``within``. These are whom ``face`` names and
             who has attributes of their own, without those who have nothing to change.
         segment_frames: wished length of a segment.
@@ -82,6 +83,14 @@ def plan_clip(
         chain_chunks=chain_chunks,
         target_frames=segment_frames,
     )
+    kept = None
+    if spec.max_frames is not None:
+        kept = segment_of(
+            range(window.first_wanted(), analysis.num_frames),
+            analysis.shots,
+            chunk_frames=window.chunk_frames,
+            chain_chunks=chain_chunks,
+        )
     return ClipPlan(
         info=info,
         analysis=replace(analysis, tracks=tracks),
@@ -90,6 +99,7 @@ def plan_clip(
         num_tracks=len(found),
         segments=segments if tracks else (),
         key=key or {},
+        kept=kept,
     )
 
 

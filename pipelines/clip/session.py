@@ -40,7 +40,7 @@ from vidinv.types import (
     RenderMode,
     TrackSummary,
 )
-from vidinv.video import StreamInfo, VideoInfo
+from vidinv.video import StreamInfo, Until, VideoInfo
 
 TellShare = Callable[[float], None]
 
@@ -114,6 +114,14 @@ class ClipSession:
     def is_copied(self) -> bool:
         """Every strength is 0: there is nothing to edit."""
         return self.spec.mode is not RenderMode.INVERT and is_zero(self.spec.attributes)
+
+    @property
+    def last_frame(self) -> Until | None:
+        """Where the analysis ends before the clip does; None reads all of it."""
+        if self.spec.max_frames is None:
+            return None
+        within = self.spec.within
+        return Until(0.0 if within is None else within.start, self.spec.max_frames)
 
     def recall_plan(self) -> ClipPlan | None:
         """The plan that an earlier run kept."""
@@ -269,15 +277,18 @@ class ClipSession:
 
     def why_unchanged(self, plan: ClipPlan) -> str:
         """Why a clip without a track to edit is copied as it is."""
+        is_whole = plan.kept is None
+        unchanged = "the input was copied unchanged" if is_whole else "pictures are unchanged"
         if plan.num_tracks and self.is_copied:
-            return "every strength is 0: the input was copied unchanged"
+            return f"every strength is 0: {unchanged}"
         where = "" if self.spec.within is None else f" {self.spec.within}"
         if plan.num_tracks:
-            return f"face {self.spec.face} is not there{where}: the input was copied unchanged"
+            return f"face {self.spec.face} is not there{where}: {unchanged}"
         others = [s for s in plan.info.other_streams if s.kind == "video" and not _is_cover(s)]
         named = ", ".join(f"#{stream.index} ({stream.codec})" for stream in others)
         more = f"; its other video streams were not searched: {named}" if named else ""
-        return f"no face found in {self.clip}{where}: copied unchanged{more}"
+        done = "copied unchanged" if is_whole else unchanged
+        return f"no face found in {self.clip}{where}: {done}{more}"
 
     def summary(
         self, plan: ClipPlan, samples: Sequence[FaceSample], warnings: Sequence[str]
@@ -287,7 +298,7 @@ class ClipSession:
         frames = plan.analysis.num_frames
         in_range = len(frames_within(plan.times_T2, plan.info, self.spec.within))
         return ClipSummary(
-            frames=frames,
+            frames=plan.whole.num_frames,
             faces_edited=sum(track.num_frames for track in tracks),
             frames_without_face=frames_without(plan.analysis, tracks) - (frames - in_range),
             frames_in_range=in_range,

@@ -68,6 +68,11 @@ class AnalysisWindow:
             raise UsageError(f"--start {start:g}: {self._info.path} is over at {until:.3f} s")
         raise UsageError(f"{self._info.path}: no frame begins {self._within}")
 
+    def first_wanted(self) -> int:
+        """The frame with which the range begins."""
+        within = None if self._within is None else TimeRange(self._within.start)
+        return frames_within(self.times(), self._info, within).start
+
     def placed(self, analysis: Analysis) -> Analysis:
         """An analysis of the window as one of the clip."""
         first, total = self._first or 0, len(self._times)

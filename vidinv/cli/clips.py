@@ -52,6 +52,14 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
         "--report", type=Path, default=None, metavar="PATH.html", help="compare with the input"
     )
     parser.add_argument(
+        "--max-frames",
+        type=int,
+        default=None,
+        metavar="N",
+        help="to try something: the output is the clip's first N frames, or N from --start "
+        "on, with their sound",
+    )
+    parser.add_argument(
         "--preview",
         type=Path,
         default=None,
@@ -191,6 +199,8 @@ def demo(options: argparse.Namespace) -> None:
 def _check_report(options: argparse.Namespace) -> None:
     """A page that cannot be written is refused before the work."""
     if options.report is not None:
+        if options.max_frames is not None:
+            raise UsageError("--report compares whole clips: leave out --max-frames")
         from pipelines.report.request import check_page
 
         check_page(options.report, overwrite=options.overwrite)
@@ -233,6 +243,7 @@ def _run_arguments(options: argparse.Namespace, progress: Progress | None = None
         "seed": options.seed,
         "start": options.start,
         "end": options.end,
+        "max_frames": options.max_frames,
         "encode": encode_options(options),
         "on_error": options.on_error,
         "overwrite": options.overwrite,

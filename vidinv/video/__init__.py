@@ -25,10 +25,11 @@ if TYPE_CHECKING:
         write_image,
     )
     from vidinv.video.info import StreamInfo, VideoInfo
-    from vidinv.video.reader import Part, VideoReader, open_reader, probe
+    from vidinv.video.reader import Part, Until, VideoReader, open_reader, probe
     from vidinv.video.sampler import FrameSampler
     from vidinv.video.shots import ShotDetector
     from vidinv.video.writer import (
+        Cut,
         VideoWriter,
         copy_media,
         join_segments,
@@ -38,11 +39,13 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "Cut": "writer",
     "EncodeOptions": "codecs",
     "FrameSampler": "sampler",
     "Part": "reader",
     "ShotDetector": "shots",
     "StreamInfo": "info",
+    "Until": "reader",
     "VideoInfo": "info",
     "VideoReader": "reader",
     "VideoWriter": "writer",
@@ -69,11 +72,13 @@ _HOMES = {
 }
 
 __all__ = [
+    "Cut",
     "EncodeOptions",
     "FrameSampler",
     "Part",
     "ShotDetector",
     "StreamInfo",
+    "Until",
     "VideoInfo",
     "VideoReader",
     "VideoWriter",

@@ -76,6 +76,8 @@ def _decode(channel: Channel, ring: FrameRing, request: dict[str, Any]) -> None:
         timed = clock.times(deinterlacer.frames(chain([first], frames)))
         if (part := request.get("part")) is not None:
             timed = _part(timed, clock, path, Heartbeat(channel), **part)
+        elif (until := request.get("until")) is not None:
+            timed = _until(timed, info.time_base, **until)
         _send_frames(channel, ring, timed, displayed, info)
         exact = clock.exact and not mending.num_held and not jumps.found
         notes = mending.notes() + [NOTE] * deinterlacer.has_met_fields + displayed.notes
@@ -126,6 +128,19 @@ def _part(
     for _ in islice(timed, first):
         heartbeat.beat()
     return islice(timed, count)
+
+
+def _until(
+    timed: Iterator[TimedFrame], time_base: Fraction, *, seconds: float, count: int
+) -> Iterator[TimedFrame]:
+    """Frames up to the ``count``-th one from ``seconds`` on."""
+    start: int | None = None
+    for frame, pts in timed:
+        yield frame, pts
+        start = pts if start is None else start
+        count -= float((pts - start) * time_base) >= seconds
+        if count == 0:
+            return
 
 
 def _frames_from(path: str, pts: int, heartbeat: Heartbeat) -> Iterator[av.VideoFrame] | None:

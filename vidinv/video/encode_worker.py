@@ -117,7 +117,9 @@ class _Encoding:
 
     def run(self) -> list[str]:
         source, format_name = self._request["source"], self._request["format"]
-        shift, choices = source_plan(source, format_name, self._info, self._heartbeat)
+        shift, span, choices = source_plan(
+            source, format_name, self._info, self._heartbeat, cut=self._request["cut"]
+        )
         options = muxer_options(format_name, self._info, source, segment=self._request["segment"])
         with contextlib.ExitStack() as stack:
             container = stack.enter_context(
@@ -125,7 +127,13 @@ class _Encoding:
             )
             stream = self._add_video(container)
             copier = PacketCopier.open(
-                source, container, stack, format_name=format_name, choices=choices, shift=shift
+                source,
+                container,
+                stack,
+                format_name=format_name,
+                choices=choices,
+                shift=shift,
+                span=span,
             )
             add_comment(container, self._request.get("comment"))
             container.start_encoding()

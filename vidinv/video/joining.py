@@ -41,7 +41,7 @@ def join(request: dict[str, Any], heartbeat: Callable[[], None]) -> list[str]:
     info, paths, times = VideoInfo.from_json(request["info"]), request["segments"], request["times"]
     delay = _check(paths, len(times), heartbeat)
     source, format_name = request["source"], request["format"]
-    shift, choices = source_plan(source, format_name, info, heartbeat)
+    shift, _, choices = source_plan(source, format_name, info, heartbeat)
     moved = int(shift / info.time_base)
     with ExitStack() as stack:
         options = muxer_options(format_name, info, source)

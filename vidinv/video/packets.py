@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from fractions import Fraction
 from math import lcm
@@ -29,7 +29,7 @@ from vidinv.video.streams import (
     needs_relay,
     picture_stream,
 )
-from vidinv.video.timing import HAVE_EDIT_LISTS, PacketTimes, clock_shift, preroll
+from vidinv.video.timing import HAVE_EDIT_LISTS, PacketTimes, Span, clock_shift, preroll
 
 MAX_TIMESCALE = 2**31 - 1
 COPY_BYTES = 1 << 24
@@ -85,15 +85,32 @@ def open_output(
 
 
 def source_plan(
-    source: str | None, format_name: str, info: VideoInfo, heartbeat: Callable[[], None]
-) -> tuple[Fraction, dict[int, Choice]]:
-    """Seconds to add to all times, and what becomes of the streams beside the picture."""
-    if source is None:
-        return Fraction(0), {}
-    with av.open(source, metadata_errors=TAG_ERRORS) as container:
-        shift = clock_shift(container, info.time_base)
-    choices = choose_streams(source, format_name, picture=False, shift=shift, heartbeat=heartbeat)
-    return shift, choices
+    source: str | None,
+    format_name: str,
+    info: VideoInfo,
+    heartbeat: Callable[[], None],
+    *,
+    cut: Mapping[str, Any] | None = None,
+) -> tuple[Fraction, Span | None, dict[int, Choice]]:
+    """Seconds to add to all times, which of these are kept, and what becomes of the streams beside
+    the picture.
+
+    Args:
+        cut: fields of ``vidinv.video.Cut``; None keeps everything.
+    """
+    shift, span = Fraction(0), None
+    if source is not None:
+        with av.open(source, metadata_errors=TAG_ERRORS) as container:
+            shift = clock_shift(container, info.time_base)
+    if cut is not None:
+        start = cut["start"]
+        shift = shift if start is None else -start * info.time_base
+        first = None if start is None else Fraction(0)
+        span = Span(first, cut["end"] * info.time_base + shift)
+    choices = choose_streams(
+        source, format_name, picture=False, shift=shift, span=span, heartbeat=heartbeat
+    )
+    return shift, span, choices
 
 
 class PacketCopier:
@@ -102,6 +119,7 @@ class PacketCopier:
     Args:
         choices: what becomes of each stream (``choose_streams``).
         shift: added to all times, seconds.
+        span: what is kept of the streams; None: all.
         heartbeat: called after each packet.
 
     Attributes:
@@ -116,6 +134,7 @@ class PacketCopier:
         format_name: str,
         choices: dict[int, Choice],
         shift: Fraction = Fraction(0),
+        span: Span | None = None,
         heartbeat: Callable[[], None] = lambda: None,
     ) -> None:
         self.warnings: list[str] = []
@@ -137,7 +156,7 @@ class PacketCopier:
         if source is not None:
             cut = format_name not in HAVE_EDIT_LISTS
             indices = [*self._streams, *self._sound]
-            self._times = PacketTimes(source, indices, shift=shift, cut=cut)
+            self._times = PacketTimes(source, indices, shift=shift, cut=cut, span=span)
         self._packets: Iterator[Any] = self._made(iter(self._times or ()))
         self._waiting: Any = None
 
@@ -151,19 +170,21 @@ class PacketCopier:
         format_name: str,
         choices: dict[int, Choice],
         shift: Fraction,
+        span: Span | None = None,
         heartbeat: Callable[[], None] = lambda: None,
     ) -> PacketCopier:
         """Prepare to copy everything but the main picture; before the output's header."""
         container = None
         if source is not None:
             container = stack.enter_context(av.open(source, metadata_errors=TAG_ERRORS))
-            copy_tags(container, output, picture_stream(container), shift)
+            copy_tags(container, output, picture_stream(container), shift, span)
         return cls(
             container,
             output,
             format_name=format_name,
             choices=choices,
             shift=shift,
+            span=span,
             heartbeat=heartbeat,
         )
 
@@ -228,7 +249,13 @@ def _attach(stream: Any, output: Any) -> None:
     output.add_attachment(name, stream.metadata.get("mimetype") or f"image/{kind}", data)
 
 
-def copy_tags(source: Any, output: Any, picture: Any, shift: Fraction = Fraction(0)) -> None:
+def copy_tags(
+    source: Any,
+    output: Any,
+    picture: Any,
+    shift: Fraction = Fraction(0),
+    span: Span | None = None,
+) -> None:
     """Title, comments, chapters; and the picture's own language and name."""
     tags = {k: v for k, v in source.metadata.items() if k.lower() not in MUXER_TAGS}
     output.metadata.update(tags)
@@ -236,7 +263,7 @@ def copy_tags(source: Any, output: Any, picture: Any, shift: Fraction = Fraction
         for chapter in chapters:
             moved = round(shift / chapter["time_base"])
             chapter["start"], chapter["end"] = chapter["start"] + moved, chapter["end"] + moved
-        output.set_chapters(chapters)
+        output.set_chapters(chapters if span is None else _chapters_within(chapters, span))
     if picture is not None and output.streams.video:
         target = output.streams.video[0]
         target.metadata.update(
@@ -244,6 +271,16 @@ def copy_tags(source: Any, output: Any, picture: Any, shift: Fraction = Fraction
         )
         name_track(target)
         target.disposition = picture.disposition
+
+
+def _chapters_within(chapters: list[Any], span: Span) -> list[Any]:
+    """What of the chapters lies there."""
+    for chapter in chapters:
+        base = chapter["time_base"]
+        chapter["end"] = min(chapter["end"], round(span.end / base))
+        if span.start is not None:
+            chapter["start"] = max(chapter["start"], round(span.start / base))
+    return [chapter for chapter in chapters if chapter["start"] < chapter["end"]]
 
 
 def add_comment(output: Any, comment: str | None) -> None:

@@ -59,10 +59,24 @@ class Part:
     pts: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Until:
+    """Where reading ends, if the clip does not end before.
+
+    Attributes:
+        seconds: from the clip's first frame; frames from there on count.
+        count: how many of these are read, after all before them.
+    """
+
+    seconds: float
+    count: int
+
+
 def open_reader(
     path: str | os.PathLike[str],
     *,
     part: Part | None = None,
+    until: Until | None = None,
     timeout_seconds: float = STALL_SECONDS,
     on_alive: Callable[[], None] = lambda: None,
     on_error: str = "stop",
@@ -73,6 +87,7 @@ def open_reader(
     Args:
         path: a local file.
         part: read these frames only; they are the same, bit for bit, as in a whole read.
+        until: of a read from the start.
         timeout_seconds: longest wait for one frame before the file counts as hanging.
         on_alive: called now and then while frames before ``part`` are gone through.
         on_error: what becomes of damage: ``"stop"`` raises, ``"skip"`` holds the last good picture
@@ -82,6 +97,7 @@ def open_reader(
     return VideoReader(
         path,
         part=part,
+        until=until,
         timeout_seconds=timeout_seconds,
         on_alive=on_alive,
         on_error=on_error,
@@ -102,6 +118,7 @@ class VideoReader:
         path: str | os.PathLike[str],
         *,
         part: Part | None = None,
+        until: Until | None = None,
         timeout_seconds: float = STALL_SECONDS,
         on_alive: Callable[[], None] = lambda: None,
         on_error: str = "stop",
@@ -112,7 +129,7 @@ class VideoReader:
         self._timeout_seconds, self._on_alive = timeout_seconds, on_alive
         self._module = worker
         self._probe_only = probe_only
-        self._part, self._on_error = part, on_error
+        self._part, self._until, self._on_error = part, until, on_error
         self.exact_times, self.num_held = False, 0
         self.notes: tuple[str, ...] = ()
         self._child: ChildProcess | None = None
@@ -134,6 +151,7 @@ class VideoReader:
             "probe_only": self._probe_only,
             "on_error": self._on_error,
             "part": None if self._part is None else asdict(self._part),
+            "until": None if self._until is None else asdict(self._until),
         }
         self._child = ChildProcess(self._module, request=request, on_alive=self._on_alive)
         try:

@@ -18,7 +18,7 @@ from av.stream import Disposition
 
 from vidinv.video.info import TAG_ERRORS
 from vidinv.video.sound import SOUND_ENCODERS, can_encode
-from vidinv.video.timing import HAVE_EDIT_LISTS, PacketTimes
+from vidinv.video.timing import HAVE_EDIT_LISTS, PacketTimes, Span
 
 # Sound that programs and devices play in a container; in others, whatever goes in. FFmpeg writes
 # PCM into MP4 as ISO 23003-5 has it, which most of them take for noise or silence.
@@ -89,6 +89,7 @@ def choose_streams(
     *,
     picture: bool,
     shift: Fraction,
+    span: Span | None = None,
     heartbeat: Callable[[], None] = lambda: None,
 ) -> dict[int, Choice]:
     """What becomes of each stream of ``path``, by index; of the picture only where asked.
@@ -96,6 +97,7 @@ def choose_streams(
     Args:
         picture: choose for the picture too, which is then copied.
         shift: added to all times, seconds.
+        span: what is kept of the streams; None: all.
         heartbeat: called after each packet that is tried.
     """
     if path is None:
@@ -111,7 +113,7 @@ def choose_streams(
         }
         tried = [index for index, trial in trials.items() if trial.is_open]
         cut = format_name not in HAVE_EDIT_LISTS
-        for packet in PacketTimes(source, tried, shift=shift, cut=cut):
+        for packet in PacketTimes(source, tried, shift=shift, cut=cut, span=span):
             trials[packet.stream_index].take(packet)
             heartbeat()
         choices |= {index: trial.choice() for index, trial in trials.items()}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
 from math import ceil
@@ -14,7 +15,7 @@ from typing import Any
 
 import av
 from av.error import FFmpegError
-from av.stream import Discard
+from av.stream import Discard, Disposition
 
 from vidinv.video.info import TAG_ERRORS
 
@@ -142,6 +143,24 @@ def _goes_on(before: Fraction, after: Fraction) -> bool:
     return -BACK_SECONDS <= after - before <= ON_SECONDS
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Seconds of an output's clock that it has of the streams beside the picture.
+
+    Attributes:
+        start: packets that begin earlier are left out, so that sound begins up to one of its frames
+            late; None keeps what there is at the beginning.
+        end: as are those that begin from there on.
+    """
+
+    start: Fraction | None
+    end: Fraction
+
+    def is_over(self, seconds: Fraction) -> bool:
+        """Nothing of it comes any more, however a file interleaves its streams."""
+        return seconds > self.end + ON_SECONDS
+
+
 class PacketTimes:
     """Packets of some streams of an open file, with times that any container takes.
 
@@ -149,6 +168,7 @@ class PacketTimes:
         indices: of the streams.
         shift: added to all times, seconds (``clock_shift``).
         cut: leave out what the file's edit list cuts away, for containers that have none.
+        span: what is kept; None: all.
 
     Attributes:
         num_moved: by stream, packets whose decode times were not after the one before.
@@ -157,10 +177,17 @@ class PacketTimes:
     """
 
     def __init__(
-        self, source: Any, indices: Collection[int], *, shift: Fraction, cut: bool
+        self,
+        source: Any,
+        indices: Collection[int],
+        *,
+        shift: Fraction,
+        cut: bool,
+        span: Span | None = None,
     ) -> None:
         self._source, self._indices = source, set(indices)
-        self._shift, self._cut = shift, cut
+        self._shift, self._cut, self._span = shift, cut, span
+        self._begun: set[int] = set()  # streams of which something lies in the span
         self._last: dict[int, int] = {}
         self._preroll: dict[int, list[Any]] = {}
         self.num_moved: dict[int, int] = {}
@@ -199,15 +226,41 @@ class PacketTimes:
             packets = Jumps().corrected(packets)
         try:
             for packet in packets:
+                if self._is_over(packet):
+                    break
                 if packet.stream.index in self._indices:
                     yield packet
         except FFmpegError:
             self.broke_off = True
 
+    def _is_over(self, packet: Any) -> bool:
+        if self._span is None or packet.dts is None:
+            return False
+        return self._span.is_over(packet.dts * packet.time_base + self._shift)
+
     def _ready(self, packet: Any) -> Iterator[Any]:
         for kept in self._uncut(packet) if self._cut else (packet,):
             self._place(kept)
-            yield kept
+            if self._span is None or self._is_within(kept, self._span):
+                yield kept
+
+    def _is_within(self, packet: Any, span: Span) -> bool:
+        """Whether a packet, at its time in the output, is kept; its duration ends with the span."""
+        index, is_sound = packet.stream_index, packet.stream.type == "audio"
+        if packet.stream.disposition & Disposition.attached_pic:
+            packet.pts = packet.dts = 0
+            return True
+        start = packet.pts * packet.time_base
+        if start >= span.end or (span.start is not None and start < span.start):
+            return False
+        # A picture needs the ones before it, back to a keyframe.
+        needs_more = packet.stream.type == "video" and not packet.is_keyframe
+        if span.start is not None and index not in self._begun and needs_more:
+            return False
+        self._begun.add(index)
+        if not is_sound and packet.duration:
+            packet.duration = min(packet.duration, ceil((span.end - start) / packet.time_base))
+        return True
 
     def _uncut(self, packet: Any) -> list[Any]:
         """Packets to go on with: none of those that are cut away, but what pictures need."""
@@ -279,7 +332,11 @@ def ended_in_time(packets: Iterable[Any], format_name: str) -> Iterator[Any]:
 
 def _is_timeless(packet: Any) -> bool:
     """A cover picture, which has no time."""
-    return packet.pts is None and not packet.stream.frames and packet.stream.disposition & 0x400
+    return (
+        packet.pts is None
+        and not packet.stream.frames
+        and packet.stream.disposition & Disposition.attached_pic
+    )
 
 
 def count_back(packets: list[Any], next_dts: int | None) -> None:

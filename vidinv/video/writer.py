@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -34,12 +34,26 @@ Finish = Callable[[Path], None]  # what is done to a complete file before it get
 SEGMENT_FORMATS = {".nut": "nut", ".mov": "mov", ".mkv": "matroska"}
 
 
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The part of a source whose sound and other streams an output has, in the source's time base.
+
+    Attributes:
+        start: time of its first frame, which is then shown at 0; None begins as the source does.
+        end: when its last frame is over.
+    """
+
+    start: int | None
+    end: int
+
+
 def open_writer(
     path: str | os.PathLike[str],
     *,
     source: str | os.PathLike[str] | VideoInfo,
     options: EncodeOptions | None = None,
     segment: bool = False,
+    cut: Cut | None = None,
     comment: str | None = None,
     finish: Finish | None = None,
     worker: str = ENCODE_WORKER,
@@ -52,6 +66,7 @@ def open_writer(
         options: encoder and quality.
         segment: write the picture alone, for ``join_segments``; path and options are those of
             ``segment_path``.
+        cut: what of the source's streams is given back, whole packets; None: all.
         comment: stands in the file, behind the comment of the source.
         finish: is given the complete file before it gets its name, and may change it.
         worker: importable name of the encoding program.
@@ -68,6 +83,7 @@ def open_writer(
         info=info,
         options=options,
         segment=segment,
+        cut=cut,
         comment=comment,
         finish=finish,
         worker=worker,
@@ -231,6 +247,7 @@ class VideoWriter:
         info: VideoInfo,
         options: EncodeOptions,
         segment: bool = False,
+        cut: Cut | None = None,
         comment: str | None = None,
         finish: Finish | None = None,
         worker: str = ENCODE_WORKER,
@@ -245,7 +262,7 @@ class VideoWriter:
             self._format = container_format(self.path)
             self._encoder = choose_encoder(self.path, options, source=self.info)
         self._options, self._comment, self._finishing = options, comment, finish
-        self._is_segment = segment
+        self._is_segment, self._cut = segment, cut
         self._module = worker
         self._session: _Session | None = None
         self._num_free = 0
@@ -362,6 +379,7 @@ class VideoWriter:
             "pix_fmt": self._options.pix_fmt,
             "comment": self._comment,
             "segment": self._is_segment,
+            "cut": None if self._cut is None else asdict(self._cut),
         }
 
 
