@@ -135,6 +135,19 @@ def test_cut_between_two_people_ends_the_track(clip: Clip, cuts: tuple[int, ...]
     assert len(group_persons([before, after], embedder=EMBEDDER)) == 2
 
 
+def test_face_after_a_missed_cut_is_aligned_as_itself(clip: Clip) -> None:
+    before, after = (
+        [cv2.resize(i, (512, 409), interpolation=cv2.INTER_AREA) for i in clip(name, 20)]
+        for name in ("grid_bbaf2n.mpg", "grid_pwij3p.mpg")
+    )
+    (expected,) = analyse_images(after).tracks
+    _, found = analyse_images(before + after).tracks
+    assert found.first == 20
+    for row in (1, 15):  # landmarks of the face before it left this one rolled by 40 degrees
+        crops = expected.crops_T4[row], found.crops_T4[row]
+        assert np.abs(crops[1] - crops[0]).max() < 0.1 * expected.crop(row).side_px
+
+
 def test_cut_at_the_first_frame_makes_no_empty_shot(clip: Clip) -> None:
     assert analyse_images(clip(NO_FACE, 3), cuts=(0,)).shots == ((0, 2),)
 

@@ -144,20 +144,6 @@ class RawTrack:
         for rows in (self.landmarks, self.flow, self.measured):
             del rows[num_rows:]
 
-    def split(self, row: int) -> RawTrack:
-        """Take the rows from ``row`` on into a track of their own."""
-        rest = RawTrack(
-            self.first + row,
-            self.landmarks[row:],
-            self.flow[row:],
-            self.measured[row:],
-            self.side_px,
-            seen_row=self.seen_row - row,
-        )
-        self.cut(row)
-        self.seen_row = min(self.seen_row, row - 1)
-        return rest
-
 
 class ShotTracker:
     """Follows every face of one shot; feed it frames in order, then ``finish``.
@@ -310,26 +296,34 @@ class ShotTracker:
     def _see(self, track: RawTrack, score: float, side_px: float, image: Image, gray: Gray) -> None:
         track.see(score, side_px)
         if track.suspect_row is not None:
-            (embedding,) = self._embed([track], image, gray)
-            self._settle_suspicion(track, embedding)
+            self._settle_suspicion(track, score, image, gray)
         elif track.sightings in _EMBED_AT_SIGHTINGS:
             self._to_embed.append(track)
 
-    def _settle_suspicion(self, track: RawTrack, embedding: Embedding) -> None:
-        """After a doubtful moment: the same person goes on, another one is a new track."""
+    def _settle_suspicion(self, track: RawTrack, score: float, image: Image, gray: Gray) -> None:
+        """After a doubtful moment: the same person goes on; another one is looked for anew, as at
+        the start of a shot, since these landmarks were carried over from someone else's face.
+        """
         row, known = track.suspect_row, track.embedding
         track.suspect_row = None
         embedder = self._backend.embedder
+        (embedding,) = self._embed([track], image, gray)
         if known is None or embedder.distance(known, embedding) <= embedder.same_person_distance:
             return
         if not row:
             track.embeddings = [embedding]
             return
-        other = track.split(row)
-        other.embeddings = [embedding]
-        other.see(track.best_score, track.side_px)
+        landmarks, side_px = track.landmarks[-1], track.side_px
+        track.cut(row)
+        track.seen_row = min(track.seen_row, row - 1)
         self._close(track, tail=self._options.verify_every)
-        self._live = [live for live in self._live if live is not track] + [other]
+        self._live = [live for live in self._live if live is not track]
+        for _ in range(len(self._recent) - (self._index - track.first - row)):
+            self._recent.popleft()  # nobody is followed back to before that moment
+        for searched_px in search_sides(max(gray.shape), self._options.seek_sides_px)[:2]:
+            for detection in detect_at(gray, searched_px, self._backend):
+                self._take(detection, image, gray)
+        self._start(landmarks, side_px, score, image, gray)  # unless it was found
 
     def _embed_seen(self, image: Image, gray: Gray) -> None:
         """Embed together the faces of this frame whose time it is."""
