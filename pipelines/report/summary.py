@@ -89,6 +89,7 @@ def track_facts(
         changed,
         max((row.outlier_score for row in own), default=0.0),
         summarise(own, steadiness, strangers),
+        track.person,
     )
 
 

@@ -345,8 +345,9 @@ def test_smile_is_shown_with_its_unit_where_it_was_measured():
 
 def test_tracks_say_their_own_figures():
     summary = Summary(ic_source=0.71, ic_output=0.61, distance_median=0.41)
-    track = TrackFacts(3, 0, 0, FRAMES - 1, FRAMES, 0, True, 12.5, summary)
+    track = TrackFacts(3, 0, 0, FRAMES - 1, FRAMES, 0, True, 12.5, summary, person=1)
     page = render(make_report(tracks=(track,)))
+    assert "<td>3</td><td>1</td>" in page
     for figure in (0.71, 0.61, 0.41, 12.5):
         assert f'<data value="{figure}">' in page
 

@@ -222,6 +222,7 @@ class TrackFacts:
         changed: its face differs in the output.
         outlier_score: of its worst frame.
         summary: figures over its frames; identity is measured on changed tracks only.
+        person: number that ``--face`` counts; one person may have several tracks.
     """
 
     id: int
@@ -233,6 +234,7 @@ class TrackFacts:
     changed: bool
     outlier_score: float = 0.0
     summary: Summary = field(default_factory=Summary)
+    person: int = 0
 
 
 @dataclass(frozen=True)

@@ -314,6 +314,7 @@ def _tracks(report: Report) -> str:
     rows = [
         (
             str(t.id),
+            str(t.person),
             f"{t.first}–{t.last}",
             str(t.frames),
             str(t.filled_in),
@@ -330,13 +331,14 @@ def _tracks(report: Report) -> str:
         for t in report.tracks
     ]
     head = (
-        *("track", "frames", "number", "filled in", "shot", "face", "outlier score", "distance"),
+        *("track", "person", "frames", "number", "filled in", "shot", "face", "outlier score"),
+        "distance",
         *("IC source", *(("IC inversion",) if inverted else ()), "IC output", "TL-ID", "TG-ID"),
     )
     cuts = ", ".join(map(str, report.cuts)) or "none"
     edited = report.edited_only
     without = f"{report.frames_without_face} frames without {'one' if edited else 'a face'}"
-    note = f"{without}. Cuts at frames: {cuts}."
+    note = f"{without}. Cuts at frames: {cuts}. Person: the number that --face and --attr take."
     return section(
         "Faces edited" if edited else "Faces found", table(head, rows, css="tracks"), note=note
     )

@@ -56,6 +56,7 @@ def figures(report: Report, page: str) -> Row:
     tracks = [
         {
             "id": track["id"],
+            "person": track["person"],
             "outlier_score": track["outlier_score"],
             **{name: track["summary"][name] for name in _TRACK_FIGURES},
         }
