@@ -122,7 +122,7 @@ class FaceTrack:
     """One person followed through one shot, without gaps.
 
     Attributes:
-        id: number of the track in the clip, from 0 in order of first appearance.
+        id: number of the track in the clip, from 0 in the same order as ``person``.
         shot: number of the shot, from 0.
         first: index of the first frame; frame ``first + t`` belongs to row t of the arrays.
         landmarks_T682: ``[T, 68, 2]`` float32, smoothed over time, frame pixels (iBUG 68 order);
@@ -131,9 +131,9 @@ class FaceTrack:
         measured_T: ``[T]`` bool, False where the position was filled in between sightings.
         embedding: recognition embedding of the track (unit of the embedder), or None.
         pixel_aspect: of the frames (``Crop.pixel_aspect``).
-        person: number of whom it shows, from 0 in order of first appearance: what ``--face`` and
-            ``--attr N:...`` count. A person who leaves and returns, or is seen in several shots,
-            has several tracks (``vidinv.faces.persons``).
+        person: number of whom it shows, from 0 in order of first appearance, then from left to
+            right: what ``--face`` and ``--attr N:...`` count. A person who leaves and returns, or
+            is seen in several shots, has several tracks (``vidinv.faces.persons``).
     """
 
     id: int

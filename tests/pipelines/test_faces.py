@@ -73,7 +73,6 @@ def test_faces_are_listed_and_drawn(both, tmp_path, capsys):
     assert sorted(line.split()[-1] for line in lines) == ["no", "yes"]
     assert str(sheet) in told.err
     tiles = np.split(read_image(sheet), 2, axis=1)
-    # Each tile is the face of its number: 0 stands at the left in the clip, or at the right.
     assert np.abs(tiles[0][40:].astype(int) - tiles[1][40:]).mean() > 20
     assert all((tile[:40] == 255).mean() > 0.8 for tile in tiles)
 
@@ -157,21 +156,21 @@ def smiling(edit):
 
 
 def test_only_the_named_face_changes(smiling, edit):
-    assert sorted(smiling.changed) == [False, True]
+    assert smiling.changed == [True, False]  # numbers count from the left
     assert smiling.result.faces_edited == FRAMES
     assert [track.id for track in smiling.result.tracks] == [0]
     # Whichever of the two is the largest: naming one is enough.
     other = edit({"1:smile": 1.5})
     assert [track.id for track in other.result.tracks] == [1]
-    assert other.changed == smiling.changed[::-1]
+    assert other.changed == [False, True]
 
 
 def test_each_face_has_its_own_attributes(smiling, edit):
     older = edit({"1:age": 1.5})
     together = edit({"0:smile": 1.5, "1:age": 1.5})
     assert together.changed == [True, True]
-    for side, (made, is_smiling) in enumerate(zip(together.sides, smiling.changed, strict=True)):
-        assert np.array_equal(made, (smiling if is_smiling else older).sides[side])
+    assert np.array_equal(together.sides[0], smiling.sides[0])
+    assert np.array_equal(together.sides[1], older.sides[1])
     assert together.result.attributes == {"0:smile": 1.5, "1:age": 1.5}
     assert "0:smile=1.5 1:age=1.5; method" in comment_of(together.output)
 

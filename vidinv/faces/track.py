@@ -178,12 +178,12 @@ class ShotTracker:
         self._close_unseen()
 
     def finish(self) -> list[RawTrack]:
-        """End the shot; the tracks worth keeping, in order of appearance."""
+        """End the shot; the tracks worth keeping, in order of appearance, then left to right."""
         for track in self._live:
             self._close(track, tail=self._options.max_gap)
         self._live = []
         kept = [track for track in self._done if self._worth_keeping(track)]
-        return sorted(kept, key=lambda track: track.first)
+        return sorted(kept, key=lambda track: (track.first, track.landmarks[0][:, 0].mean()))
 
     def _follow(self, track: RawTrack, gray: Gray) -> None:
         before = track.landmarks[-1]
