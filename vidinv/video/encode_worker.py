@@ -118,7 +118,7 @@ class _Encoding:
     def run(self) -> list[str]:
         source, format_name = self._request["source"], self._request["format"]
         shift, span, choices = source_plan(
-            source, format_name, self._info, self._heartbeat, cut=self._request["cut"]
+            source, format_name, self._info, self._heartbeat, cut=self._request.get("cut")
         )
         options = muxer_options(format_name, self._info, source, segment=self._request["segment"])
         with contextlib.ExitStack() as stack:
