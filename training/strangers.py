@@ -82,7 +82,7 @@ def clip_strangers(folder: Path, smile: SmileMeasure, backend: Backend) -> list[
             frames = list(islice(reader, SEARCHED_FRAMES))
         analysis = analyse(
             iter(frames),
-            is_new_shot=ShotDetector().update,
+            new_shot=ShotDetector().update,
             alignment=named_alignment("tight"),
             backend=backend,
         )

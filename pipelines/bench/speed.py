@@ -186,7 +186,7 @@ def _baseline(pack: Pack, source: Path, output: Path) -> tuple[dict[str, float],
     with timer.stage("analyse"), open_reader(source) as reader:
         analysis = analyse(
             reader,
-            is_new_shot=ShotDetector().update,
+            new_shot=ShotDetector().update,
             alignment=named_alignment(pack.alignment),
             pixel_aspect=reader.info.pixel_aspect,
             backend=backend,

@@ -57,14 +57,14 @@ def plan_clip(
         _check_whole(spec, pack)
         analysis = whole_tracks(
             window.watch(frames),
-            is_new_shot=ShotDetector().update,
+            new_shot=ShotDetector().update,
             square=square,
             pixel_aspect=info.pixel_aspect,
         )
     else:
         analysis = analyse(
             window.watch(frames),
-            is_new_shot=ShotDetector().update,
+            new_shot=ShotDetector().update,
             alignment=named_alignment(pack.alignment),
             pixel_aspect=info.pixel_aspect,
             backend=backend,

@@ -128,7 +128,7 @@ class _Comparison:
             decoded = stack.enter_context(Prefetch(counted, depth=4, name="decode"))
             return analyse(
                 decoded,
-                is_new_shot=ShotDetector().update,
+                new_shot=ShotDetector().update,
                 alignment=named_alignment(self.request.pack.alignment),
                 pixel_aspect=self.clips.pixel_aspect(),
                 backend=self.backend,

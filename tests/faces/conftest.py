@@ -34,14 +34,22 @@ def clip(shared_dir: Path) -> Clip:
 
 
 def analyse_images(
-    images: Sequence[Image], *, cuts: Sequence[int] = (), pixel_aspect: float = 1.0
+    images: Sequence[Image],
+    *,
+    cuts: Sequence[int] = (),
+    pixel_aspect: float = 1.0,
+    new_shot: Callable[[Image], int | None] | None = None,
 ) -> Analysis:
-    """Analyse pictures as a clip at 25 frames a second with shots starting at ``cuts``."""
+    """Analyse pictures as a clip at 25 frames a second with shots starting at ``cuts``.
+
+    Args:
+        new_shot: finds shots in their place.
+    """
     calls = iter(range(len(images)))
     frames = (Frame(i, i, Fraction(1, 25), image) for i, image in enumerate(images))
     return analyse(
         frames,
-        is_new_shot=lambda _: next(calls) in cuts,
+        new_shot=new_shot or (lambda _: 0 if next(calls) in cuts else None),
         alignment=TIGHT,
         pixel_aspect=pixel_aspect,
     )

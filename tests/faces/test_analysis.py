@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from vidinv.faces import dlib_backend, extract_crop, face_mask, group_persons
+from vidinv.video import ShotDetector
 
 from .conftest import Clip, analyse_images
 
@@ -133,6 +134,25 @@ def test_cut_between_two_people_ends_the_track(clip: Clip, cuts: tuple[int, ...]
     assert before.last >= 18
     assert after.first <= 21
     assert len(group_persons([before, after], embedder=EMBEDDER)) == 2
+
+
+def test_a_dissolve_belongs_to_no_face(clip: Clip) -> None:
+    """Tracks end where the next shot shows, and begin where the last one hardly does any more."""
+    first, second = clip("greenscreen_512.mp4", 32), clip("expression_512.mp4", 32)
+    shares = np.arange(1, 13) / 13
+    mixed = [
+        cv2.addWeighted(a, 1 - share, b, share, 0)
+        for a, b, share in zip(first[20:], second, shares, strict=False)
+    ]
+    images = [*first[:20], *mixed, *second[12:]]
+    detector = ShotDetector()
+    found = analyse_images(images, new_shot=detector.update)
+    (start, middle), (after, end) = found.shots
+    assert (start, after, end) == (0, middle + 1, 51)
+    one, other = found.tracks
+    assert 18 <= one.last <= 21 < middle
+    assert 24 < other.first <= 32
+    assert after < other.first
 
 
 def test_face_after_a_missed_cut_is_aligned_as_itself(clip: Clip) -> None:

@@ -55,7 +55,7 @@ def test_the_crop_follows_a_head_to_a_seventh_of_a_pixel(face, path):
 
     found = analyse(
         frames(),
-        is_new_shot=lambda image: False,
+        new_shot=lambda image: None,
         alignment=named_alignment("tight"),
         pixel_aspect=1.0,
         backend=dlib_backend(),

@@ -90,7 +90,7 @@ def largest_track(clip: Path) -> FaceTrack:
     with open_reader(clip) as reader:
         found = analyse(
             reader,
-            is_new_shot=ShotDetector().update,
+            new_shot=ShotDetector().update,
             alignment=named_alignment("tight"),
             backend=dlib_backend(),
         )

@@ -25,7 +25,7 @@ from vidinv.types import Analysis, FaceTrack, Frame, Image
 def analyse(
     frames: Iterable[Frame],
     *,
-    is_new_shot: Callable[[Image], bool],
+    new_shot: Callable[[Image], int | None],
     alignment: Alignment,
     pixel_aspect: float = 1.0,
     backend: Backend | None = None,
@@ -36,7 +36,8 @@ def analyse(
 
     Args:
         frames: the clip, in display order; read once, never held.
-        is_new_shot: called once per frame in order; True where a new shot begins.
+        new_shot: called once per frame in order; where a new shot begins, how many frames before
+            show both shots, else None (``vidinv.video.ShotDetector.update``).
         alignment: the crop of the pack in use.
         pixel_aspect: width over height of a pixel; faces are sought as a viewer sees them.
         backend: the networks; dlib's if not given.
@@ -53,23 +54,25 @@ def analyse(
     tracker: ShotTracker | None = None
     first, count, shape = 0, 0, (0, 0)  # shape as displayed
 
-    def end_shot() -> None:
+    def end_shot(mixed: int = 0) -> int:
+        """Close the shot amid the frames that show the next one too; returns where that begins."""
+        start = count - mixed // 2
         if tracker is None:
-            return
-        shots.append((first, count - 1))
+            return start
+        shots.append((first, start - 1))
         scale = reduction(shape)
-        for raw in tracker.finish():
+        for raw in tracker.finish(end=count - mixed):
             ids = {"id": len(tracks), "shot": len(shots) - 1}
             track = _smooth(raw, alignment, smoothing, scale=scale, **ids)
             tracks.append(_in_frame_pixels(track, pixel_aspect))
+        return start
 
     for frame in frames:
-        cut = is_new_shot(frame.image)
+        mixed = new_shot(frame.image)
         image = as_displayed(frame.image, pixel_aspect)
-        if tracker is None or cut or image.shape[:2] != shape:
-            end_shot()
-            tracker = ShotTracker(backend, tracking, first=count)
-            first, shape = count, image.shape[:2]
+        if tracker is None or mixed is not None or image.shape[:2] != shape:
+            first = end_shot(mixed or 0)
+            tracker, shape = ShotTracker(backend, tracking, first=count), image.shape[:2]
         tracker.step(image, analysis_gray(image))
         count += 1
     end_shot()

@@ -177,11 +177,19 @@ class ShotTracker:
         self._close_doubles()
         self._close_unseen()
 
-    def finish(self) -> list[RawTrack]:
-        """End the shot; the tracks worth keeping, in order of appearance, then left to right."""
+    def finish(self, *, end: int | None = None) -> list[RawTrack]:
+        """End the shot; the tracks worth keeping, in order of appearance, then left to right.
+
+        Args:
+            end: they end before this frame.
+        """
         for track in self._live:
             self._close(track, tail=self._options.max_gap)
         self._live = []
+        if end is not None:
+            for track in self._done:
+                track.cut(max(0, min(len(track), end - track.first)))
+            self._done = [track for track in self._done if len(track)]
         kept = [track for track in self._done if self._worth_keeping(track)]
         return sorted(kept, key=lambda track: (track.first, track.landmarks[0][:, 0].mean()))
 

@@ -72,7 +72,7 @@ def whole_alignment(name: str) -> Square | None:
 def whole_tracks(
     frames: Iterable[Frame],
     *,
-    is_new_shot: Callable[[Image], bool],
+    new_shot: Callable[[Image], int | None],
     square: Square,
     pixel_aspect: float = 1.0,
 ) -> Analysis:
@@ -80,14 +80,16 @@ def whole_tracks(
 
     Args:
         frames: the clip, in display order; read once, never held.
-        is_new_shot: called once per frame in order; True where a new shot begins.
+        new_shot: called once per frame in order; where a new shot begins, how many frames before
+            show both shots, else None (``vidinv.video.ShotDetector.update``).
         pixel_aspect: width over height of a pixel.
     """
     firsts: list[int] = []
     count, crop = 0, None
     for frame in frames:
-        if is_new_shot(frame.image) or not firsts:
-            firsts.append(count)
+        mixed = new_shot(frame.image)
+        if mixed is not None or not firsts:
+            firsts.append(count - (mixed or 0) // 2)
         if crop is None:
             height, width = as_displayed(frame.image, pixel_aspect).shape[:2]
             crop = square.crop(width, height, pixel_aspect=pixel_aspect)

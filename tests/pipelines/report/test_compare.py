@@ -229,7 +229,7 @@ def inverted_face(pack, picture, image):
     """The face of a still picture with what the generator makes of it."""
     spec = EditSpec(method="fse", face="all", mode=RenderMode.INVERT)
     frame = Frame(index=0, pts=0, time_base=Fraction(1), image=image)
-    analysis = analyse([frame], is_new_shot=lambda _: False, alignment=TIGHT)
+    analysis = analyse([frame], new_shot=lambda _: None, alignment=TIGHT)
     editor = ClipSession(picture, spec, Networks(pack)).editor(analysis, states={})
     ((chunk,),) = (list(editor.process([[frame]])),)
     return chunk.faces[0][0]
