@@ -60,8 +60,8 @@ def edit(
             for face 1 alone, which is then edited whomever ``face`` names.
         method: inversion method, one that the pack has weights for.
         pack: name, folder, or an opened pack.
-        face: ``"largest"``, ``"all"``, a number as ``list_faces`` counts, or the path of a
-            reference picture.
+        face: ``"largest"``, ``"all"``, a number as ``list_faces`` counts, several as ``"0,3"``, or
+            the path of a reference picture.
         detail: carry the change to the full-resolution source instead of pasting the generator's
             own picture.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.

@@ -308,7 +308,8 @@ class EditSpec:
             one keyframe means a constant. Strength 1 is a clear, natural change. ``"1:age"`` is for
             face 1 alone, and has it edited too (``vidinv.editing.schedules.attributes_of``).
         method: inversion method, a key of ``vidinv.inversion.METHODS``.
-        face: ``"largest"``, ``"all"``, a person's number from 0, or a path of a reference picture.
+        face: ``"largest"``, ``"all"``, persons' numbers from 0 (``0,3``), or a path of a
+            reference picture.
         mode: what becomes of the generator's picture; ``INVERT`` ignores the attributes.
         seed: of the methods that draw random numbers (``Inverter.draws_random_numbers``).
         within: frames outside keep their pictures; None edits the whole clip.

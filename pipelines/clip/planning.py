@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,6 +13,7 @@ from vidinv.errors import UsageError
 from vidinv.faces import (
     Backend,
     analyse,
+    face_numbers,
     named_alignment,
     numbered,
     select_tracks,
@@ -51,7 +51,7 @@ def plan_clip(
         UsageError: ``spec`` names someone who is not there, or a time without a frame.
     """
     # People are numbered from the start of the clip, whatever part of it is edited.
-    by_number = _is_number(spec.face) or bool(named_faces(spec.attributes))
+    by_number = bool(face_numbers(spec.face) or named_faces(spec.attributes))
     window = AnalysisWindow(info, spec.within, from_start=by_number)
     if (square := whole_alignment(pack.alignment)) is not None:
         _check_whole(spec, pack)
@@ -112,7 +112,7 @@ def _chosen(
     analysis: Analysis, found: tuple[FaceTrack, ...], spec: EditSpec, backend: Backend
 ) -> Iterable[FaceTrack]:
     """Whom ``spec`` names; ``found`` are the tracks in its time, which numbers do not ask for."""
-    candidates = analysis if _is_number(spec.face) else replace(analysis, tracks=found)
+    candidates = analysis if face_numbers(spec.face) else replace(analysis, tracks=found)
     chosen = select_tracks(candidates, spec.face, backend=backend, load_image=read_image)
     if spec.mode is RenderMode.INVERT:
         return chosen
@@ -121,10 +121,6 @@ def _chosen(
         ids |= {track.id for track in numbered(analysis, number)}
     changed = (t for t in analysis.tracks if not is_zero(attributes_of(spec.attributes, t.person)))
     return [track for track in changed if track.id in ids]
-
-
-def _is_number(face: str) -> bool:
-    return re.fullmatch(r"[+-]?\d+", face) is not None
 
 
 def _check_whole(spec: EditSpec, pack: Pack) -> None:

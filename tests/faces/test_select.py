@@ -98,14 +98,16 @@ def test_largest_is_one_person_a_shot() -> None:
     assert selected("largest") == [0, 2, 3]
 
 
-@pytest.mark.parametrize(("face", "ids"), [("0", [0, 2]), ("1", [1, 3]), ("2", [4])])
+@pytest.mark.parametrize(
+    ("face", "ids"), [("0", [0, 2]), ("1", [1, 3]), ("2", [4]), ("2,0", [0, 2, 4])]
+)
 def test_number_takes_all_of_that_person(face: str, ids: list[int]) -> None:
     assert selected(face) == ids
 
 
-@pytest.mark.parametrize("face", ["3", "-1"])
-def test_number_out_of_range_fails(face: str) -> None:
-    with pytest.raises(UsageError, match=rf"no face {face} in the clip: it has faces 0 to 2"):
+@pytest.mark.parametrize(("face", "number"), [("3", 3), ("-1", -1), ("0,3", 3)])
+def test_number_out_of_range_fails(face: str, number: int) -> None:
+    with pytest.raises(UsageError, match=f"no face {number} in the clip: it has faces 0 to 2"):
         selected(face)
 
 

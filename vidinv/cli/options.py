@@ -58,7 +58,8 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--face",
         default="largest",
         metavar="WHICH",
-        help="largest (default), all, a number as 'vidinv faces' prints it, or a reference picture",
+        help="largest (default), all, numbers as 'vidinv faces' prints them (1 or 0,3), or a "
+        "reference picture",
     )
     add_range(parser)
     add_device(parser)

@@ -16,7 +16,7 @@ from vidinv.faces.mask import FaceRegion, face_mask
 from vidinv.faces.persons import group_persons
 from vidinv.faces.protocols import Backend, Detection, Detector, Embedder, LandmarkPredictor
 from vidinv.faces.search import FoundFace, find_faces
-from vidinv.faces.select import embed_reference, numbered, select_tracks
+from vidinv.faces.select import embed_reference, face_numbers, numbered, select_tracks
 from vidinv.faces.smooth import Smoothing
 from vidinv.faces.track import TrackingOptions
 from vidinv.faces.whole import whole_alignment, whole_tracks
@@ -44,6 +44,7 @@ __all__ = [
     "embed_reference",
     "extract_crop",
     "face_mask",
+    "face_numbers",
     "find_backend",
     "find_faces",
     "group_persons",

@@ -1,4 +1,4 @@
-"""Which faces to edit: ``largest``, ``all``, a person's number, or a reference picture."""
+"""Which faces to edit: ``largest``, ``all``, persons by number, or a reference picture."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def select_tracks(
     Args:
         analysis: of the clip.
         face: ``"largest"`` takes in every shot the one person who fills most of it;
-            ``"all"`` takes everyone; a number takes that person (``FaceTrack.person``); a path
-            takes the person in the picture.
+            ``"all"`` takes everyone; a number takes that person (``FaceTrack.person``), several
+            take each (``0,3``); a path takes the person in the picture.
         backend: its networks read the reference.
         load_image: reads the reference as RGB.
 
@@ -43,12 +43,18 @@ def select_tracks(
         chosen: Sequence[FaceTrack] = analysis.tracks
     elif face == "largest":
         chosen = _largest(analysis)
-    elif re.fullmatch(r"[+-]?\d+", face):
-        chosen = numbered(analysis, int(face))
+    elif numbers := face_numbers(face):
+        chosen = [track for number in numbers for track in numbered(analysis, number)]
     else:
         wanted = embed_reference(Path(face), backend=backend, load_image=load_image)
         chosen = _like(analysis, wanted, Path(face), backend.embedder)
     return tuple(sorted(chosen, key=lambda track: track.id))
+
+
+def face_numbers(face: str) -> list[int]:
+    """``"0,3"`` is ``[0, 3]``; empty for what is no list of numbers."""
+    is_list = re.fullmatch(r"[+-]?[0-9]{1,9}(,[+-]?[0-9]{1,9})*", face) is not None
+    return sorted({int(number) for number in face.split(",")}) if is_list else []
 
 
 def embed_reference(

@@ -107,7 +107,7 @@ def check_face(value: Any, folder: Path | None) -> str:
         UsageError: none of the ways to say it.
     """
     is_text = isinstance(value, (str, int)) and not isinstance(value, bool)
-    if is_text and re.fullmatch(r"largest|all|\d{1,9}", str(value)):
+    if is_text and re.fullmatch(r"largest|all|\d{1,9}(,\d{1,9})*", str(value)):
         return str(value)
     if is_text:
         path = local_path(str(value))
@@ -115,7 +115,9 @@ def check_face(value: Any, folder: Path | None) -> str:
             picture = (folder or Path()) / path
             if os.path.isfile(picture):
                 return str(picture.resolve())
-    raise UsageError(f"face {value!r} is not largest, all, the number of a face, or a picture")
+    raise UsageError(
+        f"face {value!r} is not largest, all, numbers of faces as 0 or 0,3, or a picture"
+    )
 
 
 class _Reader:
