@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from pipelines.clip.networks import Networks
 from pipelines.clip.plan import SEGMENT_FRAMES, ClipPlan
@@ -39,8 +40,6 @@ from vidinv.provenance import (
 from vidinv.types import ClipResult, EditSpec, Frame, Image, RenderMode
 from vidinv.video import (
     EncodeOptions,
-    Part,
-    Until,
     VideoInfo,
     VideoReader,
     alpha_note,
@@ -292,13 +291,12 @@ class _Edit:
         warnings = [*self.warnings, *self.session.notes]
         return self.session.summary(plan, self.sampler.samples(), warnings)
 
-    def _open(self, *, part: Part | None = None, until: Until | None = None) -> VideoReader:
-        return open_reader(
-            self.request.input, part=part, until=until, on_error=self.request.on_error
-        )
+    def _open(self, **portion: Any) -> VideoReader:
+        return open_reader(self.request.input, on_error=self.request.on_error, **portion)
 
     def _analyse(self) -> ClipPlan:
-        with self._open(until=self.session.last_frame) as reader:
+        session = self.session
+        with self._open(until=session.last_frame, around=session.analysed) as reader:
             info = reader.info
             self._tell_what_is_lost(info)
             frames = self.progress.track(reader, label="analyse", total=self._num_analysed(info))
@@ -315,7 +313,7 @@ class _Edit:
         until, total = self.session.last_frame, info.num_frames
         if until is None:
             return total
-        count = until.count + round(until.seconds * (info.average_rate or 25))
+        count = until.count + round(until.start * (info.average_rate or 25))
         return count if total is None else min(count, total)
 
     def _tell_what_is_lost(self, info: VideoInfo) -> None:

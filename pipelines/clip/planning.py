@@ -50,9 +50,7 @@ def plan_clip(
     Raises:
         UsageError: ``spec`` names someone who is not there, or a time without a frame.
     """
-    # People are numbered from the start of the clip, whatever part of it is edited.
-    by_number = bool(face_numbers(spec.face) or named_faces(spec.attributes))
-    window = AnalysisWindow(info, spec.within, from_start=by_number)
+    window = AnalysisWindow(info, spec)
     if (square := whole_alignment(pack.alignment)) is not None:
         _check_whole(spec, pack)
         analysis = whole_tracks(

@@ -20,7 +20,7 @@ from pipelines.clip.planning import plan_clip
 from pipelines.clip.samples import FaceSample, summarise
 from pipelines.clip.saved import Key, SavedClip, key_of
 from pipelines.clip.track_samples import sample_tracks
-from pipelines.clip.window import frames_within
+from pipelines.clip.window import around_of, frames_within
 from vidinv.editing.schedules import is_zero
 from vidinv.inversion import TrackState, find_method
 from vidinv.rendering import (
@@ -40,7 +40,7 @@ from vidinv.types import (
     RenderMode,
     TrackSummary,
 )
-from vidinv.video import StreamInfo, Until, VideoInfo
+from vidinv.video import Around, StreamInfo, Until, VideoInfo
 
 TellShare = Callable[[float], None]
 
@@ -122,6 +122,11 @@ class ClipSession:
             return None
         within = self.spec.within
         return Until(0.0 if within is None else within.start, self.spec.max_frames)
+
+    @property
+    def analysed(self) -> Around | None:
+        """The frames that the analysis needs to see; None: all."""
+        return around_of(self.spec)
 
     def recall_plan(self) -> ClipPlan | None:
         """The plan that an earlier run kept."""

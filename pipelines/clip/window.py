@@ -9,35 +9,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
+from vidinv.editing.schedules import named_faces
 from vidinv.errors import UsageError
+from vidinv.faces import face_numbers
 from vidinv.rendering import chunk_length, halo_frames
-from vidinv.types import Analysis, Frame, TimeRange
-from vidinv.video import VideoInfo
+from vidinv.types import Analysis, EditSpec, Frame, TimeRange
+from vidinv.video import Around, VideoInfo
+from vidinv.video.portion import seconds_of
 
 # Landmarks are averaged over 12 frames on either side, crops of these over 18 more
 # (vidinv.faces.smooth); the rest is for a face to be found and to settle.
 MARGIN_FRAMES = 40
-_USUAL_RATE = Fraction(25)
 
 
 class AnalysisWindow:
     """Remembers the times of the frames that go by, and the lengths that their size decides.
 
     Args:
-        within: what is edited; None is the whole clip.
-        from_start: analyse everything before it as well.
+        spec: of the edit.
     """
 
-    def __init__(
-        self, info: VideoInfo, within: TimeRange | None, *, from_start: bool = False
-    ) -> None:
-        self._info, self._within = info, within
-        self._seen = _widened(within, info, from_start=from_start)
+    def __init__(self, info: VideoInfo, spec: EditSpec) -> None:
+        self._info, self._within, self._around = info, spec.within, around_of(spec)
         self.chunk_frames = self.halo_frames = 1
         self._times: list[tuple[int, int]] = []
         self._first: int | None = None  # of the window
@@ -48,7 +45,8 @@ class AnalysisWindow:
             if not self._times:
                 self.chunk_frames, self.halo_frames = chunk_length(frame), halo_frames(frame)
             self._times.append((frame.pts, frame.duration))
-            if self._seen.covers(self._seconds(frame.pts)):
+            seconds = self._seconds(frame.pts)
+            if self._around is None or self._around.covers(seconds, self._info.average_rate):
                 self._first = len(self._times) - 1 if self._first is None else self._first
                 yield frame
 
@@ -87,7 +85,19 @@ class AnalysisWindow:
         return Analysis(total, (*ahead, *shots, *behind), tracks)
 
     def _seconds(self, pts: int) -> float:
-        return seconds_of(pts, self._times[0][0], self._info)
+        return seconds_of(pts, self._times[0][0], self._info.time_base)
+
+
+def around_of(spec: EditSpec) -> Around | None:
+    """The frames that the analysis for an edit looks at; None: all.
+
+    People are numbered from the start of the clip, whatever part of it is edited.
+    """
+    if spec.within is None:
+        return None
+    by_number = bool(face_numbers(spec.face) or named_faces(spec.attributes))
+    start = None if by_number else spec.within.start
+    return Around(start, spec.within.end, MARGIN_FRAMES)
 
 
 def frames_within(
@@ -104,20 +114,6 @@ def frames_within(
     inside = [
         number
         for number, pts in enumerate(times_T2[:, 0].tolist())
-        if within.covers(seconds_of(pts, start, info))
+        if within.covers(seconds_of(pts, start, info.time_base))
     ]
     return range(inside[0], inside[-1] + 1) if inside else range(0)
-
-
-def seconds_of(pts: int, first_pts: int, info: VideoInfo) -> float:
-    """Of a frame, counted from the clip's first one: exact before it is a float, as 0.4 s is."""
-    return float((pts - first_pts) * info.time_base)
-
-
-def _widened(within: TimeRange | None, info: VideoInfo, *, from_start: bool) -> TimeRange:
-    """With what smoothing needs around it."""
-    if within is None:
-        return TimeRange()
-    margin = float(MARGIN_FRAMES / (info.average_rate or _USUAL_RATE))
-    end = None if within.end is None else within.end + margin
-    return TimeRange(0.0 if from_start else max(0.0, within.start - margin), end)

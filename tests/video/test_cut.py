@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.video.clips import images_of, packets_of, pattern, plain_times, write_clip
-from vidinv.video import Cut, Until, open_reader, open_writer
+from vidinv.video import Around, Cut, Until, open_reader, open_writer
 
 FRAMES, FIRST, LAST = 50, 20, 39
 
@@ -45,6 +45,20 @@ def test_reading_ends_with_the_frames_that_are_wanted(clip, seconds, count, read
     part, reader = frames_of(clip, until=Until(seconds, count))
     assert [frame.pts for frame in part] == [frame.pts for frame in whole[:read]]
     assert all(np.array_equal(a.image, b.image) for a, b in zip(part, whole, strict=False))
+    assert reader.exact_times
+
+
+def test_pictures_that_are_not_needed_are_black(clip):
+    whole, _ = frames_of(clip)
+    part, reader = frames_of(clip, around=Around(0.4, 0.8, 2))
+    assert [(f.index, f.pts, f.duration) for f in part] == [
+        (f.index, f.pts, f.duration) for f in whole
+    ]
+    shown = [f.index for f in part if f.image.any()]
+    assert shown == list(range(8, 22))
+    assert all(np.array_equal(part[n].image, whole[n].image) for n in shown)
+    assert part[0].image.shape == whole[0].image.shape
+    assert part[0].image.nbytes == whole[0].image.nbytes
     assert reader.exact_times
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
         write_image,
     )
     from vidinv.video.info import StreamInfo, VideoInfo
-    from vidinv.video.reader import Part, Until, VideoReader, open_reader, probe
+    from vidinv.video.portion import Around, Until
+    from vidinv.video.reader import Part, VideoReader, open_reader, probe
     from vidinv.video.sampler import FrameSampler
     from vidinv.video.shots import ShotDetector
     from vidinv.video.writer import (
@@ -39,13 +40,14 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
+    "Around": "portion",
     "Cut": "writer",
     "EncodeOptions": "codecs",
     "FrameSampler": "sampler",
     "Part": "reader",
     "ShotDetector": "shots",
     "StreamInfo": "info",
-    "Until": "reader",
+    "Until": "portion",
     "VideoInfo": "info",
     "VideoReader": "reader",
     "VideoWriter": "writer",
@@ -72,6 +74,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Around",
     "Cut",
     "EncodeOptions",
     "FrameSampler",

@@ -1,9 +1,9 @@
 """The child process that opens and decodes one file; ``reader`` starts it, see ``isolation``.
 
 It answers ``{"info": ...}`` after the first decoded picture, then ``{"pts", "duration"}`` for each
-frame put into the ring (with its ``"captions"``, if any), then ``{"end": true, "exact_times"}``; or
-``{"error": reason}`` at any point. While it passes over the frames before a part it sends
-heartbeats.
+frame put into the ring (with its ``"captions"``, if any; ``"black"`` for one that is left out),
+then ``{"end": true, "exact_times"}``; or ``{"error": reason}`` at any point. While it passes over
+the frames before a part it sends heartbeats.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from vidinv.video.info import TAG_ERRORS, StreamInfo, VideoInfo
 from vidinv.video.integrity import Damage, check_complete
 from vidinv.video.isolation import Channel, FrameRing, Heartbeat
 from vidinv.video.mending import Mending
+from vidinv.video.portion import Around, Until, seconds_of
 from vidinv.video.side_info import frame_packing, light_level, mastering_display
 from vidinv.video.streams import picture_stream
 from vidinv.video.timing import Jumps, earliest, may_jump
@@ -77,8 +78,9 @@ def _decode(channel: Channel, ring: FrameRing, request: dict[str, Any]) -> None:
         if (part := request.get("part")) is not None:
             timed = _part(timed, clock, path, Heartbeat(channel), **part)
         elif (until := request.get("until")) is not None:
-            timed = _until(timed, info.time_base, **until)
-        _send_frames(channel, ring, timed, displayed, info)
+            timed = Until(**until).cut(timed, info.time_base)
+        around = Around(**asked) if (asked := request.get("around")) else None
+        _send_frames(channel, ring, timed, displayed, info, around)
         exact = clock.exact and not mending.num_held and not jumps.found
         notes = mending.notes() + [NOTE] * deinterlacer.has_met_fields + displayed.notes
         channel.send({"end": True, "exact_times": exact, "notes": notes, "held": mending.num_held})
@@ -130,19 +132,6 @@ def _part(
     return islice(timed, count)
 
 
-def _until(
-    timed: Iterator[TimedFrame], time_base: Fraction, *, seconds: float, count: int
-) -> Iterator[TimedFrame]:
-    """Frames up to the ``count``-th one from ``seconds`` on."""
-    start: int | None = None
-    for frame, pts in timed:
-        yield frame, pts
-        start = pts if start is None else start
-        count -= float((pts - start) * time_base) >= seconds
-        if count == 0:
-            return
-
-
 def _frames_from(path: str, pts: int, heartbeat: Heartbeat) -> Iterator[av.VideoFrame] | None:
     """Frames from the one at ``pts`` on, exactly as a decode from the start gives them, or None.
 
@@ -181,15 +170,24 @@ def _send_frames(
     frames: Iterator[TimedFrame],
     displayed: Displayed,
     info: VideoInfo,
+    around: Around | None,
 ) -> None:
     """Convert, turn upright and put into the ring as the parent frees slots."""
     ring.map(height=info.height, width=info.width, dtype=info.frame_dtype, alpha=info.has_alpha)
     before: av.VideoFrame | None = None
+    num_pictures, first_pts = 0, None
     for number, (frame, pts) in enumerate(frames):
-        if number >= ring.num_slots:
+        first_pts = pts if first_pts is None else first_pts
+        seconds = seconds_of(pts, first_pts, info.time_base)
+        if around is not None and not around.covers(seconds, info.average_rate):
+            displayed.look_at(frame, number)
+            channel.send({"pts": pts, "duration": frame.duration or 0, "black": True})
+            continue
+        if num_pictures >= ring.num_slots:
             channel.receive()  # the parent copied a slot
         alpha = displayed.alpha(frame) if info.has_alpha else None
-        ring.write(number, displayed(frame, number), alpha)
+        ring.write(num_pictures, displayed(frame, number), alpha)
+        num_pictures += 1
         # A picture that is held in another's place has said its captions already.
         captions = b"" if frame is before else captions_of(frame)
         before = frame

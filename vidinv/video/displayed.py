@@ -72,6 +72,13 @@ class Displayed:
 
     def __call__(self, frame: av.VideoFrame, number: int) -> npt.NDArray[Any]:
         """The picture of frame ``number``; a view, copy it to keep it."""
+        self.look_at(frame, number)
+        if self._is_usual(frame):
+            return self._orientation.upright(self._converter(frame.width, frame.height)(frame))
+        return self._fitted(frame)
+
+    def look_at(self, frame: av.VideoFrame, number: int) -> None:
+        """Note what frame ``number`` changes for those after it, whether it is converted or not."""
         self._orientation = Orientation.said_by(frame) or self._orientation
         if not self._found_alpha and has_alpha(frame):
             self._found_alpha = True
@@ -79,9 +86,14 @@ class Displayed:
                 f"pixels are transparent from frame {number} on, but not in the first one: "
                 "they are written opaque"
             )
-        if self._is_usual(frame):
-            return self._orientation.upright(self._converter(frame.width, frame.height)(frame))
-        return self._fitted(frame, number)
+        if not self._has_fitted and not self._is_usual(frame):
+            self._has_fitted = True
+            turned, info = self._orientation.transpose, self._info
+            shown = (frame.height, frame.width) if turned else (frame.width, frame.height)
+            self.notes.append(
+                f"the picture is {shown[0]}x{shown[1]} from frame {number} on, "
+                f"{info.width}x{info.height} before: edited frames are fitted into that, with bars"
+            )
 
     def alpha(self, frame: av.VideoFrame) -> npt.NDArray[Any]:
         """``[height, width]`` of the frame that was converted last; bars are transparent."""
@@ -113,19 +125,12 @@ class Displayed:
         top, left = (info.height - height) // 2, (info.width - width) // 2
         return slice(top, top + height), slice(left, left + width), stored
 
-    def _fitted(self, frame: av.VideoFrame, number: int) -> npt.NDArray[Any]:
+    def _fitted(self, frame: av.VideoFrame) -> npt.NDArray[Any]:
         """The whole picture in the middle, as large as fits, on black."""
-        info, turned = self._info, self._orientation.transpose
+        info = self._info
         rows, columns, stored = self._place(frame)
         canvas = np.zeros((info.height, info.width, 3), info.frame_dtype)
         canvas[rows, columns] = self._orientation.upright(self._converter(*stored)(frame))
-        if not self._has_fitted:
-            self._has_fitted = True
-            shown = (frame.height, frame.width) if turned else (frame.width, frame.height)
-            self.notes.append(
-                f"the picture is {shown[0]}x{shown[1]} from frame {number} on, "
-                f"{info.width}x{info.height} before: edited frames are fitted into that, with bars"
-            )
         return canvas
 
     def _converter(self, width: int, height: int) -> ToRgb:

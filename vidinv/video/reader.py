@@ -13,10 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from vidinv.errors import DecodeError
-from vidinv.types import Frame
+from vidinv.types import Frame, Image
 from vidinv.video.info import VideoInfo
 from vidinv.video.isolation import ChildDied, ChildProcess, ChildStalled, FrameMissing
+from vidinv.video.portion import Around, Until
 
 DECODE_WORKER = "vidinv.video.decode_worker"
 # Long enough for a slow disk, short enough that a hanging file is reported within 30 s.
@@ -59,24 +62,12 @@ class Part:
     pts: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Until:
-    """Where reading ends, if the clip does not end before.
-
-    Attributes:
-        seconds: from the clip's first frame; frames from there on count.
-        count: how many of these are read, after all before them.
-    """
-
-    seconds: float
-    count: int
-
-
 def open_reader(
     path: str | os.PathLike[str],
     *,
     part: Part | None = None,
     until: Until | None = None,
+    around: Around | None = None,
     timeout_seconds: float = STALL_SECONDS,
     on_alive: Callable[[], None] = lambda: None,
     on_error: str = "stop",
@@ -88,6 +79,7 @@ def open_reader(
         path: a local file.
         part: read these frames only; they are the same, bit for bit, as in a whole read.
         until: of a read from the start.
+        around: other frames have a black picture, at a fraction of the time; None: all have theirs.
         timeout_seconds: longest wait for one frame before the file counts as hanging.
         on_alive: called now and then while frames before ``part`` are gone through.
         on_error: what becomes of damage: ``"stop"`` raises, ``"skip"`` holds the last good picture
@@ -98,6 +90,7 @@ def open_reader(
         path,
         part=part,
         until=until,
+        around=around,
         timeout_seconds=timeout_seconds,
         on_alive=on_alive,
         on_error=on_error,
@@ -119,6 +112,7 @@ class VideoReader:
         *,
         part: Part | None = None,
         until: Until | None = None,
+        around: Around | None = None,
         timeout_seconds: float = STALL_SECONDS,
         on_alive: Callable[[], None] = lambda: None,
         on_error: str = "stop",
@@ -129,12 +123,13 @@ class VideoReader:
         self._timeout_seconds, self._on_alive = timeout_seconds, on_alive
         self._module = worker
         self._probe_only = probe_only
-        self._part, self._until, self._on_error = part, until, on_error
+        self._part, self._until, self._around = part, until, around
+        self._on_error = on_error
         self.exact_times, self.num_held = False, 0
         self.notes: tuple[str, ...] = ()
         self._child: ChildProcess | None = None
         self._info: VideoInfo | None = None
-        self._num_read = 0
+        self._num_read = self._num_pictures = 0
 
     @property
     def info(self) -> VideoInfo:
@@ -152,6 +147,7 @@ class VideoReader:
             "on_error": self._on_error,
             "part": None if self._part is None else asdict(self._part),
             "until": None if self._until is None else asdict(self._until),
+            "around": None if self._around is None else asdict(self._around),
         }
         self._child = ChildProcess(self._module, request=request, on_alive=self._on_alive)
         try:
@@ -188,20 +184,31 @@ class VideoReader:
             self.notes, self.num_held = tuple(message.get("notes", ())), message.get("held", 0)
             self.close()
             raise StopIteration
-        number = self._num_read
+        index = self._num_read + (0 if self._part is None else self._part.first)
+        image, alpha = self._black() if message.get("black") else self._picture()
+        self._num_read += 1
+        captions = bytes.fromhex(message.get("captions", ""))
+        times = message["pts"], self.info.time_base
+        return Frame(index, *times, image, message["duration"], alpha, captions)
+
+    def _picture(self) -> tuple[Image, Image | None]:
+        assert self._child is not None
+        number, ring = self._num_pictures, self._child.ring
         try:
-            ring = self._child.ring
             image = ring.read(number).copy()
             alpha = None if (stored := ring.alpha(number)) is None else stored.copy()
         except FrameMissing as error:
             self.close()
             raise DecodeError(f"{self.path}: the decoder failed ({error})") from None
         self._child.send({"free": number})
-        self._num_read += 1
-        index = number if self._part is None else self._part.first + number
-        captions = bytes.fromhex(message.get("captions", ""))
-        times = message["pts"], self.info.time_base
-        return Frame(index, *times, image, message["duration"], alpha, captions)
+        self._num_pictures += 1
+        return image, alpha
+
+    def _black(self) -> tuple[Image, None]:
+        """In place of a picture that is not needed; it takes no memory."""
+        info = self.info
+        black = np.zeros((), info.frame_dtype)
+        return np.broadcast_to(black, (info.height, info.width, 3)), None
 
     def close(self) -> None:
         """End the child process; the reader then has no more frames."""

@@ -73,7 +73,7 @@ def load_made_plan(folder: Path) -> ClipPlan:
 
 
 def _make_plan(context: StageContext, job: Job, session: ClipSession) -> ClipPlan:
-    with context.open(job) as reader:
+    with context.open(job, around=session.analysed) as reader:
         context.num_expected = reader.info.num_frames
         return session.make_plan(
             context.counted(reader),

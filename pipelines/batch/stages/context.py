@@ -17,7 +17,7 @@ from pipelines.clip.session import ClipSession
 from pipelines.meter import Progress
 from pipelines.process import set_up_process
 from vidinv.packs import load_pack
-from vidinv.video import VideoReader, open_reader
+from vidinv.video import Around, VideoReader, open_reader
 from vidinv.video.reader import DECODE_WORKER, Part
 from vidinv.video.writer import ENCODE_WORKER
 
@@ -57,12 +57,18 @@ class StageContext:
             self.frames_done += 1
 
     def open(
-        self, job: Job, *, part: Part | None = None, worker: str = DECODE_WORKER
+        self,
+        job: Job,
+        *,
+        part: Part | None = None,
+        around: Around | None = None,
+        worker: str = DECODE_WORKER,
     ) -> VideoReader:
         """A reader of a clip; ``worker`` names the module of its child process."""
         return open_reader(
             job.input,
             part=part,
+            around=around,
             on_alive=self.beat,
             on_error=self.settings.on_error,
             worker=worker,

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import vidinv
@@ -22,6 +23,7 @@ from tests.video.clips import make_clip
 from vidinv.cli import main
 from vidinv.errors import MissingDependencyError, UsageError, VidinvError
 from vidinv.packs import load_pack
+from vidinv.video import write_image
 
 
 @pytest.fixture
@@ -84,6 +86,7 @@ def test_json_is_strict_utf8_whatever_the_names(tiny_pack, tmp_path, capsys):
         (["--attr", "smile", "--encoder", "ffv1"], r".mp4 does not hold ffv1"),
         (["--attr", "smile", "--preset", "bogus"], "--preset bogus: libx264 takes ultrafast"),
         (["--attr", "smile", "--crf", "-5"], "--crf -5: libx264 takes 0 to 51"),
+        (["--attr", "smile", "--start", "3", "--end", "2"], "--end 2: not after --start 3"),
     ],
 )
 def test_wrong_usage_is_refused_before_any_work(
@@ -93,6 +96,13 @@ def test_wrong_usage_is_refused_before_any_work(
     assert batch(clips, output, "--pack", tiny_pack, *options) == 2
     assert message in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_a_range_of_a_picture_is_refused(tiny_pack, tmp_path, capsys):
+    write_image(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
+    options = ["--attr", "smile", "--pack", tiny_pack, "--start", 1]
+    assert batch(tmp_path / "a.png", tmp_path / "out", *options) == 2
+    assert "a.png is a picture: --start and --end are for clips" in capsys.readouterr().err
 
 
 def test_latents_where_the_run_would_lose_them_are_refused(clips, tiny_pack, tmp_path, capsys):

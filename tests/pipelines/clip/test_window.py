@@ -38,22 +38,22 @@ def track(first, last):
 
 
 @pytest.mark.parametrize(
-    ("within", "from_start", "expected"),
+    ("within", "face", "expected"),
     [
-        (None, False, range(COUNT)),
-        (WITHIN, False, range(100 - MARGIN_FRAMES, 150 + MARGIN_FRAMES)),
-        (WITHIN, True, range(150 + MARGIN_FRAMES)),
-        (TimeRange(1.0, None), False, range(COUNT)),
+        (None, "largest", range(COUNT)),
+        (WITHIN, "all", range(100 - MARGIN_FRAMES, 150 + MARGIN_FRAMES)),
+        (WITHIN, "0", range(150 + MARGIN_FRAMES)),
+        (TimeRange(1.0, None), "largest", range(COUNT)),
     ],
 )
-def test_only_what_is_needed_is_analysed(within, from_start, expected):
-    window = AnalysisWindow(INFO, within, from_start=from_start)
+def test_only_what_is_needed_is_analysed(within, face, expected):
+    window = AnalysisWindow(INFO, EditSpec(within=within, face=face))
     assert seen(window) == list(expected)
     assert window.times().tolist() == [[FIRST_PTS + n, 1] for n in range(COUNT)]
 
 
 def test_what_was_found_lies_where_it_is_in_the_clip():
-    window = AnalysisWindow(INFO, WITHIN)
+    window = AnalysisWindow(INFO, EditSpec(within=WITHIN))
     seen(window)
     analysis = window.placed(Analysis(130, ((0, 49), (50, 129)), (track(5, 129),)))
     assert analysis.num_frames == COUNT
@@ -72,7 +72,7 @@ def test_frame_times_are_exact_before_they_are_compared():
     frames = [Frame(n, FIRST_PTS + n, info.time_base, PICTURE, 1) for n in range(COUNT)]
     for number in (1, 7, 13, 299):
         start, end = (float(n * info.time_base) for n in (number, number + 3))
-        window = AnalysisWindow(info, TimeRange(start, end))
+        window = AnalysisWindow(info, EditSpec(within=TimeRange(start, end)))
         assert list(window.watch(frames))
         assert window.edited() == range(number, number + 3)
 
@@ -82,7 +82,7 @@ def test_a_range_without_a_frame_is_refused():
         (TimeRange(16.0), "--start 16: None is over at 16.000 s"),
         (TimeRange(1.01, 1.02), "no frame begins from 1.01 s to 1.02 s"),
     ):
-        window = AnalysisWindow(INFO, within)
+        window = AnalysisWindow(INFO, EditSpec(within=within))
         seen(window)
         with pytest.raises(UsageError, match=message):
             window.edited()

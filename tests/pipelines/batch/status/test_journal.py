@@ -14,6 +14,7 @@ import pytest
 from pipelines.batch.request.jobs import Job, Settings
 from pipelines.batch.status.journal import Journal, check, start
 from vidinv.errors import UsageError
+from vidinv.types import TimeRange
 
 SETTINGS = Settings("/pack", "1234")
 AGREED = {"resume": False, "restart": False}
@@ -223,3 +224,10 @@ def test_another_file_is_other_work(job):
     other = dataclasses.replace(job, stamp={"size": 10})
     assert job.id != other.id
     assert job.as_requested() == other.as_requested()
+
+
+def test_settings_with_a_range_survive_the_journal():
+    settings = Settings("pack", "digest", within=TimeRange(1.5, None))
+    again = Settings.from_json(json.loads(json.dumps(settings.to_json())))
+    assert again == settings
+    assert again.digest() != Settings("pack", "digest").digest()
