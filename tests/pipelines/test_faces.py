@@ -155,18 +155,22 @@ def smiling(edit):
     return edit({"0:smile": 1.5})
 
 
-def test_only_the_named_face_changes(smiling, edit):
+@pytest.fixture(scope="module")
+def older(edit):
+    """Face 1 alone."""
+    return edit({"1:age": 1.5})
+
+
+def test_only_the_named_face_changes(smiling, older):
     assert smiling.changed == [True, False]  # numbers count from the left
     assert smiling.result.faces_edited == FRAMES
     assert [track.id for track in smiling.result.tracks] == [0]
     # Whichever of the two is the largest: naming one is enough.
-    other = edit({"1:smile": 1.5})
-    assert [track.id for track in other.result.tracks] == [1]
-    assert other.changed == [False, True]
+    assert [track.id for track in older.result.tracks] == [1]
+    assert older.changed == [False, True]
 
 
-def test_each_face_has_its_own_attributes(smiling, edit):
-    older = edit({"1:age": 1.5})
+def test_each_face_has_its_own_attributes(smiling, older, edit):
     together = edit({"0:smile": 1.5, "1:age": 1.5})
     assert together.changed == [True, True]
     assert np.array_equal(together.sides[0], smiling.sides[0])
@@ -185,9 +189,7 @@ def test_its_own_attribute_goes_before_that_of_all(smiling, edit):
 
 def test_naming_a_face_adds_it_to_the_largest(both, tiny, edit):
     (large,) = (t.id for t in vidinv.list_faces(both, pack=tiny).tracks if t.largest)
-    plain = edit({"smile": 1.5}, pack=tiny)
     made = edit({"smile": 1.5, f"{1 - large}:age": 1}, pack=tiny)
-    assert [track.id for track in plain.result.tracks] == [large]
     assert [track.id for track in made.result.tracks] == [0, 1]
     assert made.changed == [True, True]
 
