@@ -81,10 +81,11 @@ def plan_clip(
         chain_chunks=chain_chunks,
         target_frames=segment_frames,
     )
-    kept = None
-    if spec.max_frames is not None:
+    kept, wanted = None, range(window.first_wanted(), analysis.num_frames)
+    # A clip that is over before is whole.
+    if spec.max_frames is not None and (wanted.start or len(wanted) >= spec.max_frames):
         kept = segment_of(
-            range(window.first_wanted(), analysis.num_frames),
+            wanted,
             analysis.shots,
             chunk_frames=window.chunk_frames,
             chain_chunks=chain_chunks,

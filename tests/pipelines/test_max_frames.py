@@ -79,6 +79,7 @@ def test_a_range_ends_before_the_output_does(pack, clip, tmp_path):
     changed = [f.index for f, picture in seen["edit"] if not np.array_equal(f.image, picture)]
     assert changed == list(range(5))
     assert (result.frames, result.frames_in_range, result.frames_without_face) == (FRAMES, 5, 0)
+    assert packets_of(tmp_path / "a.mp4") == packets_of(clip)
 
 
 def test_a_part_without_a_face_is_cut_all_the_same(pack, tmp_path):
@@ -89,6 +90,8 @@ def test_a_part_without_a_face_is_cut_all_the_same(pack, tmp_path):
     assert any("no face found" in text and "unchanged" in text for text in result.warnings)
     assert comment_of(tmp_path / "b.mp4") is None
     assert not (tmp_path / "p.mp4").exists()
+    edit(clip, tmp_path / "c.mp4", pack, max_frames=10)  # it is over before
+    assert packets_of(tmp_path / "c.mp4", "video") == packets_of(clip, "video")
 
 
 def test_wishes_that_make_no_sense_are_refused(pack, clip, tmp_path, capsys):

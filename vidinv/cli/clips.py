@@ -222,13 +222,19 @@ def _report_run(options: argparse.Namespace, result: ClipResult, *, inversion: b
         method=result.method,
         device=options.device,
         landmarks=options.landmarks,
-        edit={**result.attributes, "method": result.method},
+        edit={**result.attributes, **_times(options), "method": result.method},
         overwrite=options.overwrite,
         on_error=options.on_error,
         progress=Progress(quiet=options.quiet),
     )
     if not options.quiet:
         print(f"{options.report}: {made.headline()}", file=sys.stderr)
+
+
+def _times(options: argparse.Namespace) -> dict[str, str]:
+    """``--start`` and ``--end``, where they are given."""
+    times = {"start": options.start, "end": options.end}
+    return {name: time for name, time in times.items() if time is not None}
 
 
 def _run_arguments(options: argparse.Namespace, progress: Progress | None = None) -> dict[str, Any]:
