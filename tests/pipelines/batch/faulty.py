@@ -7,13 +7,14 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pipelines.batch.request.jobs import Job
 from pipelines.batch.stages.analyse import AnalyseTask
 from pipelines.batch.stages.render import RenderTask
 from pipelines.batch.stages.runner import StageRunner
 from pipelines.batch.stages.tasks import Completed, Failure, StageTask
-from vidinv.video import Part, VideoReader, open_reader
+from vidinv.video import VideoReader, open_reader
 from vidinv.video.reader import DECODE_WORKER
 
 
@@ -30,12 +31,10 @@ class FaultyRunner(StageRunner):
             time.sleep(600)
         return super().run(task)
 
-    def open(
-        self, job: Job, *, part: Part | None = None, worker: str = DECODE_WORKER
-    ) -> VideoReader:
+    def open(self, job: Job, *, worker: str = DECODE_WORKER, **portion: Any) -> VideoReader:
         if Path(job.input).name.startswith("hanging"):
             return open_reader(job.input, timeout_seconds=1.0, worker="tests.video.bad_workers")
-        return super().open(job, part=part, worker=worker)
+        return super().open(job, worker=worker, **portion)
 
     def _die_once(self, folder: Path) -> None:
         marker = folder / "died"
