@@ -6,6 +6,7 @@ import copy
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 import vidinv
 from pipelines.demo import make_clip
 from tests.packs.tiny import write_tiny_pack
+from tests.video.clips import images_of
 from vidinv.errors import MissingDependencyError, PackError, UsageError
 from vidinv.generators.base import SynthesisState
 from vidinv.generators.biggan import BigGANConfig, BigGANGenerator
@@ -35,8 +37,9 @@ from vidinv.inversion.state import TrackState
 from vidinv.metrics import psnr_batch, ssim_batch
 from vidinv.metrics.structure import pixel_structure_distance
 from vidinv.networks.vgg16 import FILE, VGG16, cached_vgg16
-from vidinv.packs import Pack, load_pack
+from vidinv.packs import Pack, load_pack, write_pack
 from vidinv.types import EditedLatents
+from vidinv.video import read_image, write_image
 
 GENERATORS = {
     "stylegan1": StyleGAN1Config(32, 256, 8, z_dim=8, w_dim=8, num_mapping_layers=2),
@@ -414,3 +417,43 @@ def test_a_clip_is_tuned_to_once_and_the_weights_serve_again(pack, tmp_path):
     written = state.stat().st_mtime_ns
     assert vidinv.invert(clip, tmp_path / "b.mp4", **how).faces_edited == 10
     assert state.stat().st_mtime_ns == written  # not fitted again
+
+
+@pytest.mark.parametrize("kind", GENERATORS)
+def test_a_picture_is_inverted_and_edited_with_a_pack_of_every_kind(kind, tmp_path):
+    generator, encoder = build_generator(GENERATORS[kind]), make_encoder(kind)
+    config = GENERATORS[kind]
+    direction = {"space": "w", "positive": "more", "strength_range": [-2, 2]}
+    write_pack(
+        tmp_path / "pack",
+        {
+            "name": "pack",
+            "version": "1",
+            "licence": "CC0-1.0",
+            "alignment": "tight",
+            "generator": {
+                "kind": kind,
+                "config": dataclasses.asdict(config),
+                "file": "generator.safetensors",
+            },
+            "methods": {
+                "adaptive": {"file": "adaptive.safetensors", "config": dataclasses.asdict(CONFIG)}
+            },
+            "directions": {"file": "directions.safetensors", "entries": {"smile": direction}},
+        },
+        {
+            "generator.safetensors": generator.state_dict(),
+            "adaptive.safetensors": encoder.state_dict(),
+            "directions.safetensors": {"smile": torch.randn(config.w_dim)},
+        },
+    )
+    clip = make_clip(load_pack(), tmp_path / "face.mkv", seconds=0.08, size_px=256, tone=False)
+    source, made = tmp_path / "face.png", tmp_path / "made.png"
+    write_image(source, images_of(clip)[0])
+    how = {"pack": tmp_path / "pack", "method": "adaptive", "overwrite": True}
+    assert vidinv.invert(source, made, **how).faces_edited == 1
+    inverted = read_image(made)
+    assert not np.array_equal(inverted, read_image(source))
+    result = vidinv.edit(source, made, attributes={"smile": 2.0}, detail=False, **how)
+    assert result.faces_edited == 1
+    assert not np.array_equal(inverted, read_image(made))
