@@ -25,7 +25,7 @@ from pipelines.batch.request.result import BatchResult
 from pipelines.batch.stages.render import RenderTask
 from pipelines.batch.stages.runner import StageRunner
 from pipelines.batch.stages.tasks import Completed, Failure, StageTask
-from vidinv.video import Part, VideoReader
+from vidinv.video import VideoReader
 from vidinv.video.reader import DECODE_WORKER
 
 GOOD = (  # 812 frames, 288 to 1364 px high
@@ -48,11 +48,10 @@ class AcceptanceRunner(StageRunner):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().run(task)
 
-    def open(
-        self, job: Job, *, part: Part | None = None, worker: str = DECODE_WORKER
-    ) -> VideoReader:
+    def open(self, job: Job, *, worker: str = DECODE_WORKER, **portion: Any) -> VideoReader:
         hangs = Path(job.input).stem == "hanging"
-        return super().open(job, part=part, worker="tests.video.bad_workers" if hangs else worker)
+        worker = "tests.video.bad_workers" if hangs else worker
+        return super().open(job, worker=worker, **portion)
 
 
 def main(clips: str, folder: str) -> None:
