@@ -96,11 +96,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 def add_range(parser: argparse.ArgumentParser) -> None:
     """``--start`` and ``--end``."""
     for name, what in (
-        ("start", "edit from this time of the clip on: seconds, or [HH:]MM:SS[.fff]"),
+        ("start", "edit from this time on: seconds from the first frame, or [HH:]MM:SS[.fff]"),
         (
             "end",
-            "edit up to this time; pictures before --start and from here on, sound, and the "
-            "length of the clip stay as they are",
+            "edit up to this time; outside, pictures stay as they are, and sound and length do",
         ),
     ):
         parser.add_argument(f"--{name}", default=None, metavar="TIME", help=what)
