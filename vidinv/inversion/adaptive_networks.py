@@ -50,7 +50,7 @@ class EncoderSizes:
         return min(self.width << block, self.max_width)
 
 
-class Conv(nn.Module):
+class EqualisedConv(nn.Module):
     """Convolution with equalised learning rate, without bias."""
 
     def __init__(self, in_channels: int, channels: int, size: int) -> None:
@@ -62,7 +62,7 @@ class Conv(nn.Module):
         return F.conv2d(x, self.weight * self.gain, padding=self.weight.shape[-1] // 2)
 
 
-class Noise(nn.Module):
+class EncoderNoise(nn.Module):
     """z'_n: noise with a learned strength for every channel, 0 at first.
 
     New in every pass of a network in training, else one fixed picture: frames of a clip must not
@@ -108,10 +108,10 @@ class Convolution(nn.Module):
         self, in_channels: int, channels: int, side: int, *, style_dim: int, class_dim: int
     ) -> None:
         super().__init__()
-        self.conv = Conv(in_channels, channels, 3)
+        self.conv = EqualisedConv(in_channels, channels, 3)
         self.bias = nn.Parameter(torch.zeros(channels))
         self.norm = ClassNorm(in_channels, class_dim) if class_dim else None
-        self.noise = Noise(channels, side) if style_dim else nn.Identity()
+        self.noise = EncoderNoise(channels, side) if style_dim else nn.Identity()
         self.style = Linear(2 * in_channels, style_dim) if style_dim else None
 
     def forward(self, x: Tensor, class_ND: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -153,7 +153,9 @@ class AdaptiveBlock(nn.Module):
         given = {"style_dim": style_dim, "class_dim": class_dim}
         self.first = Convolution(in_channels, middle, side, **given)
         self.second = None if self.is_last else Convolution(middle, channels, side, **given)
-        self.bypass = Conv(in_channels, channels, 1) if in_channels != channels else nn.Identity()
+        self.bypass = (
+            EqualisedConv(in_channels, channels, 1) if in_channels != channels else nn.Identity()
+        )
         # The last block has no second convolution, yet a second style.
         self.last_style = Linear(2 * middle, style_dim) if self.is_last and style_dim else None
 
@@ -200,7 +202,7 @@ class AdaptiveEncoder(nn.Module):
         given = {"style_dim": generator.w_dim if styled else 0, "class_dim": 0}
         if generator.num_classes:
             given["class_dim"] = generator.w_dim - generator.z_dim
-        self.from_rgb = Conv(3, sizes.width, 1)
+        self.from_rgb = EqualisedConv(3, sizes.width, 1)
         self.from_rgb_bias = nn.Parameter(torch.zeros(sizes.width))
         self.blocks, index = nn.ModuleList(), 0
         while side >= LAST_PX:
