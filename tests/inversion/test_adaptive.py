@@ -394,6 +394,14 @@ def test_only_mirrored_generators_are_served():
         AdaptiveEncoder(CONFIG.sizes, config)
 
 
+def test_an_encoder_that_is_not_tuned_needs_nothing_to_judge_by(pack, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # no weights of VGG16 there
+    with pytest.raises(MissingDependencyError, match="Grad-CAM needs VGG16's weights"):
+        pack.with_options("adaptive", {"attention": "grad-cam"}).inverter("adaptive")
+    options = {"attention": "grad-cam", "steps": 0}
+    assert pack.with_options("adaptive", options).inverter("adaptive").sample_frames == 0
+
+
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory) -> Pack:
     encoder = make_encoder("stylegan2")

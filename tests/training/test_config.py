@@ -8,6 +8,7 @@ from typing import Literal
 
 import pytest
 
+from training.adaptive import AdaptiveStage
 from training.build_method import MethodConfig
 from training.build_pack import PackConfig
 from training.config import from_mapping, load_yaml
@@ -152,6 +153,7 @@ EXPERIMENTS = {
     "faces_w128": GanConfig,
     "faces_fse128": EncoderConfig,
     "faces_editor128": EncoderConfig,
+    "faces_adaptive128": AdaptiveStage,
     "faces_hyper128": HyperStage,
     "faces_rectify128": RectifierStage,
     "faces128_pack": PackConfig,

@@ -113,7 +113,7 @@ class AdaptiveInverter(Inverter):
     """The ``adaptive`` method.
 
     Args:
-        loss: eqs. 2 and 3.
+        loss: eqs. 2 and 3; None for an encoder that is not tuned.
         seconds: a clock.
     """
 
@@ -128,9 +128,11 @@ class AdaptiveInverter(Inverter):
         encoder: AdaptiveEncoder,
         config: AdaptiveConfig,
         *,
-        loss: ImageLoss,
+        loss: ImageLoss | None = None,
         seconds: Callable[[], float] = time.monotonic,
     ) -> None:
+        if config.steps and loss is None:
+            raise ValueError("tuning needs a loss")
         self.generator, self.encoder, self.config, self.loss = generator, encoder, config, loss
         self.device, self._seconds = next(encoder.parameters()).device, seconds
         self.sample_frames = config.frames if config.steps else 0
@@ -149,11 +151,13 @@ class AdaptiveInverter(Inverter):
         config, generator = parts.config(AdaptiveConfig), parts.generator
         try:
             encoder = parts.load(AdaptiveEncoder(config.sizes, generator.config))
-            loss = ImageLoss(
-                build_distance(config.perceptual, generator.resolution, parts.device),
-                build_attention(config.attention, parts.device),
-                config.attention_weights,
-            )
+            loss = None
+            if config.steps:
+                loss = ImageLoss(
+                    build_distance(config.perceptual, generator.resolution, parts.device),
+                    build_attention(config.attention, parts.device),
+                    config.attention_weights,
+                )
             return cls(generator, encoder, config, loss=loss)
         except ValueError as error:
             raise PackError(f"pack {parts.files.meta['name']}: adaptive: {error}") from error
@@ -236,6 +240,7 @@ class AdaptiveInverter(Inverter):
 
     def losses(self, weights: Mapping[str, Tensor], faces_N3RR: Tensor) -> Tensor:
         """``[N]``: eq. 6."""
+        assert self.loss is not None
         latents, codes = self.run(faces_N3RR, weights)
         picture = self.picture(latents, codes)
         loss = self.loss(picture, faces_N3RR)

@@ -37,7 +37,9 @@ class ImageLoss:
     def __call__(self, picture_N3RR: Tensor, source_N3RR: Tensor) -> Tensor:
         loss = self.difference(picture_N3RR, source_N3RR)
         views = self.attend(source_N3RR, picture_N3RR)
-        for weight, (source, picture) in zip(self.weights, views, strict=bool(views)):
+        if not views:
+            return loss
+        for weight, (source, picture) in zip(self.weights, views, strict=True):
             loss = loss + weight * self.difference(picture, source)
         return loss
 

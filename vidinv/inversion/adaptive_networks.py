@@ -247,7 +247,9 @@ class AdaptiveEncoder(nn.Module):
         for block in self.blocks:
             assert isinstance(block, AdaptiveBlock)
             linears = [*reversed(block.style_layers()), *linears]
-        for linear, row in zip(linears, latents_LD, strict=bool(linears)):
+        if not linears:
+            return  # PGGAN and BigGAN have no rows
+        for linear, row in zip(linears, latents_LD, strict=True):
             linear.bias.copy_(row)
 
 
