@@ -166,8 +166,8 @@ def check_output(request: EditRequest) -> None:
     if request.spec.max_frames is not None:
         if is_image_path(source):
             raise UsageError(f"{source} is a picture: --max-frames is for clips")
-        if request.spec.max_frames < 1:
-            raise UsageError(f"--max-frames {request.spec.max_frames}: give at least 1")
+        if type(request.spec.max_frames) is not int or request.spec.max_frames < 1:
+            raise UsageError(f"--max-frames {request.spec.max_frames}: give a whole number from 1")
     if not is_image_path(output):
         choose_encoder(output, request.encode)
     if request.preview is not None:

@@ -117,7 +117,12 @@ def test_edit_help_names_the_options_of_the_contract(vidinv):
         assert option in ran.out
 
 
-@pytest.mark.parametrize("arguments", [[], ["packs"], ["frobnicate"], ["edit"], ["edit", "a.mp4"]])
+BAD_STYLE = ["edit", "a.mp4", "-o", "b.mp4", "--preview", "p.mp4", "--preview-style", "over"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["packs"], ["frobnicate"], ["edit"], ["edit", "a.mp4"], BAD_STYLE]
+)
 def test_wrong_usage_exits_2(vidinv, arguments):
     ran = vidinv(*arguments)
     assert ran.code == 2
@@ -204,6 +209,7 @@ def test_an_unknown_attribute_exits_2_and_lists_the_nearest_first(vidinv, pictur
         (["--attr", "smile", "--attr", "smile=2"], "given twice"),
         (["--attr", "smile", "--pack", "nope"], "unknown pack 'nope'; there are: "),
         (["--attr", "smile", "--method", "fsee"], "there are: fse"),
+        (["--attr", "smile", "--preview-style", "split"], "style split: give --preview PATH too"),
         (["--attr", "smile", "--method-option", "eq1"], "--method-option eq1: give NAME=VALUE"),
         (["--attr", "smile", "--method-option", "edit_rul=eq1"], "there are: edit_rule,"),
     ],

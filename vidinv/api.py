@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from pipelines.batch.request.result import BatchResult
     from pipelines.faces import FoundFaces
     from pipelines.meter import Progress
+    from pipelines.preview import Preview
     from vidinv.report import Report
 
 Strength = float | Sequence[Sequence[float]]
 PathLike = str | os.PathLike[str]
+Face = PathLike | int | Sequence[int]
 
 
 def edit(
@@ -35,7 +37,7 @@ def edit(
     attributes: Mapping[str, Strength],
     method: str = "fse",
     pack: str | Path | Pack = DEFAULT_PACK,
-    face: str | int = "largest",
+    face: Face = "largest",
     detail: bool = True,
     device: str = "auto",
     landmarks: str = "dlib",
@@ -60,8 +62,8 @@ def edit(
             for face 1 alone, which is then edited whomever ``face`` names.
         method: inversion method, one that the pack has weights for.
         pack: name, folder, or an opened pack.
-        face: ``"largest"``, ``"all"``, a number as ``list_faces`` counts, several as ``"0,3"``, or
-            the path of a reference picture.
+        face: ``"largest"``, ``"all"``, a number as ``list_faces`` counts, several as ``(0, 3)`` or
+            ``"0,3"``, or the path of a reference picture.
         detail: carry the change to the full-resolution source instead of pasting the generator's
             own picture.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
@@ -97,7 +99,7 @@ def edit(
     spec = EditSpec(
         attributes=check_attributes(attributes),
         method=method,
-        face=str(face),
+        face=_face(face),
         mode=RenderMode.TRANSFER if detail else RenderMode.PASTE,
         seed=seed,
         within=time_range(start, end),
@@ -107,16 +109,16 @@ def edit(
     return _run(
         input,
         output,
-        pack,
-        spec,
-        device,
-        encode,
-        overwrite,
-        latents,
-        (preview, preview_style),
-        on_error,
-        credentials,
-        progress,
+        pack=pack,
+        spec=spec,
+        device=device,
+        encode=encode,
+        overwrite=overwrite,
+        latents=latents,
+        preview=_preview(preview, preview_style),
+        on_error=on_error,
+        credentials=credentials,
+        progress=progress,
     )
 
 
@@ -126,7 +128,7 @@ def invert(
     *,
     method: str = "fse",
     pack: str | Path | Pack = DEFAULT_PACK,
-    face: str | int = "largest",
+    face: Face = "largest",
     device: str = "auto",
     landmarks: str = "dlib",
     seed: int = 0,
@@ -145,7 +147,7 @@ def invert(
     """Paste back what the inversion alone gives: no edit, no detail transfer; else as ``edit``."""
     spec = EditSpec(
         method=method,
-        face=str(face),
+        face=_face(face),
         mode=RenderMode.INVERT,
         seed=seed,
         landmarks=landmarks,
@@ -155,16 +157,16 @@ def invert(
     return _run(
         input,
         output,
-        pack,
-        spec,
-        device,
-        encode,
-        overwrite,
-        latents,
-        (preview, preview_style),
-        on_error,
-        credentials,
-        progress,
+        pack=pack,
+        spec=spec,
+        device=device,
+        encode=encode,
+        overwrite=overwrite,
+        latents=latents,
+        preview=_preview(preview, preview_style),
+        on_error=on_error,
+        credentials=credentials,
+        progress=progress,
     )
 
 
@@ -173,7 +175,7 @@ def batch(
     output: PathLike,
     *,
     attributes: Mapping[str, Strength] | None = None,
-    face: str | int = "largest",
+    face: Face = "largest",
     pack: str | Path | Pack = DEFAULT_PACK,
     start: Time | None = None,
     end: Time | None = None,
@@ -205,7 +207,7 @@ def batch(
         [str(name) for name in names],
         Path(output),
         check_attributes(attributes or {}),
-        face=str(face),
+        face=_face(face),
         pack=pack.folder if isinstance(pack, Pack) else pack,
         latents=None if latents is None else Path(latents),
         within=time_range(start, end),
@@ -306,22 +308,21 @@ def write_report(
 def _run(
     input: PathLike,
     output: PathLike,
+    *,
     pack: str | Path | Pack,
     spec: EditSpec,
     device: str,
     encode: EncodeOptions | None,
     overwrite: bool,
     latents: PathLike | None,
-    preview: tuple[PathLike | None, str],
+    preview: Preview | None,
     on_error: str,
     credentials: CredentialOptions | None,
     progress: Progress | None,
 ) -> ClipResult:
     from pipelines.clip.saved import clip_folder
     from pipelines.edit import EditRequest, run
-    from pipelines.preview import Preview
 
-    shown, style = preview
     request = EditRequest(
         input=Path(input),
         output=Path(output),
@@ -333,6 +334,26 @@ def _run(
         latents=None if latents is None else clip_folder(Path(latents), Path(input).name),
         on_error=on_error,
         credentials=credentials or CredentialOptions(),
-        preview=None if shown is None else Preview(Path(shown), style),
+        preview=preview,
     )
     return run(request, progress=progress)
+
+
+def _face(face: Face) -> str:
+    """As after ``--face``."""
+    if isinstance(face, (str, os.PathLike)):
+        return os.fspath(face)
+    numbers = face if isinstance(face, Sequence) else [face]
+    if not numbers or any(type(number) is not int for number in numbers):
+        raise UsageError(f"face={face!r}: give 'largest', 'all', a number, several, or a picture")
+    return ",".join(map(str, numbers))
+
+
+def _preview(path: PathLike | None, style: str) -> Preview | None:
+    from pipelines.preview import Preview
+
+    if path is not None:
+        return Preview(Path(path), style)
+    if style != Preview.style:
+        raise UsageError(f"--preview-style {style}: give --preview PATH too")
+    return None

@@ -225,6 +225,21 @@ def test_all_edits_everyone_and_largest_one(pack, face_clip, tmp_path):
     assert one.faces_edited == 10
 
 
+def test_faces_are_numbers_in_python_too(pack, face_clip, tmp_path):
+    write_image(tmp_path / "face.png", images_of(face_clip, limit=1)[0])
+    how = {"attributes": {"smile": 1}, "pack": pack}
+    with pytest.raises(UsageError, match="no face 1 in the clip: it has only face 0"):
+        vidinv.edit(tmp_path / "face.png", tmp_path / "out.png", face=(0, 1), **how)
+    for face in ((), (0, "all"), 1.5, True):
+        with pytest.raises(UsageError, match="give 'largest', 'all', a number, several"):
+            vidinv.edit(tmp_path / "face.png", tmp_path / "out.png", face=face, **how)
+
+
+def test_attributes_have_names(tmp_path):
+    with pytest.raises(UsageError, match="attributes: 0 is no name, such as 'smile'"):
+        vidinv.edit(tmp_path / "face.png", tmp_path / "out.png", attributes={0: 1})
+
+
 def test_damaged_input_leaves_nothing(pack, face_clip, tmp_path):
     broken, output = tmp_path / "broken.mp4", tmp_path / "out.mp4"
     data = bytearray(face_clip.read_bytes())

@@ -95,8 +95,9 @@ def test_wishes_that_make_no_sense_are_refused(pack, clip, tmp_path, capsys):
     write_image(tmp_path / "a.png", np.full((64, 96, 3), 90, np.uint8))
     with pytest.raises(UsageError, match=r"a\.png is a picture: --max-frames is for clips"):
         edit(tmp_path / "a.png", tmp_path / "b.png", pack, max_frames=2)
-    with pytest.raises(UsageError, match="--max-frames 0: give at least 1"):
-        edit(clip, tmp_path / "b.mp4", pack, max_frames=0)
+    for count in (0, 2.5, True):
+        with pytest.raises(UsageError, match=f"--max-frames {count}: give a whole number from 1"):
+            edit(clip, tmp_path / "b.mp4", pack, max_frames=count)
     options = ["--attr", "smile", "--max-frames", 5, "--report", tmp_path / "r.html"]
     assert main([str(o) for o in ("edit", clip, "-o", tmp_path / "b.mp4", *options)]) == 2
     assert "--report compares whole clips: leave out --max-frames" in capsys.readouterr().err

@@ -70,7 +70,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preview-style",
         default="side",
-        metavar="side|split",
+        choices=["side", "split"],
         help="of a preview video: side by side (default), or split by a line that wipes over it",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing OUTPUT")

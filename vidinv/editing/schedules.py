@@ -75,6 +75,8 @@ def check_attributes(
     """
     checked: dict[str, Keyframes] = {}
     for key, value in attributes.items():
+        if not isinstance(key, str):
+            raise UsageError(f"attributes: {key!r} is no name, such as 'smile' or '0:smile'")
         name = _checked_name(key, key)
         if name in checked:
             raise _bad(key, f"{name!r} is given twice")
