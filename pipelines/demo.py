@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipelines.edit import EditRequest, run
+from pipelines.edit import EditRequest, check_output, run
 from pipelines.meter import Progress
 from pipelines.preview import Preview
 from vidinv.errors import UsageError
@@ -44,7 +44,8 @@ Backdrop = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Demo:
-    """Where the demo put its files, and the result of its edit; no sheet without a face."""
+    """Where the demo put its files, and the result of its edit; no sheet without a face, or where
+    it could not be written (a warning says so)."""
 
     source: Path
     edited: Path
@@ -81,8 +82,10 @@ def demonstrate(
         overwrite=True,
         preview=Preview(sheet),
     )
+    check_output(request)
+    sheet.unlink(missing_ok=True)  # of an earlier demo, where this one may make none
     result = run(request, progress=progress)
-    return Demo(source, request.output, sheet if result.faces_edited else None, result)
+    return Demo(source, request.output, sheet if sheet.exists() else None, result)
 
 
 def rising(seconds: float) -> tuple[tuple[float, float], ...]:

@@ -1,10 +1,10 @@
 """A clip cut into segments that any process can render, with the very stages that ``edit`` runs.
 
-Analysis looks at the whole clip once; its plan (shots, tracks, frame times: kilobytes a frame) is
-saved, and a segment needs the plan and the source file only. Segments begin where a chunk of
-``vidinv.rendering`` begins, counted from the start of the shot, and a little before and after them
-is computed too (the halo of the average over time): their frames are those of a one-process run,
-bit for bit.
+Analysis goes over the clip once, as far as an edit of a part of it needs; its plan (shots, tracks,
+frame times: kilobytes a frame) is saved, and a segment needs the plan and the source file only.
+Segments begin where a chunk of ``vidinv.rendering`` begins, counted from the start of the shot, and
+a little before and after them is computed too (the halo of the average over time): their frames are
+those of a one-process run, bit for bit.
 """
 
 from __future__ import annotations

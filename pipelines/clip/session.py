@@ -144,7 +144,8 @@ class ClipSession:
         """Analyse the clip, and keep its plan.
 
         Args:
-            frames: all of them, in order.
+            frames: in order, from the clip's first one to the last that counts (``last_frame``);
+                pictures of those beyond ``analysed`` are not looked at.
             has_exact_times: what the reader says of the clip's times after the last frame.
             damage: what it says of the clip's damage then: frames held, and notes.
 

@@ -8,6 +8,7 @@ import pytest
 
 from pipelines.demo import STRENGTH, demonstrate, make_clip, rising
 from pipelines.preview import TILE_PX
+from tests.video.clips import write_clip
 from vidinv.errors import UsageError
 from vidinv.faces import dlib_backend
 from vidinv.packs import load_pack
@@ -69,6 +70,14 @@ def test_demonstrate_edits_a_clip_and_shows_both(clip, tmp_path):
     before, after = np.split(sheet.astype(float), 2)
     changed = np.abs(before[20:] - after[20:]).mean(axis=(0, 2)).reshape(6, -1).mean(axis=1)
     assert changed[0] < 2 < changed[-1]  # unchanged at first, edited at the end
+
+
+def test_without_a_face_there_is_no_sheet(tmp_path):
+    (tmp_path / "demo_sheet.png").write_bytes(b"of an earlier demo")
+    clip = write_clip(tmp_path / "a.mp4", [np.full((64, 96, 3), 90, np.uint8)] * 3)
+    demo = demonstrate(load_pack(), tmp_path, clip=clip)
+    assert demo.sheet is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mp4", "demo_edited.mp4"]
 
 
 def test_demonstrate_fails_for_a_picture(tmp_path):

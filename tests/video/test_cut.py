@@ -62,6 +62,14 @@ def test_pictures_that_are_not_needed_are_black(clip):
     assert reader.exact_times
 
 
+@pytest.mark.parametrize(("rate", "margin"), [(25, 1.6), (50, 0.8), (None, 1.6), (1000, 1.6)])
+def test_a_made_up_rate_does_not_narrow_the_margin(rate, margin):
+    around = Around(10.0, 12.0, 40)
+    rate = None if rate is None else Fraction(rate)
+    seen = [n / 100 for n in range(2000) if around.covers(n / 100, rate)]
+    assert (seen[0], seen[-1]) == pytest.approx((10 - margin, 12 + margin - 0.01))
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
 def test_sound_is_cut_with_the_frames(clip, tmp_path, suffix):
     output = tmp_path / f"b{suffix}"

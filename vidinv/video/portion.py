@@ -12,6 +12,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 _USUAL_RATE = Fraction(25)
+_HIGHEST_RATE = 240  # of cameras; some WebM say 1000, whatever their frames' times
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ class Around:
 
     Attributes:
         start, end: None is that of the clip.
-        margin_frames: so many before and after, at the clip's average rate.
+        margin_frames: so many before and after, at the clip's average rate, or at 25 a second
+            where it is unknown or made up.
     """
 
     start: float | None
@@ -52,7 +54,9 @@ class Around:
 
     def covers(self, seconds: float, rate: Fraction | None) -> bool:
         """Whether a frame is among them; ``rate`` of the clip, where it is known."""
-        margin = float(self.margin_frames / (rate or _USUAL_RATE))
+        if rate is None or not 0 < rate <= _HIGHEST_RATE:
+            rate = _USUAL_RATE
+        margin = float(self.margin_frames / rate)
         if self.start is not None and seconds < self.start - margin:
             return False
         return self.end is None or seconds < self.end + margin
