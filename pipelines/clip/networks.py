@@ -22,7 +22,7 @@ class Networks:
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         on_step: ``Inverter.on_step`` of the method.
         landmarks: who finds faces: ``"dlib"``, or ``"fan"`` on the device
-            (``vidinv.faces.find_backend``).
+            (``vidinv.faces.find_backend``); kept as an attribute.
         backend: detector, landmarks and recognition in their place.
     """
 
@@ -37,7 +37,7 @@ class Networks:
         backend: Backend | None = None,
     ) -> None:
         self.pack, self.method, self._device, self._on_step = pack, method, device, on_step
-        self._landmarks, self._backend = landmarks, backend
+        self.landmarks, self._backend = landmarks, backend
 
     def load(self) -> Networks:
         """Load everything that an edit needs now, so that no clip waits for it."""
@@ -61,7 +61,7 @@ class Networks:
     def backend(self) -> Backend:
         """Detector, landmarks and recognition."""
         device = str(choose_device(self._device))
-        return self._backend or find_backend(self._landmarks, device=device)
+        return self._backend or find_backend(self.landmarks, device=device)
 
     @cached_property
     def mean_embedding(self) -> torch.Tensor | None:

@@ -94,8 +94,6 @@ def key_of(clip: Path, *, pack: Pack, spec: EditSpec, segment_frames: int) -> Ke
         key["range of time"] = [spec.within.start, spec.within.end]
     if spec.landmarks != DEFAULT_LANDMARKS:
         key["landmarks"] = spec.landmarks
-    if spec.max_frames is not None:
-        key["number of frames"] = spec.max_frames
     return {**key, "seed": spec.seed} if find_method(spec.method).draws_random_numbers else key
 
 

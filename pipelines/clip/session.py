@@ -92,8 +92,10 @@ class ClipSession:
 
     @cached_property
     def saved(self) -> SavedClip | None:
-        """What is kept of the clip, by this run and earlier ones."""
-        return None if self._latents is None else SavedClip(self._latents, self.key)
+        """What is kept of the clip, by this run and earlier ones; nothing of a trial."""
+        if self._latents is None or self.spec.max_frames is not None:
+            return None
+        return SavedClip(self._latents, self.key)
 
     @cached_property
     def key(self) -> Key:
@@ -108,7 +110,10 @@ class ClipSession:
     @property
     def notes(self) -> list[str]:
         """What a person should know of what was kept, and of what was fitted."""
-        return [*([] if self.saved is None else self.saved.notes), *self._state_notes]
+        kept = [] if self.saved is None else self.saved.notes
+        if self._latents is not None and self.spec.max_frames is not None:
+            kept = [f"--max-frames: latents are neither taken from {self._latents} nor kept there"]
+        return [*kept, *self._state_notes]
 
     @property
     def is_copied(self) -> bool:

@@ -59,11 +59,11 @@ class AnalysisWindow:
         frames = frames_within(self.times(), self._info, self._within)
         if self._within is None or frames:
             return frames
-        pts, duration = self._times[-1]
-        start = self._within.start
-        if start > self._seconds(pts):
-            until = self._seconds(pts + duration)
-            raise UsageError(f"--start {start:g}: {self._info.path} is over at {until:.3f} s")
+        start, last = self._within.start, self._seconds(self._times[-1][0])
+        if start > last:
+            raise UsageError(
+                f"--start {start:g}: the last frame of {self._info.path} begins at {last:.3f} s"
+            )
         raise UsageError(f"{self._info.path}: no frame begins {self._within}")
 
     def first_wanted(self) -> int:

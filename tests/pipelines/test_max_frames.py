@@ -37,10 +37,6 @@ def edit(clip, output, pack, **how):
     return result, passes.seen
 
 
-def same(a, b):
-    return all(np.array_equal(x, y) for (_, x), (_, y) in zip(a, b, strict=True))
-
-
 def test_the_first_frames_are_the_output(pack, clip, tmp_path):
     result, seen = edit(clip, tmp_path / "a.mp4", pack, max_frames=12)
     assert (result.frames, result.frames_in_range, result.faces_edited) == (12, 12, 12)
@@ -55,7 +51,7 @@ def test_the_first_frames_are_the_output(pack, clip, tmp_path):
 def test_frames_from_a_start_are_those_of_the_range(pack, clip, tmp_path):
     how = {"start": 0.44, "attributes": {"smile": [(0.5, 0.0), (0.6, 3.0)]}}
     _, whole = edit(clip, tmp_path / "whole.mp4", pack, end=0.84, **how)
-    how |= {"max_frames": 10, "latents": tmp_path / "kept"}
+    how |= {"max_frames": 10}
     result, seen = edit(clip, tmp_path / "a.mp4", pack, preview=tmp_path / "p.mp4", **how)
     assert (result.frames, result.frames_in_range, result.faces_edited) == (10, 10, 10)
     assert [frame.index for frame, _ in seen["edit"]] == list(range(11, 21))
@@ -66,9 +62,17 @@ def test_frames_from_a_start_are_those_of_the_range(pack, clip, tmp_path):
     assert [float(time) for time in plain_times(tmp_path / "a.mp4")] == [n / 25 for n in range(10)]
     assert plain_times(tmp_path / "p.mp4") == plain_times(tmp_path / "a.mp4")
     assert packets_of(tmp_path / "p.mp4") == packets_of(tmp_path / "a.mp4")
-    _, again = edit(clip, tmp_path / "b.mp4", pack, **how)
-    assert same(again["edit"], seen["edit"])
-    assert "analyse" not in again
+
+
+def test_a_trial_leaves_saved_latents_alone(pack, clip, tmp_path):
+    kept = tmp_path / "kept"
+    edit(clip, tmp_path / "a.mp4", pack, end=0.2, latents=kept)
+    before = {path: path.stat().st_mtime_ns for path in kept.rglob("*")}
+    result, seen = edit(clip, tmp_path / "b.mp4", pack, max_frames=4, latents=kept)
+    assert len(seen["analyse"]) == 4
+    assert {path: path.stat().st_mtime_ns for path in kept.rglob("*")} == before
+    assert len(before) > 1
+    assert [text for text in result.warnings if "--max-frames: latents are neither" in text]
 
 
 def test_a_range_ends_before_the_output_does(pack, clip, tmp_path):

@@ -105,7 +105,10 @@ class StageContext:
     @cached_property
     def report_networks(self) -> Networks:
         """Reports are made on the CPU, whatever renders here."""
-        return Networks(self.networks.pack, self.settings.method, on_step=self.beat)
+        settings = self.settings
+        return Networks(
+            self.networks.pack, settings.method, on_step=self.beat, landmarks=settings.landmarks
+        )
 
     @cached_property
     def device(self) -> torch.device:

@@ -79,7 +79,7 @@ def test_frame_times_are_exact_before_they_are_compared():
 
 def test_a_range_without_a_frame_is_refused():
     for within, message in (
-        (TimeRange(16.0), "--start 16: None is over at 16.000 s"),
+        (TimeRange(15.97), "--start 15.97: the last frame of None begins at 15.960 s"),
         (TimeRange(1.01, 1.02), "no frame begins from 1.01 s to 1.02 s"),
     ):
         window = AnalysisWindow(INFO, EditSpec(within=within))
