@@ -26,6 +26,7 @@ from pipelines.parallel import Prefetch
 from pipelines.preview import Preview, ShownPairs
 from vidinv.editing.schedules import as_plain
 from vidinv.errors import UsageError
+from vidinv.faces import check_face
 from vidinv.files import atomic_file
 from vidinv.inversion import TrackState
 from vidinv.packs import Pack
@@ -150,10 +151,12 @@ def edit_picture(
 
 def check_output(request: EditRequest) -> None:
     """UsageError for an output that would lose something or make no sense, or that cannot be
-    written or encoded as asked, and for an input that is no file; before any work.
+    written or encoded as asked, for an input that is no file, and for a face that is none of the
+    ways to choose one; before any work.
     """
     source, output = request.input, request.output
     check_input(source)
+    check_face(request.spec.face)
     check_kind(source)
     check_kind(output)
     check_replaceable(output, sources=[source], overwrite=request.overwrite)

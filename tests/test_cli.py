@@ -210,6 +210,8 @@ def test_an_unknown_attribute_exits_2_and_lists_the_nearest_first(vidinv, pictur
         (["--attr", "smile", "--pack", "nope"], "unknown pack 'nope'; there are: "),
         (["--attr", "smile", "--method", "fsee"], "there are: fse"),
         (["--attr", "smile", "--preview-style", "split"], "style split: give --preview PATH too"),
+        (["--attr", "smile", "--face", "0,"], "face '0,' is not largest, all, numbers of"),
+        (["--attr", "smile", "--face", "nobody.jpg"], "face 'nobody.jpg' is not largest, all,"),
         (["--attr", "smile", "--method-option", "eq1"], "--method-option eq1: give NAME=VALUE"),
         (["--attr", "smile", "--method-option", "edit_rul=eq1"], "there are: edit_rule,"),
     ],

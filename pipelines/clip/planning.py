@@ -70,10 +70,15 @@ def plan_clip(
     edited = window.edited()
     analysis = window.placed(analysis)
     found = tracks = _cut(analysis.tracks, edited)
-    if spec.mode is not RenderMode.INVERT and is_zero(spec.attributes):
+    wanted = range(window.first_wanted(), analysis.num_frames)
+    # A clip that is over before is whole.
+    is_over = spec.max_frames is None or len(wanted) < spec.max_frames
+    if square is None:
+        # Not what the analysis saw of what lies behind: its margin decides nothing.
+        is_whole = is_over and edited.stop == analysis.num_frames
+        tracks = _cut(_chosen(analysis, found, spec, backend, is_whole=is_whole), edited)
+    elif spec.mode is not RenderMode.INVERT and is_zero(spec.attributes):
         tracks = ()
-    elif square is None:
-        tracks = _cut(_chosen(analysis, found, spec, backend), edited)
     segments = plan_segments(
         analysis.shots,
         chunk_frames=window.chunk_frames,
@@ -81,9 +86,8 @@ def plan_clip(
         chain_chunks=chain_chunks,
         target_frames=segment_frames,
     )
-    kept, wanted = None, range(window.first_wanted(), analysis.num_frames)
-    # A clip that is over before is whole.
-    if spec.max_frames is not None and (wanted.start or len(wanted) >= spec.max_frames):
+    kept = None
+    if spec.max_frames is not None and (wanted.start or not is_over):
         kept = segment_of(
             wanted,
             analysis.shots,
@@ -108,16 +112,33 @@ def _cut(tracks: Iterable[FaceTrack], frames: range) -> tuple[FaceTrack, ...]:
 
 
 def _chosen(
-    analysis: Analysis, found: tuple[FaceTrack, ...], spec: EditSpec, backend: Backend
+    analysis: Analysis,
+    found: tuple[FaceTrack, ...],
+    spec: EditSpec,
+    backend: Backend,
+    *,
+    is_whole: bool,
 ) -> Iterable[FaceTrack]:
-    """Whom ``spec`` names; ``found`` are the tracks in its time, which numbers do not ask for."""
-    candidates = analysis if face_numbers(spec.face) else replace(analysis, tracks=found)
-    chosen = select_tracks(candidates, spec.face, backend=backend, load_image=read_image)
+    """Whom ``spec`` names and changes.
+
+    Args:
+        found: the tracks in its time, which numbers do not ask for.
+        is_whole: its time ends with the clip: a number that is not there is none of the clip's.
+    """
+    is_numbered = bool(face_numbers(spec.face))
+    starts_late = spec.within is not None and spec.within.start > 0
+    chosen = select_tracks(
+        analysis if is_numbered else replace(analysis, tracks=found),
+        spec.face,
+        backend=backend,
+        load_image=read_image,
+        is_whole=is_whole and (is_numbered or not starts_late),
+    )
     if spec.mode is RenderMode.INVERT:
         return chosen
     ids = {track.id for track in chosen}
     for number in named_faces(spec.attributes):
-        ids |= {track.id for track in numbered(analysis, number)}
+        ids |= {track.id for track in numbered(analysis, number, is_whole)}
     changed = (t for t in analysis.tracks if not is_zero(attributes_of(spec.attributes, t.person)))
     return [track for track in changed if track.id in ids]
 

@@ -21,7 +21,8 @@ from pipelines.clip.samples import FaceSample, summarise
 from pipelines.clip.saved import Key, SavedClip, key_of
 from pipelines.clip.track_samples import sample_tracks
 from pipelines.clip.window import around_of, frames_within
-from vidinv.editing.schedules import is_zero
+from vidinv.editing.schedules import attributes_of, face_and_name, is_zero, named_faces
+from vidinv.faces import face_numbers
 from vidinv.inversion import TrackState, find_method
 from vidinv.rendering import (
     FaceEditor,
@@ -38,9 +39,11 @@ from vidinv.types import (
     IdentitySummary,
     Image,
     RenderMode,
+    TimeRange,
     TrackSummary,
 )
 from vidinv.video import Around, StreamInfo, Until, VideoInfo
+from vidinv.video.portion import seconds_of
 
 TellShare = Callable[[float], None]
 
@@ -292,14 +295,42 @@ class ClipSession:
         unchanged = "the input was copied unchanged" if is_whole else "pictures are unchanged"
         if plan.num_tracks and self.is_copied:
             return f"every strength is 0: {unchanged}"
-        where = "" if self.spec.within is None else f" {self.spec.within}"
+        where = self._where(plan)
         if plan.num_tracks:
-            return f"face {self.spec.face} is not there{where}: {unchanged}"
+            return f"{self._nobody_changed(where)}: {unchanged}"
         others = [s for s in plan.info.other_streams if s.kind == "video" and not _is_cover(s)]
         named = ", ".join(f"#{stream.index} ({stream.codec})" for stream in others)
         more = f"; its other video streams were not searched: {named}" if named else ""
         done = "copied unchanged" if is_whole else unchanged
         return f"no face found in {self.clip}{where}: {done}{more}"
+
+    def _where(self, plan: ClipPlan) -> str:
+        """The part of the clip that was asked for, after a blank; nothing for all of it."""
+        within = self.spec.within
+        cut = plan.kept and plan.cut(range(plan.kept.first, plan.kept.last + 1))
+        if cut:
+            over = seconds_of(cut.end, int(plan.times_T2[0, 0]), plan.info.time_base)
+            start, end = (0.0, None) if within is None else (within.start, within.end)
+            within = TimeRange(start, over if end is None else min(end, over))
+        return "" if within is None else f" {within}"
+
+    def _nobody_changed(self, where: str) -> str:
+        """Where there are faces, but none to edit: who is absent, and who has strength 0."""
+        face, attributes = self.spec.face, self.spec.attributes
+        absent, unchanged = set(face_numbers(face)), set[int]()
+        is_picture = not absent and face not in ("largest", "all")
+        if self.spec.mode is not RenderMode.INVERT:
+            own = set(named_faces(attributes))
+            unchanged = {n for n in own if is_zero(attributes_of(attributes, n))}
+            absent = {n for n in absent | own if not is_zero(attributes_of(attributes, n))}
+            everyones = {n: keys for n, keys in attributes.items() if face_and_name(n)[0] is None}
+            is_picture = is_picture and not is_zero(everyones)
+        said = [f"{_faces(absent)} not there{where}"] if absent else []
+        if is_picture:
+            said.append(f"face {face} is {'unchanged or ' if unchanged else ''}not there{where}")
+        if unchanged:
+            said.append(f"every strength of face {', '.join(map(str, sorted(unchanged)))} is 0")
+        return "; ".join(said)
 
     def summary(
         self, plan: ClipPlan, samples: Sequence[FaceSample], warnings: Sequence[str]
@@ -326,6 +357,11 @@ class ClipSession:
 def _tell_part(tell: TellShare, done: int, total: int, share: float) -> None:
     """Progress of one of ``total`` parts as progress of the whole."""
     tell((done + share) / total)
+
+
+def _faces(numbers: set[int]) -> str:
+    shown = ", ".join(map(str, sorted(numbers)))
+    return f"faces {shown} are" if len(numbers) > 1 else f"face {shown} is"
 
 
 def _is_cover(stream: StreamInfo) -> bool:

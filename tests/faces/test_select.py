@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from vidinv.errors import UsageError
 from vidinv.faces import (
     Backend,
     Detection,
+    check_face,
     group_persons,
     select_tracks,
 )
@@ -82,10 +84,18 @@ CLIP = Analysis(
 )
 
 
-def selected(face: str, networks: FakeNetworks | None = None, clip: Analysis = CLIP) -> list[int]:
+def selected(
+    face: str,
+    networks: FakeNetworks | None = None,
+    clip: Analysis = CLIP,
+    *,
+    is_whole: bool = True,
+) -> list[int]:
     networks = networks or FakeNetworks()
     backend = Backend(networks, networks, networks)
-    chosen = select_tracks(clip, face, backend=backend, load_image=lambda _: PICTURE)
+    chosen = select_tracks(
+        clip, face, backend=backend, load_image=lambda _: PICTURE, is_whole=is_whole
+    )
     return [track.id for track in chosen]
 
 
@@ -105,10 +115,27 @@ def test_number_takes_all_of_that_person(face: str, ids: list[int]) -> None:
     assert selected(face) == ids
 
 
-@pytest.mark.parametrize(("face", "number"), [("3", 3), ("-1", -1), ("0,3", 3)])
+@pytest.mark.parametrize(("face", "number"), [("3", 3), ("0, 3", 3)])
 def test_number_out_of_range_fails(face: str, number: int) -> None:
     with pytest.raises(UsageError, match=f"no face {number} in the clip: it has faces 0 to 2"):
         selected(face)
+
+
+@pytest.mark.parametrize("face", ["3", "stranger.jpg"])
+def test_who_was_not_seen_in_a_part_may_be_elsewhere(face: str) -> None:
+    assert selected(face, FakeNetworks(np.full(3, 2, np.float32)), is_whole=False) == []
+
+
+@pytest.mark.parametrize("face", ["+1", "-1", "0,", ",", "0 1", "", "nobody.jpg", "1,,2"])
+def test_what_names_nobody_is_refused(face: str) -> None:
+    with pytest.raises(UsageError, match="is not largest, all, numbers of faces as 0 or 0,3, or"):
+        check_face(face)
+
+
+def test_ways_to_choose(tmp_path: Path) -> None:
+    (tmp_path / "ann.jpg").touch()
+    for face in ("largest", "all", "0", "0, 1", "2,0", str(tmp_path / "ann.jpg")):
+        check_face(face)
 
 
 def test_reference() -> None:

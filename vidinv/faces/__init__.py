@@ -16,7 +16,14 @@ from vidinv.faces.mask import FaceRegion, face_mask
 from vidinv.faces.persons import group_persons
 from vidinv.faces.protocols import Backend, Detection, Detector, Embedder, LandmarkPredictor
 from vidinv.faces.search import FoundFace, find_faces
-from vidinv.faces.select import embed_reference, face_numbers, numbered, select_tracks
+from vidinv.faces.select import (
+    check_face,
+    embed_reference,
+    face_numbers,
+    no_face_choice,
+    numbered,
+    select_tracks,
+)
 from vidinv.faces.smooth import Smoothing
 from vidinv.faces.track import TrackingOptions
 from vidinv.faces.whole import whole_alignment, whole_tracks
@@ -38,6 +45,7 @@ __all__ = [
     "Smoothing",
     "TrackingOptions",
     "analyse",
+    "check_face",
     "check_landmarks",
     "crop_scale_of",
     "dlib_backend",
@@ -49,6 +57,7 @@ __all__ = [
     "find_faces",
     "group_persons",
     "named_alignment",
+    "no_face_choice",
     "numbered",
     "select_tracks",
     "whole_alignment",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ def select_tracks(
     *,
     backend: Backend,
     load_image: Callable[[Path], Image],
+    is_whole: bool = True,
 ) -> Tracks:
     """The tracks to edit, by id; none where the clip has no face.
 
@@ -32,10 +34,12 @@ def select_tracks(
             take each (``0,3``); a path takes the person in the picture.
         backend: its networks read the reference.
         load_image: reads the reference as RGB.
+        is_whole: all of the clip was looked at; else whoever was not seen may be somewhere else in
+            it, and has no tracks.
 
     Raises:
-        UsageError: a number out of range, a reference without a face, or with someone who is not
-            in the clip.
+        UsageError: a reference without a face; in a whole analysis, a number out of range or a
+            reference with someone who is not in the clip.
     """
     if not analysis.tracks:
         return ()
@@ -44,17 +48,32 @@ def select_tracks(
     elif face == "largest":
         chosen = _largest(analysis)
     elif numbers := face_numbers(face):
-        chosen = [track for number in numbers for track in numbered(analysis, number)]
+        chosen = [track for number in numbers for track in numbered(analysis, number, is_whole)]
     else:
         wanted = embed_reference(Path(face), backend=backend, load_image=load_image)
-        chosen = _like(analysis, wanted, Path(face), backend.embedder)
+        chosen = _like(analysis, wanted, Path(face), backend.embedder, is_whole)
     return tuple(sorted(chosen, key=lambda track: track.id))
 
 
 def face_numbers(face: str) -> list[int]:
-    """``"0,3"`` is ``[0, 3]``; empty for what is no list of numbers."""
-    is_list = re.fullmatch(r"[+-]?[0-9]{1,9}(,[+-]?[0-9]{1,9})*", face) is not None
+    """``"0, 3"`` is ``[0, 3]``; empty for what is no list of numbers."""
+    is_list = re.fullmatch(r"[0-9]{1,9}(, *[0-9]{1,9})*", face) is not None
     return sorted({int(number) for number in face.split(",")}) if is_list else []
+
+
+def check_face(face: str) -> None:
+    """Whether ``face`` is one of the ways to say whom to edit; pictures are not opened.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if face not in ("largest", "all") and not face_numbers(face) and not os.path.isfile(face):
+        raise UsageError(no_face_choice(face))
+
+
+def no_face_choice(given: object) -> str:
+    """What to say of something that names nobody."""
+    return f"face {given!r} is not largest, all, numbers of faces as 0 or 0,3, or a picture"
 
 
 def embed_reference(
@@ -82,8 +101,11 @@ def _area_shown(person: Iterable[FaceTrack]) -> float:
     return sum(float(np.sum(4 * track.crops_T4[:, 2:] ** 2)) for track in person)
 
 
-def numbered(analysis: Analysis, number: int) -> Tracks:
+def numbered(analysis: Analysis, number: int, is_whole: bool = True) -> Tracks:
     """All tracks of a person; none where the clip has no face.
+
+    Args:
+        is_whole: as for ``select_tracks``.
 
     Raises:
         UsageError: the clip has faces, but none of this number.
@@ -91,14 +113,14 @@ def numbered(analysis: Analysis, number: int) -> Tracks:
     if not analysis.tracks:
         return ()
     count = max(track.person for track in analysis.tracks) + 1
-    if not 0 <= number < count:
+    if is_whole and not 0 <= number < count:
         there = "only face 0" if count == 1 else f"faces 0 to {count - 1} (see 'vidinv faces')"
         raise UsageError(f"no face {number} in the clip: it has {there}")
     return tuple(track for track in analysis.tracks if track.person == number)
 
 
 def _like(
-    analysis: Analysis, wanted: Embedding, path: Path, embedder: Embedder
+    analysis: Analysis, wanted: Embedding, path: Path, embedder: Embedder, is_whole: bool
 ) -> Sequence[FaceTrack]:
     """Tracks near enough to the reference; where two are in the picture, the nearer."""
     distances = {
@@ -108,7 +130,7 @@ def _like(
     }
     limit = embedder.same_person_distance
     nearest = min(distances.values(), default=float("inf"))
-    if nearest > limit:
+    if nearest > limit and is_whole:
         raise UsageError(
             f"the person in {path} is not in the clip: nearest face at distance {nearest:.2f}, "
             f"same person up to {limit:.2f}; choose by number or use another picture"

@@ -21,6 +21,7 @@ from pipelines.batch.inputs.sources import absolute, decoded, input_name, is_url
 from pipelines.batch.request.jobs import Keyframes
 from vidinv.editing.schedules import check_attributes, face_and_name, parse_attributes
 from vidinv.errors import MissingDependencyError, UnknownNameError, UsageError
+from vidinv.faces import face_numbers, no_face_choice
 from vidinv.video import is_image_path
 from vidinv.video.codecs import FORMATS
 from vidinv.video.images import IMAGE_SUFFIXES
@@ -107,7 +108,7 @@ def check_face(value: Any, folder: Path | None) -> str:
         UsageError: none of the ways to say it.
     """
     is_text = isinstance(value, (str, int)) and not isinstance(value, bool)
-    if is_text and re.fullmatch(r"largest|all|\d{1,9}(,\d{1,9})*", str(value)):
+    if is_text and (str(value) in ("largest", "all") or face_numbers(str(value))):
         return str(value)
     if is_text:
         path = local_path(str(value))
@@ -115,9 +116,7 @@ def check_face(value: Any, folder: Path | None) -> str:
             picture = (folder or Path()) / path
             if os.path.isfile(picture):
                 return str(picture.resolve())
-    raise UsageError(
-        f"face {value!r} is not largest, all, numbers of faces as 0 or 0,3, or a picture"
-    )
+    raise UsageError(no_face_choice(value))
 
 
 class _Reader:

@@ -7,15 +7,17 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from pipelines.clip.networks import Networks
 from pipelines.clip.plan import plan_segments
-from pipelines.clip.planning import plan_clip
+from pipelines.clip.session import ClipSession
 from pipelines.clip.window import MARGIN_FRAMES, AnalysisWindow
 from tests.faces.fake_backend import fake_backend
 from tests.packs.tiny import write_tiny_pack
+from vidinv.editing.schedules import check_attributes
 from vidinv.errors import UsageError
 from vidinv.packs import load_pack
 from vidinv.types import Analysis, EditSpec, FaceTrack, Frame, TimeRange
-from vidinv.video import VideoInfo
+from vidinv.video import VideoInfo, write_image
 
 INFO = VideoInfo.from_scratch(width=8, height=8, rate=25)
 COUNT, FIRST_PTS = 400, 1000
@@ -88,7 +90,9 @@ def test_a_range_without_a_frame_is_refused():
             window.edited()
 
 
-def test_tracks_are_numbered_as_in_the_whole_clip(tmp_path):
+@pytest.fixture
+def people(tmp_path):
+    """A session's plan, and what it says of it, of a clip of person 0 and later person 1."""
     noise = (
         np.random.default_rng(0)
         .integers(0, 256, (2, 4, 4, 3), np.uint8)
@@ -98,17 +102,68 @@ def test_tracks_are_numbered_as_in_the_whole_clip(tmp_path):
     flat = np.zeros((64, 64, 3), np.uint8)
     pictures = [*[noise[0]] * 6, *[flat] * 50, *[noise[1]] * 6]
     frames = [Frame(n, n, INFO.time_base, image, 1) for n, image in enumerate(pictures)]
+    write_image(tmp_path / "late.png", noise[1])
+    write_image(tmp_path / "stranger.png", noise[1].transpose(1, 0, 2)[::-1])
     pack = load_pack(write_tiny_pack(tmp_path / "tiny"))
+    networks = Networks(pack, backend=fake_backend())
 
-    def plan(attribute, face="largest"):
-        strengths = {attribute: ((0.0, 1.0),)}
-        spec = EditSpec(strengths, face=face, within=TimeRange(2.24))
-        return plan_clip(frames, INFO, pack=pack, backend=fake_backend(), spec=spec)
+    def plan(face="largest", start=0.0, end=None, max_frames=None, **strengths):
+        attributes = {name.lstrip("_").replace("_", ":"): s for name, s in strengths.items()}
+        face = str(tmp_path / face) if face.endswith(".png") else face
+        within = None if (start, end) == (0.0, None) else TimeRange(start, end)
+        spec = EditSpec(
+            check_attributes(attributes), face=face, within=within, max_frames=max_frames
+        )
+        session = ClipSession(tmp_path / "late.png", spec, networks)
+        read = frames[:max_frames]
+        made = session.make_plan(read, INFO, has_exact_times=lambda: True)
+        return made.analysis.tracks, session.why_unchanged(made).replace(f"{tmp_path}/", "")
 
-    for attribute, face, number in (("age", "1", 1), ("age", "largest", 0), ("1:age", "all", 1)):
-        tracks = plan(attribute, face).analysis.tracks
+    return plan
+
+
+def test_tracks_are_numbered_as_in_the_whole_clip(people):
+    for face, wish, number in (
+        ("1", {"age": 1}, 1),
+        ("largest", {"age": 1}, 0),
+        ("all", {"_1_age": 1}, 1),
+    ):
+        tracks, _ = people(face, start=2.24, **wish)
         assert [(t.person, t.first, t.last) for t in tracks] == [(number, 56, 61)]
-    with pytest.raises(UsageError, match="no face 2 in the clip"):
-        plan("age", "2")
-    with pytest.raises(UsageError, match="no face 2 in the clip"):
-        plan("2:age")
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"face": "2", "age": 1},
+        {"_2_age": 1},
+        {"_2_age": 0},
+        {"_2_age": 0, "age": 1},
+        {"face": "stranger.png", "age": 1},
+    ],
+)
+def test_who_is_not_in_the_whole_clip_is_refused(people, wish):
+    with pytest.raises(UsageError, match=r"no face 2 in the clip|not in the clip: nearest"):
+        people(**wish)
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        # Whether the margin of the analysis shows them or not.
+        ({"face": "1", "end": 0.2, "age": 1}, "face 1 is not there from 0 s to 0.2 s"),
+        ({"face": "1", "end": 1.2, "age": 1}, "face 1 is not there from 0 s to 1.2 s"),
+        ({"_1_age": 1, "end": 0.2}, "face 1 is not there from 0 s to 0.2 s"),
+        ({"_1_age": 1, "_2_age": 2, "end": 1.2}, "faces 1, 2 are not there from 0 s to 1.2 s"),
+        ({"face": "late.png", "end": 1.2, "age": 1}, "face late.png is not there from 0 s to 1.2"),
+        ({"face": "1", "max_frames": 6, "age": 1}, "face 1 is not there from 0 s to 0.24 s"),
+        ({"_0_age": 0, "age": 1, "end": 1.2}, "every strength of face 0 is 0: "),
+        ({"face": "0", "_0_age": 0, "age": 1, "end": 1}, "every strength of face 0 is 0: "),
+        ({"face": "0", "_1_age": 1, "end": 1}, "face 1 is not there from 0 s to 1 s: the input"),
+    ],
+)
+def test_why_nobody_is_edited_where_somebody_is_there(people, wish, said):
+    tracks, why = people(**wish)
+    assert tracks == ()
+    assert why.startswith(said)
+    assert why.endswith(("the input was copied unchanged", "pictures are unchanged"))
