@@ -19,11 +19,11 @@ import numpy as np
 
 from pipelines.clip.plan import ClipPlan
 from pipelines.clip.window import frames_within
-from vidinv.editing.schedules import strength_at
+from vidinv.editing.schedules import attributes_of, strength_at
 from vidinv.errors import UsageError
 from vidinv.faces.crops import as_displayed, as_uint8
 from vidinv.paths import check_replaceable
-from vidinv.sheets import CAPTION_PX, Picture, captioned, sheet
+from vidinv.sheets import CAPTION_PX, NO_BREAK, Picture, captioned, sheet
 from vidinv.types import EditSpec, FaceTrack, Frame, Image, RenderMode
 from vidinv.video import (
     EncodeOptions,
@@ -41,7 +41,7 @@ WIPE_SECONDS = 4.0  # there and back
 LINE_PX = 2
 SHEET_COLUMNS = 6
 TILE_PX = 220
-AROUND = 1.5  # a tile shows so much more than the face's crop
+TILE_REACH = 1.5  # a tile shows so much more than the face's crop
 
 Finish = Callable[[Path], None]
 
@@ -104,6 +104,7 @@ class PreviewVideo(ShownPairs):
         self._frames = range(max(first, inside.start), inside.stop)
         width, height = fitted_size(info, columns=1 if preview.style == "split" else 2)
         self._size = (width, height)
+        self._made = "inversion" if spec.mode is RenderMode.INVERT else "edited"
         self._join = _wiped if preview.style == "split" else _side_by_side
         shown = VideoInfo.from_scratch(
             width=width if preview.style == "split" else 2 * width,
@@ -137,7 +138,7 @@ class PreviewVideo(ShownPairs):
         if frame.index not in self._frames:
             return
         before, after = (_resized(image, self._size) for image in (frame.image, picture))
-        both = self._join(before, after, frame.time_seconds)
+        both = self._join(before, after, self._made, frame.time_seconds)
         self._writer.write(replace(frame, image=both, alpha=None, captions=b""))
 
 
@@ -165,7 +166,8 @@ class PreviewSheet(ShownPairs):
         traceback: TracebackType | None,
     ) -> None:
         if kind is None and self._columns:
-            picture = sheet(list(zip(*self._columns, strict=True)), side_px=self._side_px)
+            rows = list(zip(*self._columns, strict=True))
+            picture = sheet(rows, side_px=self._side_px, whole_captions=True)
             write_image(self._path, picture, comment=self._comment, finish=self._finish)
 
     def add(self, frame: Frame, picture: Image) -> None:
@@ -176,7 +178,8 @@ class PreviewSheet(ShownPairs):
             _tile(image, tracks, frame.index, self._side_px) for image in (frame.image, picture)
         )
         seconds = frame.time_seconds - self._plan.start_seconds
-        words = (f"source {seconds:.1f} s", _said(self._spec, seconds))
+        persons = sorted({track.person for track in tracks})
+        words = (f"source {seconds:.1f} s", said(self._spec, seconds, persons))
         self._columns.append(((words[0], before), (words[1], after)))
 
 
@@ -195,29 +198,29 @@ def _resized(image: Image, size: tuple[int, int]) -> Picture:
     return np.asarray(cv2.resize(image, size, interpolation=how), np.uint8)
 
 
-def _side_by_side(before: Picture, after: Picture, seconds: float) -> Picture:
-    return np.concatenate([captioned(before, "source"), captioned(after, "edited")], axis=1)
+def _side_by_side(before: Picture, after: Picture, made: str, seconds: float) -> Picture:
+    return np.concatenate([captioned(before, "source"), captioned(after, made)], axis=1)
 
 
-def _wiped(before: Picture, after: Picture, seconds: float) -> Picture:
+def _wiped(before: Picture, after: Picture, made: str, seconds: float) -> Picture:
     """Left of a line the source, right of it the edit; the line goes to and fro."""
     phase = 2 * np.pi * seconds / WIPE_SECONDS
     x = round(before.shape[1] * (0.5 + 0.5 * np.sin(phase)))
     both = np.concatenate([before[:, :x], after[:, x:]], axis=1)
     both[:, max(0, x - LINE_PX // 2) : x + LINE_PX // 2] = 255
-    return captioned(both, "source | edited")
+    return captioned(both, f"source | {made}")
 
 
 def _tile(image: Image, tracks: Sequence[FaceTrack], index: int, side_px: int) -> Picture:
     """The part of a frame with these faces, as a square that is white where the frame ends."""
     crops = [track.crop(index) for track in tracks]
     image = as_displayed(as_uint8(image), crops[0].pixel_aspect)
-    reach = [AROUND * crop.side_px / 2 for crop in crops]
+    reach = [TILE_REACH * crop.side_px / 2 for crop in crops]
     x = [crop.center_x + side * r for crop, r in zip(crops, reach, strict=True) for side in (-1, 1)]
     y = [crop.center_y + side * r for crop, r in zip(crops, reach, strict=True) for side in (-1, 1)]
     half = max(max(x) - min(x), max(y) - min(y)) / 2
-    left, right = _span((max(x) + min(x)) / 2, half, image.shape[1])
-    top, bottom = _span((max(y) + min(y)) / 2, half, image.shape[0])
+    left, right = _clipped((max(x) + min(x)) / 2, half, image.shape[1])
+    top, bottom = _clipped((max(y) + min(y)) / 2, half, image.shape[0])
     part = image[top:bottom, left:right]
     scale = side_px / max(part.shape[:2])
     height, width = (max(1, round(length * scale)) for length in part.shape[:2])
@@ -230,16 +233,21 @@ def _tile(image: Image, tracks: Sequence[FaceTrack], index: int, side_px: int) -
     return tile
 
 
-def _span(center: float, half: float, length: int) -> tuple[int, int]:
+def _clipped(center: float, half: float, length: int) -> tuple[int, int]:
     first = round(center - half)
     end = int(np.clip(first + round(2 * half), 1, length))
     return int(np.clip(first, 0, end - 1)), end
 
 
-def _said(spec: EditSpec, seconds: float) -> str:
-    """The strengths at a time."""
+def said(spec: EditSpec, seconds: float, persons: Sequence[int]) -> str:
+    """The strengths at a time, of those whom a tile shows."""
     if spec.mode is RenderMode.INVERT:
         return "inversion"
-    return " ".join(
-        f"{name} {strength_at(keys, seconds):.1f}" for name, keys in spec.attributes.items()
+    theirs = [attributes_of(spec.attributes, person) for person in persons]
+    shown = theirs[0]
+    if any(its != shown for its in theirs):
+        pairs = zip(persons, theirs, strict=True)
+        shown = {f"{face}:{name}": keys for face, its in pairs for name, keys in its.items()}
+    return ", ".join(
+        f"{name}{NO_BREAK}{strength_at(keys, seconds):.1f}" for name, keys in shown.items()
     )

@@ -10,14 +10,15 @@ import pytest
 
 import vidinv
 from pipelines.demo import make_clip
-from pipelines.preview import LINE_PX, TILE_PX, fitted_size
+from pipelines.preview import LINE_PX, TILE_PX, fitted_size, said
 from tests.packs.tiny import write_tiny_pack
 from tests.pipelines.passes import Passes
 from tests.video.clips import comment_of, images_of, packets_of, plain_times, psnr, write_clip
 from vidinv.errors import UsageError
 from vidinv.packs import load_pack
 from vidinv.provenance import is_edit_comment
-from vidinv.sheets import CAPTION_PX
+from vidinv.sheets import CAPTION_PX, NO_BREAK, captioned
+from vidinv.types import EditSpec, RenderMode
 from vidinv.video import VideoInfo, read_image, write_image
 
 FRAMES, SIZE = 10, 256
@@ -94,6 +95,28 @@ def test_a_sheet_of_a_picture_has_one_column(pack, clip, tmp_path):
     assert sheet.shape == (2 * (2 * TILE_PX + CAPTION_PX), 2 * TILE_PX, 3)
     before, after = np.split(sheet.astype(int), 2)
     assert np.abs(before - after)[CAPTION_PX:].mean() > 1
+
+
+def test_a_video_of_an_inversion_says_so(pack, clip, tmp_path):
+    vidinv.invert(clip, tmp_path / "out.mp4", pack=pack, preview=tmp_path / "p.mp4", max_frames=1)
+    (both,) = images_of(tmp_path / "p.mp4")
+    blank = np.zeros((SIZE, SIZE, 3), np.uint8)
+    strips = {word: captioned(blank, word)[:CAPTION_PX] for word in ("edited", "inversion")}
+    found = {word: psnr(both[:CAPTION_PX, SIZE:], strip) for word, strip in strips.items()}
+    assert found["inversion"] > found["edited"] + 5
+
+
+def test_a_tile_says_the_strengths_of_those_in_it():
+    keys = {"smile": ((0.0, 0.0), (2.0, 1.0)), "1:smile": ((0.0, -1.0),), "1:age": ((0.0, 2.0),)}
+    spec = EditSpec(attributes=keys)
+
+    def words(persons, spec=spec):
+        return said(spec, 1.0, persons).replace(NO_BREAK, " ")
+
+    assert words([0]) == words([0, 2]) == "smile 0.5"
+    assert words([1]) == "smile -1.0, age 2.0"
+    assert words([0, 1]) == "0:smile 0.5, 1:smile -1.0, 1:age 2.0"
+    assert words([0], EditSpec(mode=RenderMode.INVERT)) == "inversion"
 
 
 def test_large_clips_fit_a_screen():
