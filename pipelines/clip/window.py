@@ -100,6 +100,37 @@ def around_of(spec: EditSpec) -> Around | None:
     return Around(start, spec.within.end, MARGIN_FRAMES)
 
 
+def searched_frames(times_T2: npt.NDArray[np.int64], info: VideoInfo, spec: EditSpec) -> range:
+    """The frames that an analysis for ``spec`` looked at.
+
+    Args:
+        times_T2: pts and duration of every frame of the clip.
+    """
+    around = around_of(spec)
+    if around is None:
+        return range(len(times_T2))
+    start = int(times_T2[0, 0])
+    inside = [
+        number
+        for number, pts in enumerate(times_T2[:, 0].tolist())
+        if around.covers(seconds_of(pts, start, info.time_base), info.average_rate)
+    ]
+    return range(inside[0], inside[-1] + 1)
+
+
+def without_edges(analysis: Analysis, searched: range) -> Analysis:
+    """With the shots that were seen: what ``AnalysisWindow.placed`` adds joins its neighbours."""
+    edges = {searched.start, searched.stop}
+    firsts = [first for first, _ in analysis.shots if first == 0 or first not in edges]
+    ends = [*firsts[1:], analysis.num_frames]
+    shots = tuple((first, end - 1) for first, end in zip(firsts, ends, strict=True))
+    tracks = tuple(
+        replace(track, shot=sum(first <= track.first for first in firsts) - 1)
+        for track in analysis.tracks
+    )
+    return Analysis(analysis.num_frames, shots, tracks)
+
+
 def frames_within(
     times_T2: npt.NDArray[np.int64], info: VideoInfo, within: TimeRange | None
 ) -> range:

@@ -13,6 +13,7 @@ from functools import partial
 
 from pipelines.clip.networks import Networks, choose_device
 from pipelines.clip.session import ClipSession
+from pipelines.clip.window import without_edges
 from pipelines.meter import Progress
 from pipelines.parallel import Prefetch
 from pipelines.process import set_up_process
@@ -101,15 +102,16 @@ class _Comparison:
         standing_out = self._rank(rows)
         steadiness = self.recogniser.steadiness(known)
         over_tracks = mean_over_tracks(steadiness, {row.track for row in compared})
+        shown = self._shown(analysis)
         return Report(
             source=self._facts("source", analysis),
             output=self._facts("output", analysis),
             pack=self.request.pack.name,
             edit=dict(self.request.edit),
             recognition=self._recognition(known),
-            shots=analysis.shots,
-            frames_without_face=frames_without(analysis, analysis.tracks),
-            tracks=self._tracks(analysis, rows, changed, steadiness),
+            shots=shown.shots,
+            frames_without_face=self._frames_without_face(analysis),
+            tracks=self._tracks(shown, rows, changed, steadiness),
             summary=summarise(compared, over_tracks, self.strangers),
             standing_out=standing_out,
             rows=tuple(sorted(rows, key=lambda row: (row.frame, row.track))),
@@ -133,6 +135,19 @@ class _Comparison:
                 pixel_aspect=self.clips.pixel_aspect(),
                 backend=self.backend,
             )
+
+    def _shown(self, analysis: Analysis) -> Analysis:
+        """With cuts of the source alone; measuring goes by the shots that the run went by."""
+        part = self.request.part
+        if part is None or len(part.searched) == analysis.num_frames:
+            return analysis
+        first, last = part.searched[0], part.searched[-1]
+        self.notes.append(f"cuts and faces were sought in frames {first} to {last} only")
+        return without_edges(analysis, part.searched)
+
+    def _frames_without_face(self, analysis: Analysis) -> int:
+        part, found = self.request.part, frames_without(analysis, analysis.tracks)
+        return found if part is None else found - (analysis.num_frames - len(part.edited))
 
     def _measure(self, analysis: Analysis) -> list[FrameRow]:
         smile = self.request.pack.smile_measure()

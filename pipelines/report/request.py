@@ -20,6 +20,19 @@ from vidinv.video import is_image_path
 
 
 @dataclass(frozen=True)
+class EditedPart:
+    """What a run with ``--start`` or ``--end`` did not leave alone, in frames of the clip.
+
+    Attributes:
+        edited: faces elsewhere are not missed.
+        searched: for cuts and faces; more than ``edited``.
+    """
+
+    edited: range
+    searched: range
+
+
+@dataclass(frozen=True)
 class ReportRequest:
     """What to compare, and where to write.
 
@@ -35,6 +48,7 @@ class ReportRequest:
         edit: what the output was made with, shown as given.
         analysis: shots and tracks of the source where they are known; only those tracks are
             measured.
+        part: of the clip that ``analysis`` is of; None is all of it.
         source_name: what the page calls the source; None is its path.
         on_error: what becomes of damage of the source, as in the run that made the output:
             ``"stop"`` or ``"skip"`` (``open_reader``).
@@ -55,6 +69,7 @@ class ReportRequest:
     states: Mapping[int, TrackState] | None = None
     edit: Mapping[str, Any] = field(default_factory=dict)
     analysis: Analysis | None = None
+    part: EditedPart | None = None
     source_name: str | None = None
     overwrite: bool = False
     on_error: str = "stop"

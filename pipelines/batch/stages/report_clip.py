@@ -13,12 +13,14 @@ from pipelines.batch.stages.context import StageContext, TaskProgress
 from pipelines.batch.stages.fit import digests_of, load_states
 from pipelines.batch.stages.tasks import ReportOptions, Row, RunOptions, StageResult, StageTask
 from pipelines.batch.status.reports import figures, page_name
+from pipelines.clip.plan import ClipPlan
+from pipelines.clip.window import frames_within, searched_frames
 from pipelines.report.compare import run
-from pipelines.report.request import ReportRequest
+from pipelines.report.request import EditedPart, ReportRequest
 from vidinv.editing.schedules import as_plain
 from vidinv.inversion import TrackState
 from vidinv.latents import PLAN_FILE
-from vidinv.types import Analysis
+from vidinv.types import EditSpec, TimeRange
 
 # Of recognition, a clip: 12 frames of source, inversion and output, and the neighbours of 8 of them
 # in source and output, 0.6 s of a CPU, and a second for the inversion; up to 6 more frames beside
@@ -66,9 +68,16 @@ class ReportResult(StageResult):
 
 def report(context: StageContext, task: ReportTask) -> ReportResult:
     """Write the report of a finished clip."""
-    job = task.local_job
+    made = run(request_of(context, task), progress=TaskProgress(context))
+    return ReportResult(figures(made, task.page))
+
+
+def request_of(context: StageContext, task: ReportTask) -> ReportRequest:
+    """What is compared; a clip without its plan is analysed for it."""
+    job, settings = task.local_job, context.settings
     networks = context.report_networks
-    request = ReportRequest(
+    plan = None if job.is_picture else _plan(context, task)
+    return ReportRequest(
         source=Path(job.input),
         output=task.output,
         page=task.root / task.page,
@@ -79,14 +88,30 @@ def report(context: StageContext, task: ReportTask) -> ReportResult:
         inversion=task.options.inversion,
         networks=networks,
         states=_states(context, task),
-        edit={**as_plain(job.attributes), "method": networks.method},
-        analysis=None if job.is_picture else _analysis(context, task),
+        edit={**as_plain(job.attributes), **_times(settings.within), "method": networks.method},
+        analysis=None if plan is None else plan.analysis,
+        part=None if plan is None else _part(plan, settings.spec(job)),
         source_name=task.job.shown,
         overwrite=True,
-        on_error=context.settings.on_error,
+        on_error=settings.on_error,
+        device="cpu",
+        landmarks=settings.landmarks,
     )
-    made = run(request, progress=TaskProgress(context))
-    return ReportResult(figures(made, task.page))
+
+
+def _times(within: TimeRange | None) -> dict[str, float]:
+    """``start`` and ``end`` in seconds, where the clip does not begin or end with them."""
+    if within is None:
+        return {}
+    times = {"start": within.start or None, "end": within.end}
+    return {name: seconds for name, seconds in times.items() if seconds is not None}
+
+
+def _part(plan: ClipPlan, spec: EditSpec) -> EditedPart | None:
+    if spec.within is None:
+        return None
+    edited = frames_within(plan.times_T2, plan.info, spec.within)
+    return EditedPart(edited, searched_frames(plan.times_T2, plan.info, spec))
 
 
 def _states(context: StageContext, task: ReportTask) -> Mapping[int, TrackState] | None:
@@ -96,8 +121,8 @@ def _states(context: StageContext, task: ReportTask) -> Mapping[int, TrackState]
     return context.session(task.local_job).recall_states()
 
 
-def _analysis(context: StageContext, task: ReportTask) -> Analysis:
+def _plan(context: StageContext, task: ReportTask) -> ClipPlan:
     """The clip's; found again where an earlier run made the output, and cleared up."""
     if not (task.folder / PLAN_FILE).is_file():
         analyse(context, task)
-    return load_made_plan(task.folder).analysis
+    return load_made_plan(task.folder)

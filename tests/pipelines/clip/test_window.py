@@ -10,7 +10,12 @@ import pytest
 from pipelines.clip.networks import Networks
 from pipelines.clip.plan import plan_segments
 from pipelines.clip.session import ClipSession
-from pipelines.clip.window import MARGIN_FRAMES, AnalysisWindow
+from pipelines.clip.window import (
+    MARGIN_FRAMES,
+    AnalysisWindow,
+    searched_frames,
+    without_edges,
+)
 from tests.faces.fake_backend import fake_backend
 from tests.packs.tiny import write_tiny_pack
 from vidinv.editing.schedules import check_attributes
@@ -67,6 +72,11 @@ def test_what_was_found_lies_where_it_is_in_the_clip():
     assert cut.crop(100) == found.crop(100)
     assert found.within(range(65)) is None
     plan_segments(analysis.shots, chunk_frames=8, halo_frames=8)
+    searched = searched_frames(window.times(), INFO, EditSpec(within=WITHIN))
+    assert searched == range(60, 190)
+    seen_shots = without_edges(analysis, searched)
+    assert seen_shots.shots == ((0, 109), (110, 399))
+    assert [t.shot for t in seen_shots.tracks] == [0]
 
 
 def test_frame_times_are_exact_before_they_are_compared():
