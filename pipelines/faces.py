@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,34 @@ from pipelines.clip.networks import Networks
 from pipelines.clip.plan import ClipPlan
 from pipelines.clip.planning import plan_clip
 from pipelines.meter import Progress
+from pipelines.overlay import draw_faces
 from pipelines.parallel import Prefetch
 from pipelines.process import set_up_process
 from vidinv.errors import DecodeError, UsageError
-from vidinv.faces import DEFAULT_LANDMARKS, FFHQ, extract_crop, select_tracks, whole_alignment
+from vidinv.faces import (
+    DEFAULT_LANDMARKS,
+    FFHQ,
+    crop_scale_of,
+    extract_crop,
+    select_tracks,
+    whole_alignment,
+)
 from vidinv.faces.crops import as_uint8
 from vidinv.packs import Pack
 from vidinv.paths import check_input, check_replaceable, sole_writer
 from vidinv.sheets import Picture, captioned
 from vidinv.types import EditSpec, FaceTrack, Frame, RenderMode
-from vidinv.video import VideoInfo, check_kind, is_image_path, open_reader, read_image, write_image
+from vidinv.video import (
+    EncodeOptions,
+    VideoInfo,
+    check_kind,
+    choose_encoder,
+    is_image_path,
+    open_reader,
+    open_writer,
+    read_image,
+    write_image,
+)
 
 COLUMNS = 8
 TILE_PX = 176
@@ -41,6 +59,8 @@ class FacesRequest:
     Attributes:
         pack: that an edit is to be made with: its crop decides which face is the largest.
         sheet: picture to write, with a crop of each track; None writes none.
+        overlay: clip or picture to write, with crops, landmarks and masks drawn over the input;
+            None writes none.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         landmarks: who finds faces: ``"dlib"`` or ``"fan"``.
         on_error: what becomes of damage: ``"stop"`` or ``"skip"`` (``open_reader``).
@@ -49,6 +69,7 @@ class FacesRequest:
     input: Path
     pack: Pack
     sheet: Path | None = None
+    overlay: Path | None = None
     device: str = "auto"
     landmarks: str = DEFAULT_LANDMARKS
     on_error: str = "stop"
@@ -103,8 +124,8 @@ def run(request: FacesRequest, *, progress: Progress | None = None) -> FoundFace
     progress = progress or Progress()
     set_up_process()
     with contextlib.ExitStack() as stack:
-        if request.sheet is not None:
-            stack.enter_context(sole_writer(request.sheet))
+        for path in filter(None, (request.sheet, request.overlay)):
+            stack.enter_context(sole_writer(path))
         return _run(request, progress)
 
 
@@ -117,6 +138,14 @@ def _check(request: FacesRequest) -> None:
         if not is_image_path(request.sheet):
             raise UsageError(f"{request.sheet}: the sheet is a picture, as faces.png")
         check_replaceable(request.sheet, sources=[request.input], overwrite=request.overwrite)
+    if request.overlay is not None:
+        check_kind(request.overlay)
+        sources = [request.input, *([request.sheet] if request.sheet is not None else [])]
+        check_replaceable(request.overlay, sources=sources, overwrite=request.overwrite)
+        if is_image_path(request.input) != is_image_path(request.overlay):
+            raise UsageError(f"{request.overlay} is no picture or clip as {request.input} is one")
+        if not is_image_path(request.overlay):
+            choose_encoder(request.overlay, EncodeOptions())
 
 
 def _run(request: FacesRequest, progress: Progress) -> FoundFaces:
@@ -135,7 +164,9 @@ def _run(request: FacesRequest, progress: Progress) -> FoundFaces:
     found = [_found(track, plan, is_largest=track.id in chosen) for track in tracks]
     if not tracks:
         notes.append(f"no face found in {request.input}")
-    elif request.sheet is not None:
+    if tracks and request.overlay is not None:
+        notes += _write_overlay(request, tracks, progress)
+    if tracks and request.sheet is not None:
         pictures = _pictures(request, tracks, progress)
         write_image(request.sheet, _sheet(found, [pictures[track.id] for track in tracks]))
     return FoundFaces(
@@ -146,6 +177,29 @@ def _run(request: FacesRequest, progress: Progress) -> FoundFaces:
         tracks=tuple(found),
         warnings=tuple(notes),
     )
+
+
+def _write_overlay(
+    request: FacesRequest, tracks: Sequence[FaceTrack], progress: Progress
+) -> Sequence[str]:
+    """The input with its faces drawn in; returns what the writer says."""
+    assert request.overlay is not None
+    scale = crop_scale_of(request.pack.alignment)
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(_opened(request))
+        if is_image_path(request.overlay):
+            (frame,) = source.frames
+            drawn = draw_faces(as_uint8(frame.image), 0, tracks, crop_scale=scale)
+            write_image(request.overlay, drawn)
+            return ()
+        info = source.info
+        shown = info.of_pictures(width=info.width, height=info.height)
+        shown = replace(shown, sample_aspect_ratio=info.sample_aspect_ratio)
+        writer = stack.enter_context(open_writer(request.overlay, source=shown))
+        for frame in progress.track(source.frames, label="overlay", total=info.num_frames):
+            image = draw_faces(as_uint8(frame.image), frame.index, tracks, crop_scale=scale)
+            writer.write(replace(frame, image=image, alpha=None, captions=b""))
+    return writer.warnings
 
 
 @dataclass(frozen=True)

@@ -106,17 +106,10 @@ class PreviewVideo(ShownPairs):
         self._size = (width, height)
         self._made = "inversion" if spec.mode is RenderMode.INVERT else "edited"
         self._join = _wiped if preview.style == "split" else _side_by_side
-        shown = VideoInfo.from_scratch(
-            width=width if preview.style == "split" else 2 * width,
-            height=height + CAPTION_PX,
-            rate=info.average_rate or 25,
-        )
-        kept = ("path", "time_base", "other_streams", "color_matrix", "color_range")
-        more = ("color_primaries", "color_transfer")
-        facts = {name: getattr(info, name) for name in (*kept, *more)}
+        columns = 1 if preview.style == "split" else 2
         self._writer = open_writer(
             preview.path,
-            source=replace(shown, **facts),
+            source=info.of_pictures(width=columns * width, height=height + CAPTION_PX),
             cut=plan.cut(self._frames),
             comment=comment,
             finish=finish,

@@ -220,6 +220,7 @@ def list_faces(
     input: PathLike,
     *,
     sheet: PathLike | None = None,
+    overlay: PathLike | None = None,
     pack: str | Path | Pack = DEFAULT_PACK,
     device: str = "auto",
     landmarks: str = "dlib",
@@ -231,8 +232,9 @@ def list_faces(
 
     Args:
         sheet: picture to write, with a crop of each track.
+        overlay: clip or picture to write, with crops, landmarks and masks drawn over the input.
         pack, device, landmarks, on_error, progress: as for ``edit``.
-        overwrite: replace an existing sheet.
+        overwrite: replace an existing sheet or overlay.
 
     Raises:
         UsageError: a sheet that cannot be written, or a pack that seeks no faces.
@@ -244,6 +246,7 @@ def list_faces(
         input=Path(input),
         pack=pack if isinstance(pack, Pack) else load_pack(pack),
         sheet=None if sheet is None else Path(sheet),
+        overlay=None if overlay is None else Path(overlay),
         device=device,
         landmarks=landmarks,
         on_error=on_error,

@@ -36,13 +36,20 @@ def add_faces(commands: Commands) -> None:
         metavar="SHEET.png",
         help="write a contact sheet of the faces",
     )
+    parser.add_argument(
+        "--overlay",
+        type=Path,
+        default=None,
+        metavar="PATH",
+        help="write the input with crops, landmarks, masks and numbers drawn over it",
+    )
     parser.add_argument("--pack", default=None, metavar="NAME|PATH", help="model pack")
     add_device(parser)
     add_landmarks(parser)
     add_on_error(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     parser.add_argument("--quiet", action="store_true", help="no progress, no notes")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing sheet")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing outputs")
 
 
 def faces(options: argparse.Namespace) -> None:
@@ -54,6 +61,7 @@ def faces(options: argparse.Namespace) -> None:
     found = api.list_faces(
         options.input,
         sheet=options.output,
+        overlay=options.overlay,
         pack=open_pack(options),
         device=options.device,
         landmarks=options.landmarks,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
 from typing import Any
 
@@ -96,6 +96,13 @@ class VideoInfo:
             color_primaries=1,
             color_transfer=1,
         )
+
+    def of_pictures(self, *, width: int, height: int) -> VideoInfo:
+        """A new 8-bit video of other pictures with the times, colours and streams of this one."""
+        kept = ("path", "time_base", "other_streams", "color_matrix", "color_range")
+        more = ("color_primaries", "color_transfer")
+        new = VideoInfo.from_scratch(width=width, height=height, rate=self.average_rate or 25)
+        return replace(new, **{name: getattr(self, name) for name in (*kept, *more)})
 
     @property
     def pixel_aspect(self) -> float:
