@@ -10,8 +10,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +22,7 @@ from pipelines.clip.samples import IdentitySampler
 from pipelines.clip.session import ClipSession, ClipSummary
 from pipelines.meter import MemoryMeter, Progress
 from pipelines.parallel import Prefetch
-from pipelines.preview import Preview, ShownPairs
+from pipelines.preview import NO_COMMENT, Preview, ShownPairs
 from vidinv.editing.schedules import as_plain
 from vidinv.errors import UsageError
 from vidinv.faces import check_face
@@ -121,7 +120,10 @@ def run(
     """
     check_output(request)
     check_credentials(request.credentials)
-    with sole_writer(request.output):
+    written = [request.output] + ([request.preview.path] if request.preview is not None else [])
+    with contextlib.ExitStack() as stack:
+        for path in written:
+            stack.enter_context(sole_writer(path))
         return _run(request, progress or Progress(), networks)
 
 
@@ -215,6 +217,7 @@ class _Edit:
         )
         _ = self.session.saved  # a folder that cannot serve is found out before the work
         self.warnings = self.session.request_warnings()
+        self.notes_of_preview: list[str] = []
         self.sampler = IdentitySampler(networks.backend)
         self.comment = edit_comment(request.spec, pack=request.pack.name)
         self.finisher = Finisher(request.credentials, request.output, request.edited_from)
@@ -244,9 +247,9 @@ class _Edit:
             states = self._states(plan, frames=[frame])
             ((_, picture),) = self._composed(plan, [frame], states)
             with self._opened_preview(plan) as preview:
+                self._write_picture(picture, alpha, is_edited=True)
                 if preview is not None:
                     preview.add(frame, picture)
-            self._write_picture(picture, alpha, is_edited=True)
         else:
             self._tell_unchanged(plan)
             if same_kind(self.request.input, self.request.output):
@@ -271,7 +274,7 @@ class _Edit:
             self.warnings.append(f"{LOST}the copy is of another kind, and not signed")
         if is_edited and not keeps_comment(self.request.output):
             suffix = self.request.output.suffix
-            self.warnings.append(f"{suffix} pictures have no comment: nothing in it says edited")
+            self.warnings.append(NO_COMMENT.format(suffix=suffix))
         if profile and not keeps_profile(self.request.output):
             suffix = self.request.output.suffix
             self.warnings.append(f"{suffix} pictures have no colour profile: the source's is lost")
@@ -283,15 +286,21 @@ class _Edit:
         if self.request.preview is not None:
             self.warnings.append(f"no preview: {self.request.preview.path} was not written")
 
-    def _opened_preview(self, plan: ClipPlan) -> AbstractContextManager[ShownPairs | None]:
+    @contextlib.contextmanager
+    def _opened_preview(self, plan: ClipPlan) -> Iterator[ShownPairs | None]:
+        """The preview, complete at the end of the ``with``, and what it warns of told."""
         request = self.request
         if request.preview is None or not plan.analysis.tracks:
-            return contextlib.nullcontext()
+            yield None
+            return
         finish = Finisher(request.credentials, request.preview.path, request.edited_from)
-        return request.preview.open(plan, request.spec, comment=self.comment, finish=finish)
+        opened = request.preview.open(plan, request.spec, comment=self.comment, finish=finish)
+        with opened as preview:
+            yield preview
+        self.notes_of_preview = [f"preview: {n}" for n in (*preview.warnings, *finish.warnings)]
 
     def _summary(self, plan: ClipPlan) -> ClipSummary:
-        warnings = [*self.warnings, *self.session.notes]
+        warnings = [*self.warnings, *self.notes_of_preview, *self.session.notes]
         return self.session.summary(plan, self.sampler.samples(), warnings)
 
     def _open(self, **portion: Any) -> VideoReader:
@@ -354,6 +363,8 @@ class _Edit:
     ) -> None:
         request, output = self.request, plan.whole
         with contextlib.ExitStack() as stack:
+            # Entered first, so that it is finished last: when the output is in its place.
+            preview = stack.enter_context(self._opened_preview(plan))
             writer = stack.enter_context(
                 open_writer(
                     request.output,
@@ -364,7 +375,6 @@ class _Edit:
                     finish=self.finisher if is_edited else None,
                 )
             )
-            preview = stack.enter_context(self._opened_preview(plan))
             part = None if plan.kept is None else plan.part(output)
             reader = stack.enter_context(self._open(part=part))
             composed = self._composed(plan, reader, states)

@@ -8,11 +8,12 @@ bits, square pixels, no larger than it.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import cv2
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from pipelines.clip.plan import ClipPlan
 from pipelines.clip.window import frames_within
 from vidinv.editing.schedules import attributes_of, strength_at
-from vidinv.errors import UsageError
+from vidinv.errors import UsageError, VidinvError
 from vidinv.faces.crops import as_displayed, as_uint8
 from vidinv.paths import check_replaceable
 from vidinv.sheets import CAPTION_PX, NO_BREAK, Picture, captioned, sheet
@@ -31,6 +32,7 @@ from vidinv.video import (
     check_kind,
     choose_encoder,
     is_image_path,
+    keeps_comment,
     open_writer,
     write_image,
 )
@@ -42,6 +44,8 @@ LINE_PX = 2
 SHEET_COLUMNS = 6
 TILE_PX = 220
 TILE_REACH = 1.5  # a tile shows so much more than the face's crop
+
+NO_COMMENT = "{suffix} pictures have no comment: nothing in it says edited"
 
 Finish = Callable[[Path], None]
 
@@ -86,11 +90,61 @@ class Preview:
 
 
 class ShownPairs(AbstractContextManager["ShownPairs"]):
-    """A preview that is being made; nothing is left of it after an error."""
+    """A preview that is being made; nothing is left of it after an error of the run.
 
-    @abstractmethod
+    A fault of its own (a full disk) never costs the run: it is given up, and ``warnings`` says why.
+
+    Attributes:
+        warnings: complete after the ``with``.
+    """
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self._is_given_up = False
+
+    def __enter__(self) -> Self:
+        with self._guarded():
+            self._begin()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._abandon(error)
+        elif not self._is_given_up:
+            with self._guarded():
+                self._complete()
+
     def add(self, frame: Frame, picture: Image) -> None:
         """A frame of the source, and its picture in the output; in order."""
+        if not self._is_given_up:
+            with self._guarded():
+                self._add(frame, picture)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except (VidinvError, OSError) as error:
+            self._is_given_up = True
+            self._abandon(error)
+            self.warnings.append(f"not written: {error}")
+
+    @abstractmethod
+    def _begin(self) -> None: ...
+
+    @abstractmethod
+    def _add(self, frame: Frame, picture: Image) -> None: ...
+
+    @abstractmethod
+    def _complete(self) -> None: ...
+
+    @abstractmethod
+    def _abandon(self, error: BaseException) -> None: ...
 
 
 class PreviewVideo(ShownPairs):
@@ -99,6 +153,7 @@ class PreviewVideo(ShownPairs):
     def __init__(
         self, preview: Preview, plan: ClipPlan, spec: EditSpec, *, comment: str, finish: Finish
     ) -> None:
+        super().__init__()
         info, first = plan.info, plan.whole.first
         inside = frames_within(plan.times_T2, info, spec.within)
         self._frames = range(max(first, inside.start), inside.stop)
@@ -115,24 +170,22 @@ class PreviewVideo(ShownPairs):
             finish=finish,
         )
 
-    def __enter__(self) -> PreviewVideo:
+    def _begin(self) -> None:
         self._writer.__enter__()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._writer.__exit__(kind, error, traceback)
-
-    def add(self, frame: Frame, picture: Image) -> None:
+    def _add(self, frame: Frame, picture: Image) -> None:
         if frame.index not in self._frames:
             return
         before, after = (_resized(image, self._size) for image in (frame.image, picture))
         both = self._join(before, after, self._made, frame.time_seconds)
         self._writer.write(replace(frame, image=both, alpha=None, captions=b""))
+
+    def _complete(self) -> None:
+        self._writer.__exit__(None, None, None)
+        self.warnings += self._writer.warnings
+
+    def _abandon(self, error: BaseException) -> None:
+        self._writer.__exit__(type(error), error, error.__traceback__)
 
 
 class PreviewSheet(ShownPairs):
@@ -141,6 +194,7 @@ class PreviewSheet(ShownPairs):
     def __init__(
         self, path: Path, plan: ClipPlan, spec: EditSpec, *, comment: str, finish: Finish
     ) -> None:
+        super().__init__()
         self._path, self._spec, self._plan = path, spec, plan
         self._comment, self._finish = comment, finish
         self._columns: list[tuple[tuple[str, Picture], tuple[str, Picture]]] = []
@@ -152,18 +206,9 @@ class PreviewSheet(ShownPairs):
         self._chosen = {edited[int((n + 0.5) * len(edited) / count)] for n in range(count)}
         self._side_px = TILE_PX if len(self._chosen) > 1 else 2 * TILE_PX
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is None and self._columns:
-            rows = list(zip(*self._columns, strict=True))
-            picture = sheet(rows, side_px=self._side_px, whole_captions=True)
-            write_image(self._path, picture, comment=self._comment, finish=self._finish)
+    def _begin(self) -> None: ...
 
-    def add(self, frame: Frame, picture: Image) -> None:
+    def _add(self, frame: Frame, picture: Image) -> None:
         if frame.index not in self._chosen:
             return
         tracks = self._plan.analysis.tracks_at(frame.index)
@@ -174,6 +219,18 @@ class PreviewSheet(ShownPairs):
         persons = sorted({track.person for track in tracks})
         words = (f"source {seconds:.1f} s", said(self._spec, seconds, persons))
         self._columns.append(((words[0], before), (words[1], after)))
+
+    def _complete(self) -> None:
+        if not self._columns:
+            self.warnings.append("not written: the output has none of the edited frames")
+            return
+        rows = list(zip(*self._columns, strict=True))
+        picture = sheet(rows, side_px=self._side_px, whole_captions=True)
+        write_image(self._path, picture, comment=self._comment, finish=self._finish)
+        if not keeps_comment(self._path):
+            self.warnings.append(NO_COMMENT.format(suffix=self._path.suffix))
+
+    def _abandon(self, error: BaseException) -> None: ...
 
 
 def fitted_size(info: VideoInfo, *, columns: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from fractions import Fraction
 
@@ -14,15 +15,17 @@ from pipelines.preview import LINE_PX, TILE_PX, fitted_size, said
 from tests.packs.tiny import write_tiny_pack
 from tests.pipelines.passes import Passes
 from tests.video.clips import comment_of, images_of, packets_of, plain_times, psnr, write_clip
-from vidinv.errors import UsageError
+from vidinv.errors import EncodeError, UsageError
 from vidinv.packs import load_pack
-from vidinv.provenance import is_edit_comment
+from vidinv.paths import sole_writer
+from vidinv.provenance import credentials, is_edit_comment
 from vidinv.sheets import CAPTION_PX, NO_BREAK, captioned
 from vidinv.types import EditSpec, RenderMode
 from vidinv.video import VideoInfo, read_image, write_image
 
 FRAMES, SIZE = 10, 256
 SMILE = {"smile": 3.0}
+TWO_SMILES = {"attributes": SMILE, "max_frames": 2}
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +154,64 @@ def test_an_interrupt_leaves_no_preview(pack, clip, tmp_path, preview):
             **how,
         )
     assert not list(tmp_path.iterdir())
+
+
+class Removing(Passes):
+    """Removes a folder while frames are edited: no file can then be put in its place."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self._folder = folder
+
+    def _passed(self, items, label):
+        for item in super()._passed(items, label):
+            if label == "edit":
+                shutil.rmtree(self._folder, ignore_errors=True)
+            yield item
+
+
+@pytest.mark.parametrize("preview", ["p.mp4", "p.png"])
+def test_a_preview_that_cannot_be_written_does_not_cost_the_output(pack, clip, tmp_path, preview):
+    (tmp_path / "gone").mkdir()
+    how = {"preview": tmp_path / "gone" / preview, "pack": pack, **TWO_SMILES}
+    progress = Removing(tmp_path / "gone")
+    result = vidinv.edit(clip, tmp_path / "out.mp4", progress=progress, **how)
+    assert any(text.startswith("preview: not written: ") for text in result.warnings)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+    assert len(images_of(tmp_path / "out.mp4")) == 2
+
+
+def test_there_is_no_preview_without_the_output(pack, clip, tmp_path):
+    (tmp_path / "gone").mkdir()
+    how = {"preview": tmp_path / "p.mp4", "pack": pack, **TWO_SMILES}
+    progress = Removing(tmp_path / "gone")
+    with pytest.raises(EncodeError):
+        vidinv.edit(clip, tmp_path / "gone" / "out.mp4", progress=progress, **how)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_preview_lacks_is_said(pack, clip, tmp_path):
+    result, _ = edit(clip, tmp_path, pack, "p.webm", max_frames=1)
+    assert "preview: stream 1 (audio, aac) was re-encoded to Opus" in result.warnings[-1]
+
+
+def test_what_a_sheet_lacks_is_said(pack, clip, tmp_path, monkeypatch):
+    monkeypatch.setenv(credentials.SWITCH, "on")
+    write_image(tmp_path / "face.bmp", images_of(clip, limit=1)[0])
+    result, _ = edit(tmp_path / "face.bmp", tmp_path, pack, "p.bmp")
+    lacking = ["no comment"] + ["no content credentials"] * credentials.is_installed()
+    for what in lacking:
+        said = [text.startswith("preview: ") for text in result.warnings if what in text]
+        assert sorted(said) == [False, True], what
+
+
+@pytest.mark.parametrize("preview", ["p.mp4", "p.png"])
+def test_a_preview_is_written_by_one_run_only(pack, clip, tmp_path, preview):
+    with (
+        sole_writer(tmp_path / preview),
+        pytest.raises(UsageError, match="is being written by another run"),
+    ):
+        edit(clip, tmp_path, pack, preview)
 
 
 @pytest.mark.parametrize(
