@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -347,7 +348,8 @@ def _face(face: Face) -> str:
     if isinstance(face, (str, os.PathLike)):
         return os.fspath(face)
     numbers = face if isinstance(face, Sequence) else [face]
-    if not numbers or any(type(number) is not int for number in numbers):
+    is_whole = [isinstance(n, Integral) and not isinstance(n, bool) for n in numbers]
+    if not is_whole or not all(is_whole):
         raise UsageError(f"face={face!r}: give 'largest', 'all', a number, several, or a picture")
     return ",".join(map(str, numbers))
 

@@ -228,8 +228,9 @@ def test_all_edits_everyone_and_largest_one(pack, face_clip, tmp_path):
 def test_faces_are_numbers_in_python_too(pack, face_clip, tmp_path):
     write_image(tmp_path / "face.png", images_of(face_clip, limit=1)[0])
     how = {"attributes": {"smile": 1}, "pack": pack}
-    with pytest.raises(UsageError, match="no face 1 in the clip: it has only face 0"):
-        vidinv.edit(tmp_path / "face.png", tmp_path / "out.png", face=(0, 1), **how)
+    for face in ((0, 1), np.int64(1)):
+        with pytest.raises(UsageError, match="no face 1 in the clip: it has only face 0"):
+            vidinv.edit(tmp_path / "face.png", tmp_path / "out.png", face=face, **how)
     for face in ((), (0, "all"), 1.5, True):
         with pytest.raises(UsageError, match="give 'largest', 'all', a number, several"):
             vidinv.edit(tmp_path / "face.png", tmp_path / "out.png", face=face, **how)
