@@ -9,7 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from vidinv.cli.options import Commands, add_command, add_device, open_pack
+from vidinv.cli.options import (
+    Commands,
+    add_attributes,
+    add_command,
+    add_device,
+    add_method,
+    open_pack,
+)
 from vidinv.cli.output import print_json
 from vidinv.errors import UsageError
 
@@ -37,6 +44,7 @@ def add_bench(commands: Commands) -> None:
         action="store_true",
         help="networks alone: an fse edit of a face against an encoder pass and three full ones",
     )
+    _add_video(actions)
     summary = "how well methods give faces back: PSNR, MS-SSIM, LPIPS, identity, FID, time"
     action = add_command(actions, "inversion", summary, bench_inversion)
     _add_faces_options(action)
@@ -64,6 +72,18 @@ def add_bench(commands: Commands) -> None:
         metavar="LIST",
         help="strengths, as in --magnitudes=-2,-1,1,2 (the default)",
     )
+
+
+def _add_video(actions: Commands) -> None:
+    summary = "how steady edited clips are: flicker and borders, edit over source"
+    action = add_command(actions, "video", summary, bench_video)
+    action.add_argument("clips", nargs="+", type=Path, metavar="CLIP")
+    add_attributes(action)
+    add_method(action)
+    action.add_argument("--pack", default=None, metavar="NAME|PATH", help="model pack")
+    add_device(action)
+    action.add_argument("--json", action="store_true", help="one JSON object instead of the table")
+    action.add_argument("--quiet", action="store_true", help="no progress")
 
 
 def _add_faces_options(parser: argparse.ArgumentParser) -> None:
@@ -102,6 +122,28 @@ def bench_speed(options: argparse.Namespace) -> None:
         return
     for line in measure(open_pack(options), clip=options.clip).lines():
         print(line)
+
+
+def bench_video(options: argparse.Namespace) -> None:
+    """``vidinv bench video``."""
+    from vidinv.editing.schedules import parse_attributes
+    from vidinv.types import EditSpec, RenderMode
+
+    attributes = parse_attributes(options.attr or ["smile"])
+    from pipelines.bench.video import measure_video
+
+    result = measure_video(
+        options.clips,
+        pack=open_pack(options),
+        spec=EditSpec(
+            attributes,
+            method=options.method,
+            mode=RenderMode.PASTE if options.no_detail else RenderMode.TRANSFER,
+        ),
+        device=options.device,
+        tell=_teller(options),
+    )
+    _print(options, result)
 
 
 def bench_inversion(options: argparse.Namespace) -> None:

@@ -1,0 +1,108 @@
+"""``vidinv bench video``: what flicker and borders count, and a clip through it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from pipelines.bench.video import VideoMeter
+from pipelines.demo import make_clip
+from tests.video.clips import write_clip
+from vidinv.cli import main
+from vidinv.packs import load_pack
+from vidinv.types import Crop, FaceTrack
+
+FRAMES = 6
+
+
+@pytest.fixture(scope="module")
+def track() -> FaceTrack:
+    """A face of 80 px in the middle of frames of 160."""
+    turns = np.linspace(0, 2 * np.pi, 68, endpoint=False)
+    circle = np.stack([80 + 30 * np.cos(turns), 80 + 36 * np.sin(turns)], axis=1)
+    return FaceTrack(
+        id=0,
+        shot=0,
+        first=0,
+        landmarks_T682=np.repeat(circle[None], FRAMES, axis=0).astype(np.float32),
+        crops_T4=np.repeat(Crop(80.0, 80.0, 50.0, 0.0).as_array()[None], FRAMES, axis=0),
+        measured_T=np.ones(FRAMES, bool),
+    )
+
+
+def noisy(level: float, seed: int) -> list[np.ndarray]:
+    """A still texture with noise of its own in each frame."""
+    rng = np.random.default_rng(seed)
+    texture = rng.uniform(60, 180, (20, 20, 3)).repeat(8, axis=0).repeat(8, axis=1)
+    return [
+        np.clip(texture + rng.normal(0, level, texture.shape), 0, 255).astype(np.uint8)
+        for _ in range(FRAMES)
+    ]
+
+
+def measured(track: FaceTrack, source, edited, cuts=()) -> dict[str, float | None]:
+    meter = VideoMeter(1.0)
+    for index, (one, other) in enumerate(zip(source, edited, strict=True)):
+        if index in cuts:
+            meter.cut()
+        meter.add(index, one, other, [track])
+    return meter.row()
+
+
+def test_an_edit_that_changes_nothing_has_ratios_of_1(track):
+    frames = noisy(4, 0)
+    assert measured(track, frames, frames) == {"flicker": 1.0, "border": 1.0}
+
+
+def test_what_trembles_in_the_face_counts_and_what_does_beside_it_does_not(track):
+    source, rng = noisy(3, 0), np.random.default_rng(1)
+    inside, outside = [], []
+    for frame in source:
+        tremble = rng.normal(0, 9, frame.shape)
+        face = np.zeros((*frame.shape[:2], 1))
+        face[60:100, 65:95] = 1
+        beside = np.zeros_like(face)
+        beside[:30] = 1
+        inside.append(np.clip(frame + tremble * face, 0, 255).astype(np.uint8))
+        outside.append(np.clip(frame + tremble * beside, 0, 255).astype(np.uint8))
+    assert measured(track, source, inside)["flicker"] > 1.2
+    assert measured(track, source, outside)["flicker"] == pytest.approx(1, abs=1e-3)
+
+
+def test_a_hard_edge_along_the_mask_raises_the_energy_of_the_border(track):
+    source = noisy(1, 0)
+    rows, columns = np.mgrid[:160, :160]
+    face = np.hypot((columns - 80) / 30, (rows - 80) / 36) < 1
+    pasted = [np.where(face[..., None], frame // 3, frame) for frame in source]
+    assert measured(track, source, pasted)["border"] > 1.15
+
+
+def test_nothing_is_compared_across_a_cut(track):
+    first, second = noisy(2, 0)[:3], noisy(2, 5)[:3]
+    edited = [*first, *(np.clip(f.astype(int) + 40, 0, 255).astype(np.uint8) for f in second)]
+    apart = measured(track, [*first, *second], edited, cuts=(3,))["flicker"]
+    across = measured(track, [*first, *second], edited)["flicker"]
+    assert apart == pytest.approx(1, abs=0.1)
+    assert across > 1.1
+
+
+def test_clips_are_measured_without_being_written(tmp_path, capsys):
+    clip = make_clip(load_pack(), tmp_path / "face.mp4", seconds=0.4, size_px=256, tone=False)
+    assert main(["bench", "video", str(clip), "--attr", "smile=1", "--json"]) == 0
+    printed = capsys.readouterr()
+    (row,) = json.loads(printed.out)["clips"]
+    assert row["frames"] == 10
+    assert 0.5 < row["flicker"] < 2
+    assert 0.8 < row["border"] < 1.25
+    assert printed.err.strip() == "face.mp4: 10 frames"
+    assert [path.name for path in tmp_path.iterdir()] == ["face.mp4"]
+    assert main(["bench", "video", str(clip), "--quiet"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].startswith("smile=1")
+
+
+def test_a_clip_without_a_face_is_one_line(tmp_path, capsys):
+    clip = write_clip(tmp_path / "a.mp4", [np.zeros((64, 64, 3), np.uint8)] * 3)
+    assert main(["bench", "video", str(clip), "--quiet"]) == 2
+    assert "no face found in" in capsys.readouterr().err
