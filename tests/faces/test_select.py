@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from vidinv.faces import (
     select_tracks,
 )
 from vidinv.faces.persons import number_persons
+from vidinv.faces.select import shape_change
 from vidinv.types import Analysis, FaceTrack
 
 ANN, BOB, EVE = np.eye(3, dtype=np.float32)
@@ -101,6 +103,46 @@ def selected(
 
 def test_all() -> None:
     assert selected("all") == [0, 1, 2, 3, 4]
+
+
+def with_shapes(one: FaceTrack, *, change: float, drift: float = 0.0) -> FaceTrack:
+    """The track with landmarks that change by so much, and that move, turn and grow as a whole."""
+    rng, rows = np.random.default_rng(one.id), np.arange(one.num_frames)
+    face = rng.normal(0, 20, 68) + 1j * rng.normal(0, 20, 68)
+    spread = np.sqrt(np.square(np.abs(face - face.mean())).mean())
+    noise = rng.normal(0, 1, (len(rows), 68)) + 1j * rng.normal(0, 1, (len(rows), 68))
+    shapes = face + change * spread * noise / np.sqrt(2)
+    whole = np.exp((0.1 + 0.3j) * drift * np.sin(rows / 9))[:, None]
+    moved = 50 + 50j + shapes * whole + drift * rows[:, None]
+    landmarks = np.stack([moved.real, moved.imag], axis=2).astype(np.float32)
+    return replace(one, landmarks_T682=landmarks)
+
+
+@pytest.mark.parametrize("drift", [0.0, 1.0])
+def test_the_change_of_a_face_is_that_of_its_shape_alone(drift: float) -> None:
+    one = with_shapes(track(0, ANN, 0, 99), change=0.05, drift=drift)
+    assert shape_change(one.landmarks_T682) == pytest.approx(0.05, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("frames", "large", "small", "expected"),
+    [
+        (90, 0.005, 0.05, 1),  # a poster behind a person
+        (90, 0.05, 0.05, 0),  # two people
+        (90, 0.005, 0.005, 0),  # two posters
+        (50, 0.005, 0.05, 0),  # two seconds: someone may hold still
+    ],
+)
+def test_a_face_on_a_poster_comes_after_people(
+    frames: int, large: float, small: float, expected: int
+) -> None:
+    tracks = (
+        with_shapes(track(0, ANN, 0, frames - 1, side=200), change=large, drift=1.0),
+        with_shapes(track(1, BOB, 0, frames - 1, side=90), change=small),
+    )
+    clip = Analysis(frames, ((0, frames - 1),), number_persons(tracks, embedder=FakeNetworks()))
+    assert selected("largest", clip=clip) == [expected]
+    assert selected("all", clip=clip) == [0, 1]
 
 
 def test_largest_is_one_person_a_shot() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from vidinv.errors import UsageError
 from vidinv.faces.protocols import Backend, Embedder, Embedding
@@ -15,6 +16,12 @@ from vidinv.faces.search import find_faces
 from vidinv.types import Analysis, FaceTrack, Image
 
 Tracks = tuple[FaceTrack, ...]
+
+# RMS change of the landmarks' shape, in units of their own spread: pictures of faces that are
+# filmed have 0.0025 to 0.008, people over three seconds and more 0.02 to 0.12. docs/LOG.md.
+STILL_SHAPE, LIVING_SHAPE = 0.01, 0.02
+STILL_FRAMES = 75  # a person may hold still for two seconds
+_TINY = 1e-12
 
 
 def select_tracks(
@@ -29,7 +36,8 @@ def select_tracks(
 
     Args:
         analysis: of the clip.
-        face: ``"largest"`` takes in every shot the one person who fills most of it;
+        face: ``"largest"`` takes in every shot the one person who fills most of it, a face on a
+            poster only where nobody lives;
             ``"all"`` takes everyone; a number takes that person (``FaceTrack.person``), several
             take each (``0,3``); a path takes the person in the picture.
         backend: its networks read the reference.
@@ -93,7 +101,35 @@ def _largest(analysis: Analysis) -> Sequence[FaceTrack]:
     seen: dict[int, dict[int, list[FaceTrack]]] = {}  # by shot and person
     for track in analysis.tracks:
         seen.setdefault(track.shot, {}).setdefault(track.person, []).append(track)
-    return [t for persons in seen.values() for t in max(persons.values(), key=_area_shown)]
+    shots = (_without_posters([*persons.values()]) for persons in seen.values())
+    return [track for persons in shots for track in max(persons, key=_area_shown)]
+
+
+def _without_posters(persons: Sequence[list[FaceTrack]]) -> Sequence[list[FaceTrack]]:
+    """Who is in a shot, without the faces that never move while somebody else's does."""
+    changes = [max(shape_change(track.landmarks_T682) for track in person) for person in persons]
+    if len(persons) < 2 or max(changes) < LIVING_SHAPE:
+        return persons
+    frames = [sum(track.num_frames for track in person) for person in persons]
+    rows = zip(persons, changes, frames, strict=True)
+    return [p for p, change, n in rows if change >= STILL_SHAPE or n < STILL_FRAMES]
+
+
+def shape_change(landmarks_T682: npt.NDArray[np.floating]) -> float:
+    """RMS distance of landmarks from their mean shape, place, size and roll taken out.
+
+    In units of the landmarks' spread around their centre; 0 for a single frame.
+    """
+    shapes = landmarks_T682[..., 0] + 1j * landmarks_T682[..., 1].astype(np.float64)
+    shapes = shapes - shapes.mean(axis=1, keepdims=True)
+    spread = np.sqrt(np.square(np.abs(shapes)).mean(axis=1, keepdims=True))
+    shapes /= np.maximum(spread, _TINY)
+    mean = shapes[0]
+    for _ in range(2):  # the mean of shapes that are turned to the mean before
+        turn = (shapes * mean.conj()).sum(axis=1, keepdims=True)
+        shapes = shapes * (turn.conj() / np.maximum(np.abs(turn), _TINY))
+        mean = shapes.mean(axis=0)
+    return float(np.sqrt(np.square(np.abs(shapes - mean)).mean()))
 
 
 def _area_shown(person: Iterable[FaceTrack]) -> float:
