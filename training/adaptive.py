@@ -27,6 +27,7 @@ from vidinv.inversion.adaptive import ADAM_BETAS, AdaptiveConfig, AdaptiveInvert
 from vidinv.inversion.adaptive_loss import STRATEGIES, ImageLoss, latent_loss
 from vidinv.inversion.adaptive_networks import CONSTANT, AdaptiveEncoder
 from vidinv.inversion.attention import build_attention
+from vidinv.inversion.perceptual import STRUCTURE_NAME
 from vidinv.metrics.structure import pixel_structure_distance
 
 
@@ -83,7 +84,7 @@ class AdaptiveTask(PackTask):
             raise UsageError(f"{self.sampler.name} is fitted to tracks: no photograph has one")
         self.call_judges(config.judges)
         if self.judges.perceptual is None:
-            self.networks["perceptual"] = "L1 and SSIM at three scales"
+            self.networks["perceptual"] = STRUCTURE_NAME
         weights = STRATEGIES.get(config.strategy, (0.0, 0.0))
         attention = config.adaptive.attention if config.strategy != "none" else "none"
         self.loss = ImageLoss(

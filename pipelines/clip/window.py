@@ -7,7 +7,7 @@ placed there as anywhere, and an edit that begins or ends in the middle of a sho
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -109,13 +109,8 @@ def searched_frames(times_T2: npt.NDArray[np.int64], info: VideoInfo, spec: Edit
     around = around_of(spec)
     if around is None:
         return range(len(times_T2))
-    start = int(times_T2[0, 0])
-    inside = [
-        number
-        for number, pts in enumerate(times_T2[:, 0].tolist())
-        if around.covers(seconds_of(pts, start, info.time_base), info.average_rate)
-    ]
-    return range(inside[0], inside[-1] + 1)
+    rate = info.average_rate
+    return _frames_where(times_T2, info, lambda seconds: around.covers(seconds, rate))
 
 
 def without_edges(analysis: Analysis, searched: range) -> Analysis:
@@ -141,10 +136,17 @@ def frames_within(
     """
     if within is None:
         return range(len(times_T2))
+    return _frames_where(times_T2, info, within.covers)
+
+
+def _frames_where(
+    times_T2: npt.NDArray[np.int64], info: VideoInfo, covers: Callable[[float], bool]
+) -> range:
+    """From the first to the last frame whose time from the clip's start is covered."""
     start = int(times_T2[0, 0])
     inside = [
         number
         for number, pts in enumerate(times_T2[:, 0].tolist())
-        if within.covers(seconds_of(pts, start, info.time_base))
+        if covers(seconds_of(pts, start, info.time_base))
     ]
     return range(inside[0], inside[-1] + 1) if inside else range(0)

@@ -27,14 +27,12 @@ from torch.func import functional_call
 from vidinv.errors import PackError
 from vidinv.generators.base import Generator, SynthesisState
 from vidinv.generators.biggan import ClassMapping
-from vidinv.inversion.adam import Adam
 from vidinv.inversion.adaptive_loss import FINE_TUNING, ImageLoss, latent_loss
 from vidinv.inversion.adaptive_networks import (
     CONSTANT,
     STYLED,
     AdaptiveEncoder,
     EncoderSizes,
-    class_numbers,
 )
 from vidinv.inversion.attention import Attention, build_attention
 from vidinv.inversion.base import Code, Inverter, own_state
@@ -46,6 +44,7 @@ from vidinv.inversion.perceptual import (
     describe,
 )
 from vidinv.inversion.state import TrackState
+from vidinv.inversion.tuning import LoadedWeights, TuningPlan, tuned_state
 from vidinv.types import EditedLatents, Inversion, RenderMode
 
 ADAM_BETAS = 0.0, 0.99  # section 4.1
@@ -139,7 +138,7 @@ class AdaptiveInverter(Inverter):
         self._class_1D = _class_of(generator, config.class_index)
         if self.feeds_constant:
             self.codes = {CONSTANT: Code("z_c', input of the generator's first layer", "float32")}
-        self._loaded: tuple[str, dict[str, Tensor]] = "", {}
+        self._weights = LoadedWeights(self.device)
 
     @property
     def feeds_constant(self) -> bool:
@@ -174,16 +173,21 @@ class AdaptiveInverter(Inverter):
         # Whatever the caller's mode: gradients are needed, and tensors that may have them.
         with torch.inference_mode(False), torch.enable_grad():
             faces = sample_N3RR.to(self.device).clone(memory_format=torch.channels_last)
-            weights, steps = self._tune(faces, progress)
-        planned = self.config.steps
-        facts: dict[str, Any] = {"frames": len(faces), "steps": steps}
-        if steps < planned:
-            facts["notes"] = [
-                f"adaptive: tuning ended after {self.config.max_seconds:g} s, at step {steps} of "
-                f"{planned}: another run may give slightly other pictures"
-            ]
-        tensors = {name: weight.detach().cpu() for name, weight in weights.items()}
-        return TrackState(self.name, tensors, facts)
+            plan = TuningPlan(
+                frames=len(faces),
+                steps=self.config.steps,
+                max_seconds=self.config.max_seconds,
+                learning_rate=self.config.learning_rate,
+                betas=ADAM_BETAS,
+                seconds=self._seconds,
+                progress=progress,
+            )
+            return tuned_state(
+                self.name,
+                self.encoder.named_parameters(),
+                lambda weights, row: self.losses(weights, faces[row]).sum(),
+                plan,
+            )
 
     @torch.inference_mode()
     def encode(
@@ -195,7 +199,7 @@ class AdaptiveInverter(Inverter):
         previous: Inversion | None = None,
     ) -> Inversion:
         faces = faces_N3RR.to(self.device, memory_format=torch.channels_last)
-        weights = self._weights_of(own_state(self, state)) if self.sample_frames else {}
+        weights = self._weights.of(own_state(self, state)) if self.sample_frames else {}
         latents, codes = self.run(faces, weights)
         return Inversion(latents, codes if self.feeds_constant else {})
 
@@ -249,37 +253,6 @@ class AdaptiveInverter(Inverter):
         again = self.run(picture, weights)
         return loss + self.config.latent_weight * latent_loss(latents, again[0], codes, again[1])
 
-    def _tune(
-        self, faces_N3RR: Tensor, progress: Callable[[float], None]
-    ) -> tuple[dict[str, Tensor], int]:
-        """The weights, and the number of steps that were done."""
-        config, start = self.config, self._seconds()
-        weights = {
-            name: weight.detach().clone().requires_grad_()
-            for name, weight in self.encoder.named_parameters()
-        }
-        adams = {name: Adam(weight.detach(), betas=ADAM_BETAS) for name, weight in weights.items()}
-        for step in range(config.steps):
-            row = step % len(faces_N3RR)
-            loss = self.losses(weights, faces_N3RR[row : row + 1]).sum()
-            gradients = torch.autograd.grad(loss, [*weights.values()], materialize_grads=True)
-            with torch.no_grad():
-                for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-                    weight += adams[name].change(gradient, config.learning_rate)
-            used = (self._seconds() - start) / config.max_seconds
-            progress(min(1.0, max((step + 1) / config.steps, used)))
-            if used >= 1:
-                return weights, step + 1
-        return weights, config.steps
-
-    def _weights_of(self, state: TrackState) -> dict[str, Tensor]:
-        """The tuned weights on the device; those of the last track are kept there."""
-        if self._loaded[0] != state.digest:
-            with torch.inference_mode(False):
-                weights = {name: weight.to(self.device) for name, weight in state.tensors.items()}
-            self._loaded = state.digest, weights
-        return self._loaded[1]
-
 
 def _class_of(generator: Generator, index: int) -> Tensor | None:
     """Numbers ``[1, D]`` of the class that pictures are held for; ValueError for none such."""
@@ -288,5 +261,5 @@ def _class_of(generator: Generator, index: int) -> Tensor | None:
     if not -1 <= index < generator.num_classes:
         raise ValueError(f"class_index must be -1..{generator.num_classes - 1}, got {index}")
     assert isinstance(generator.mapping, ClassMapping)
-    table = generator.mapping.embeddings.weight.detach().T
-    return class_numbers(table, None if index < 0 else index)
+    table_CD = generator.mapping.embeddings.weight.detach().T
+    return (table_CD.mean(dim=0) if index < 0 else table_CD[index])[None]

@@ -253,12 +253,6 @@ class AdaptiveEncoder(nn.Module):
             linear.bias.copy_(row)
 
 
-def class_numbers(table_CD: Tensor, index: int | None) -> Tensor:
-    """``[1, D]`` of a class in a generator's table; None gives the mean of all."""
-    row = table_CD.mean(dim=0) if index is None else table_CD[index]
-    return row[None]
-
-
 def _moments(x: Tensor) -> Tensor:
     """Mean and standard deviation of every channel, ``[N, 2C]``."""
     variance, mean = torch.var_mean(x, dim=(2, 3), correction=0)

@@ -27,7 +27,6 @@ from torch.func import functional_call
 
 from vidinv.errors import PackError
 from vidinv.generators.base import Generator
-from vidinv.inversion.adam import Adam
 from vidinv.inversion.base import Inverter, own_state
 from vidinv.inversion.parts import MethodParts
 from vidinv.inversion.perceptual import (
@@ -38,6 +37,7 @@ from vidinv.inversion.perceptual import (
     describe,
 )
 from vidinv.inversion.state import TrackState
+from vidinv.inversion.tuning import LoadedWeights, TuningPlan, tuned_state
 from vidinv.metrics.structure import pixel_structure_distance
 from vidinv.types import EditedLatents, Inversion, RenderMode
 
@@ -107,7 +107,7 @@ class PivotalTuningInverter(Inverter):
         self.first, self.config, self.distance = first, config, distance
         self.device, self.sample_frames = torch.device(device), config.frames
         self._seconds, self._synthesis = seconds, _sharing_copy(generator.synthesis)
-        self._loaded: tuple[str, dict[str, Tensor]] = "", {}
+        self._weights = LoadedWeights(self.device)
 
     @classmethod
     def build(cls, parts: MethodParts) -> Self:
@@ -135,16 +135,21 @@ class PivotalTuningInverter(Inverter):
         with torch.inference_mode(False), torch.enable_grad():
             faces = sample_N3RR.to(self.device).clone(memory_format=torch.channels_last)
             pivots = self._pivots(faces).clone()
-            weights, steps = self._tune(faces, pivots, progress)
-        planned = len(faces) * self.config.epochs
-        facts: dict[str, Any] = {"frames": len(faces), "steps": steps}
-        if steps < planned:
-            facts["notes"] = [
-                f"pti: tuning ended after {self.config.max_seconds:g} s, at step {steps} of "
-                f"{planned}: another run may give slightly other pictures"
-            ]
-        tensors = {name: weight.detach().cpu() for name, weight in weights.items()}
-        return TrackState(self.name, tensors, facts)
+            plan = TuningPlan(
+                frames=len(faces),
+                steps=len(faces) * self.config.epochs,
+                max_seconds=self.config.max_seconds,
+                learning_rate=self.config.learning_rate,
+                betas=ADAM_BETAS,
+                seconds=self._seconds,
+                progress=progress,
+            )
+            return tuned_state(
+                self.name,
+                self._synthesis.named_parameters(),
+                lambda weights, row: self.losses(weights, faces[row], pivots[row]).sum(),
+                plan,
+            )
 
     def encode(
         self,
@@ -168,7 +173,7 @@ class PivotalTuningInverter(Inverter):
     ) -> Tensor:
         edited = edited.to(self.device)
         how = {"style_offsets": edited.style_offsets}
-        weights = self._weights_of(own_state(self, state))
+        weights = self._weights.of(own_state(self, state))
         picture: Tensor = functional_call(self._synthesis, weights, (edited.latents_NLD,), how)
         return picture
 
@@ -183,45 +188,6 @@ class PivotalTuningInverter(Inverter):
     def _pivots(self, faces_N3RR: Tensor) -> Tensor:
         self.first.on_step = self.on_step
         return self.first.encode_latents(faces_N3RR)
-
-    def _tune(
-        self, faces_N3RR: Tensor, pivots_NLD: Tensor, progress: Callable[[float], None]
-    ) -> tuple[dict[str, Tensor], int]:
-        """The weights, and the number of steps that were done."""
-        config, start = self.config, self._seconds()
-        weights = {
-            name: weight.detach().clone().requires_grad_()
-            for name, weight in self._synthesis.named_parameters()
-        }
-        adams = {name: Adam(weight.detach(), betas=ADAM_BETAS) for name, weight in weights.items()}
-        steps = config.epochs * len(faces_N3RR)
-        for step in range(steps):
-            row = slice(step % len(faces_N3RR), step % len(faces_N3RR) + 1)
-            loss = self.losses(weights, faces_N3RR[row], pivots_NLD[row]).sum()
-            gradients = torch.autograd.grad(loss, [*weights.values()], materialize_grads=True)
-            with torch.no_grad():
-                for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-                    weight += adams[name].change(gradient, config.learning_rate)
-            used = (self._seconds() - start) / config.max_seconds
-            progress(min(1.0, max((step + 1) / steps, used)))
-            if used >= 1:
-                return weights, step + 1
-        return weights, steps
-
-    def _weights_of(self, state: TrackState) -> dict[str, Tensor]:
-        """The tuned weights on the device; those of the last track are kept there."""
-        if self._loaded[0] != state.digest:
-            # In one layout, whether they were fitted or read: it decides how sums are rounded.
-            with torch.inference_mode(False):
-                weights = {name: _laid_out(w).to(self.device) for name, w in state.tensors.items()}
-            self._loaded = state.digest, weights
-        return self._loaded[1]
-
-
-def _laid_out(weight: Tensor) -> Tensor:
-    if weight.dim() != 4:
-        return weight.contiguous()
-    return weight.contiguous(memory_format=torch.channels_last)
 
 
 def _sharing_copy(synthesis: Any) -> nn.Module:
