@@ -4,47 +4,57 @@ As HyperInverter's table 2 and ReGANIE's table 2: fixed magnitudes along the pac
 mean change of the attribute as it is measured on the generator's own pictures, edited against
 unedited, and identity similarity of the edited picture with the source. The papers read age and
 pose by networks that are not to be had offline: here attributes are read from landmarks and pixels,
-and those without a measure have identity alone.
+and those without a measure have identity alone. FID is that of all edited pictures of a method
+against the sources (Feature-Style paper, table 2).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from pipelines.attributes import UNITS, AttributeReader
+from pipelines.bench.crowd import SourceCrowd, joined
+from pipelines.bench.figures import EditingFigures
 from pipelines.bench.methods import (
     BenchFaces,
     BenchRequest,
-    InvertedFaces,
     chosen_methods,
+    edited_pictures,
     invert_all,
     load_method,
 )
 from pipelines.bench.table import Column, table_lines
 from pipelines.process import set_up_process
-from vidinv.editing.directions import Directions
 from vidinv.faces import Backend, dlib_backend
-from vidinv.inversion import Inverter
-from vidinv.rendering import Float32, to_array
+from vidinv.rendering import Float32
 from vidinv.types import RenderMode
 
 MAGNITUDES = (-2.0, -1.0, 1.0, 2.0)
+CROWD_COLUMNS = (
+    Column("method", "all edited pictures"),
+    Column("fid", "FID", 2),
+    Column("kid", "KID", 2),
+)
 
 
 @dataclass(frozen=True)
 class EditingBench:
-    """A row for every attribute, magnitude and method: ``change`` and ``identity``, means."""
+    """A row for every attribute, magnitude and method: ``change`` and ``identity``, means.
+
+    Attributes:
+        crowd: ``fid`` and ``kid`` of all edited pictures, by method.
+    """
 
     pack: str
     faces: int
     methods: Sequence[str]
     rows: Sequence[dict[str, Any]]
+    crowd: Mapping[str, Mapping[str, float | None]]
     notes: Sequence[str]
 
     def lines(self) -> list[str]:
@@ -53,6 +63,8 @@ class EditingBench:
         for key, title in (("change", "change of the attribute"), ("identity", "identity")):
             columns = [Column("what", title), *(Column(m, m, 3) for m in self.methods)]
             lines += ["", *table_lines(columns, self._across(key))]
+        distances = [{"method": method, **self.crowd[method]} for method in self.methods]
+        lines += ["", *table_lines(CROWD_COLUMNS, distances)]
         return [*lines, "", *(f"note: {note}" for note in self.notes)]
 
     def _across(self, key: str) -> list[dict[str, Any]]:
@@ -68,6 +80,7 @@ class EditingBench:
             "pack": self.pack,
             "faces": self.faces,
             "rows": list(self.rows),
+            "crowd": {method: dict(found) for method, found in self.crowd.items()},
             "units": {name: UNITS[name] for name in UNITS if self._measures(name)},
             "notes": list(self.notes),
         }
@@ -81,6 +94,7 @@ def measure_editing(
     *,
     attributes: Sequence[str] = (),
     magnitudes: Sequence[float] = MAGNITUDES,
+    figures: EditingFigures | None = None,
     backend: Backend | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> EditingBench:
@@ -89,6 +103,7 @@ def measure_editing(
     Args:
         attributes: names; none: all of the pack.
         magnitudes: strengths of the pack's directions.
+        figures: also draws them.
         backend: finds faces, places landmarks and recognises; dlib's if not given.
         tell: is told which method is at work.
 
@@ -102,34 +117,31 @@ def measure_editing(
     faces = BenchFaces(request, backend or dlib_backend())
     meter = AttributeReader(faces.meter, request.pack)
     sums: dict[tuple[str, float, str], _Mean] = {}
+    sources, crowd = SourceCrowd(faces, request.pack.resolution), {}
     for method in methods:
         tell(f"{method}: {len(faces.all)} faces, {len(names) * len(magnitudes)} edits")
-        inverter = load_method(request, method)
+        inverter, features = load_method(request, method), []
         for batch in invert_all(inverter, faces, mode=RenderMode.PASTE):
             before = meter(batch.pictures)
+            if figures is not None:
+                figures.add(method, batch, inverter, request.pack, names)
             for name in names:
                 for magnitude in magnitudes:
-                    edited = edit(inverter, batch, directions, name, magnitude)
+                    edited = edited_pictures(inverter, batch, directions, {name: magnitude})
+                    features.append(sources.features(edited))
                     after = meter(edited).get(name)
                     mean = sums.setdefault((name, magnitude, method), _Mean())
                     change = None if after is None else after - before[name]
                     mean.add(change, faces.identity(batch.faces, edited))
+        crowd[method] = sources.distances(joined(features))
+    if figures is not None:
+        figures.draw()
     rows = [
         {"attribute": name, "magnitude": value, "method": method, **mean.figures()}
         for (name, value, method), mean in sorted(sums.items(), key=lambda item: item[0][:2])
     ]
-    return EditingBench(request.pack.name, len(faces.all), methods, rows, [
-        *faces.notes, *meter.notes(names), *left_out,
-    ])  # fmt: skip
-
-
-def edit(
-    inverter: Inverter, batch: InvertedFaces, directions: Directions, name: str, magnitude: float
-) -> Float32:
-    """``[N, R, R, 3]`` 0..255 of the batch with one attribute changed."""
-    strengths = torch.full([len(batch.faces)], magnitude)
-    edited = directions.apply(batch.inversion.latents_NLD, {name: strengths})
-    return to_array(inverter.render(batch.inversion, edited, batch.state, mode=RenderMode.PASTE))
+    notes = [*faces.notes, *meter.notes(names), *sources.notes, *left_out]
+    return EditingBench(request.pack.name, len(faces.all), methods, rows, crowd, notes)
 
 
 class _Mean:

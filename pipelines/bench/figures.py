@@ -1,20 +1,28 @@
-"""Pictures of what methods add to the picture of their latents (HyperInverter, figures 8, 11-14).
+"""Pictures of what methods add to the picture of their latents.
 
-For every method a sheet: source, G(w), the method's picture, and a heat map of what lies between
-these two. For methods with other codes the heat map over all faces, and for those that change
-weights how much they change each layer.
+Of inversion (HyperInverter, figures 8, 11-14) a sheet for every method: source, G(w), the method's
+picture, and a heat map of what lies between these two. For methods with other codes the heat map
+over all faces, and for those that change weights how much they change each layer. Of editing
+(Feature-Style supplement, figure 2) a sheet for every method: the same, edited.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.bench.methods import InvertedFaces, pictures_of_latents
+from pipelines.bench.methods import (
+    InvertedFaces,
+    edited_latents,
+    edited_pictures,
+    pictures_of_latents,
+)
+from vidinv.inversion import Inverter
 from vidinv.inversion.hyper import WEIGHTS
 from vidinv.packs import Pack
 from vidinv.rendering import Float32
@@ -22,9 +30,12 @@ from vidinv.sheets import Picture, captioned, resized, sheet
 from vidinv.video import write_image
 
 SHEET_FACES = 12
+EDITED_FACES = 6
 TILE_PX = 160
 BAR_PX, BAR_HEIGHT_PX, NAME_PX = 640, 18, 120
 ALMOST_ALL = 99  # percentile of a heat map that is shown as its largest value
+
+Tiles = list[tuple[str, Float32 | Picture]]
 
 
 class InversionFigures:
@@ -40,7 +51,7 @@ class InversionFigures:
 
     def add(self, method: str, batch: InvertedFaces, pack: Pack) -> None:
         """Take in a batch."""
-        of_latents = pictures_of_latents(pack, batch.inversion)
+        of_latents = pictures_of_latents(pack, batch.inversion.latents_NLD)
         difference = grey_difference(batch.pictures, of_latents)
         total = difference.sum(axis=0) + self._difference.get(method, np.float32(0))
         self._difference[method] = total
@@ -71,6 +82,55 @@ class InversionFigures:
         self.written.append(self.folder / name)
 
 
+class EditingFigures:
+    """Collects faces and writes a PNG file a method into a folder: source, G(w) and the method's
+    picture, then G(w~) and the method's picture of every edit.
+
+    Args:
+        strength: of the edits that are shown.
+    """
+
+    def __init__(self, folder: Path, strength: float) -> None:
+        self.folder, self.strength = folder, strength
+        self.written: list[Path] = []
+        self._rows: dict[str, list[Tiles]] = defaultdict(list)
+
+    def add(
+        self,
+        method: str,
+        batch: InvertedFaces,
+        inverter: Inverter,
+        pack: Pack,
+        attributes: Sequence[str],
+    ) -> None:
+        """Take in the first faces of a batch, until the sheet has enough."""
+        left = EDITED_FACES - len(self._rows[method])
+        if left <= 0:
+            return
+        directions = pack.directions()
+        columns: list[tuple[str, Sequence[Float32] | Float32]] = [
+            ("source", [face.aligned for face in batch.faces]),
+            ("G(w)", pictures_of_latents(pack, batch.inversion.latents_NLD)),
+            (method, batch.pictures),
+        ]
+        for name in attributes:
+            strengths, title = {name: self.strength}, f"{name} {self.strength:+g}"
+            latents = edited_latents(batch, directions, strengths).latents_NLD
+            columns.append((f"{title}: G(w)", pictures_of_latents(pack, latents)))
+            edited = edited_pictures(inverter, batch, directions, strengths)
+            columns.append((f"{title}: {method}", edited))
+        for face in range(min(left, len(batch.faces))):
+            self._rows[method].append([(title, column[face]) for title, column in columns])
+
+    def draw(self) -> None:
+        """Write all of it; ``written`` names the files."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for method, rows in self._rows.items():
+            path = self.folder / f"{method}_edits.png"
+            write_image(path, sheet(rows, side_px=TILE_PX))
+            self.written.append(path)
+
+
 def grey_difference(first_NRR3: Float32, second_NRR3: Float32) -> Float32:
     """``[N, R, R]`` |first - second| as grey (appendix C.2), 0..255."""
     difference = np.abs(first_NRR3 - second_NRR3)
@@ -95,7 +155,7 @@ def heat_map(values_RR: npt.NDArray[np.floating]) -> Picture:
 
 def faces_sheet(rows: list[tuple[Float32, Float32, Float32]]) -> Picture:
     """A row a face: source, G(w), the method's picture, and the heat map between these two."""
-    lines: list[list[tuple[str, Float32 | Picture]]] = []
+    lines: list[Tiles] = []
     for source, of_latents, made in rows:
         difference = grey_difference(made[None], of_latents[None])[0]
         titles = ("source", "G(w)", "inversion", "inversion - G(w)")

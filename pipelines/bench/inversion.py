@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipelines.bench.crowd import SourceCrowd, joined
 from pipelines.bench.figures import InversionFigures
 from pipelines.bench.methods import (
     BenchFaces,
@@ -28,8 +29,7 @@ from pipelines.bench.table import Column, table_lines
 from pipelines.process import set_up_process
 from pipelines.still_faces import as_batch
 from vidinv.faces import Backend, dlib_backend
-from vidinv.metrics import LPIPS, efficientnet, ms_ssim_batch, psnr_batch, ssim_batch
-from vidinv.metrics.distribution import crowd_features, frechet_distance, kernel_distance
+from vidinv.metrics import LPIPS, ms_ssim_batch, psnr_batch, ssim_batch
 from vidinv.metrics.image import SSIM_WINDOW, ms_ssim_scales
 from vidinv.metrics.lpips import lpips_absent, usable_backbone
 from vidinv.rendering import to_tensor
@@ -46,8 +46,6 @@ COLUMNS = (
     Column("kid", "KID", 2),
     Column("ms", "ms a face", 1),
 )
-FEATURE_STRIDE = 32  # EfficientNet-lite0 takes multiples of it
-BIASED_BELOW = 2000  # faces: under it FID is mostly its own bias
 
 
 @dataclass(frozen=True)
@@ -136,24 +134,11 @@ class _Judge:
         scales = ms_ssim_scales(side)
         if 0 < scales < 5:
             self.notes.append(f"MS-SSIM has {scales} scales of 5: that is what {side} px hold")
-        self.sources = self._source_features(side)
+        self.crowd = SourceCrowd(faces, side)
+        self.notes += self.crowd.notes
 
     def method(self) -> _MethodMeter:
         return _MethodMeter(self)
-
-    def _source_features(self, side: int) -> Tensor | None:
-        count = len(self.faces.all)
-        reason = efficientnet.absent()
-        if side % FEATURE_STRIDE:
-            reason = f"its network takes multiples of {FEATURE_STRIDE} px, not {side}"
-        if count < 2:
-            reason = "it needs two faces at least"
-        if reason:
-            self.notes.append(f"FID and KID are absent: {reason}")
-            return None
-        bias = f"; FID of {count} faces is biased upwards" if count < BIASED_BELOW else ""
-        self.notes.append(f"FID and KID are on features of {efficientnet.NAME}{bias}")
-        return crowd_features(as_batch([face]) for face in self.faces.all)
 
 
 class _MethodMeter:
@@ -162,7 +147,7 @@ class _MethodMeter:
     def __init__(self, judge: _Judge) -> None:
         self._judge = judge
         self._values: dict[str, list[np.ndarray]] = {}
-        self._features: list[Tensor] = []
+        self._features: list[Tensor | None] = []
         self._seconds, self._count = 0.0, 0
 
     @torch.inference_mode()
@@ -178,8 +163,7 @@ class _MethodMeter:
             self._put("lpips", judge.lpips(made, source))
         identity = judge.faces.identity(batch.faces, batch.pictures)
         self._values.setdefault("identity", []).append(identity)
-        if judge.sources is not None:
-            self._features.append(crowd_features([made]))
+        self._features.append(judge.crowd.features(batch.pictures))
         self._seconds += batch.seconds
         self._count += len(batch.faces)
 
@@ -191,10 +175,7 @@ class _MethodMeter:
         for name, parts in self._values.items():
             mean = float(np.concatenate(parts).mean())
             found[name] = mean if np.isfinite(mean) else None
-        if self._judge.sources is not None:
-            own = torch.cat(self._features)
-            found["fid"] = frechet_distance(own, self._judge.sources)
-            found["kid"] = kernel_distance(own, self._judge.sources)
+        found |= self._judge.crowd.distances(joined(self._features))
         found["ms"] = 1000 * self._seconds / self._count
         return {name: None if v is None else round(v, 5) for name, v in found.items()}
 

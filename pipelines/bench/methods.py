@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pipelines.clip.networks import Networks
 from pipelines.still_faces import FaceFinder, StillFace, as_batch, collect_faces
+from vidinv.editing.directions import Directions
 from vidinv.errors import UsageError
 from vidinv.faces import Backend
 from vidinv.faces.aligned import AlignedFaces
@@ -19,7 +21,7 @@ from vidinv.inversion import Inverter, TrackState, find_method
 from vidinv.metrics import similarity
 from vidinv.packs import Pack
 from vidinv.rendering import Float32, to_array
-from vidinv.types import Inversion, RenderMode
+from vidinv.types import EditedLatents, Inversion, RenderMode
 
 BATCH = 8
 FRAMES_PER_CLIP = 8
@@ -169,7 +171,26 @@ def _sample(group: Sequence[StillFace], count: int) -> list[StillFace]:
     return [group[place] for place in places]
 
 
+def edited_pictures(
+    inverter: Inverter,
+    batch: InvertedFaces,
+    directions: Directions,
+    strengths: Mapping[str, float],
+) -> Float32:
+    """``[N, R, R, 3]`` 0..255 of the batch with the named attributes changed."""
+    edited = edited_latents(batch, directions, strengths)
+    return to_array(inverter.render(batch.inversion, edited, batch.state, mode=RenderMode.PASTE))
+
+
+def edited_latents(
+    batch: InvertedFaces, directions: Directions, strengths: Mapping[str, float]
+) -> EditedLatents:
+    """The batch's latents with the named attributes changed."""
+    by_face = {name: torch.full([len(batch.faces)], value) for name, value in strengths.items()}
+    return directions.apply(batch.inversion.latents_NLD, by_face)
+
+
 @torch.inference_mode()
-def pictures_of_latents(pack: Pack, inversion: Inversion) -> Float32:
+def pictures_of_latents(pack: Pack, latents_NLD: Tensor) -> Float32:
     """``[N, R, R, 3]`` 0..255: the generator's own pictures, without the method's other codes."""
-    return to_array(pack.generator.synthesis(inversion.latents_NLD.cpu()))
+    return to_array(pack.generator.synthesis(latents_NLD.cpu()))

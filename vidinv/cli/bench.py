@@ -21,6 +21,7 @@ from vidinv.cli.output import print_json
 from vidinv.errors import UsageError
 
 if TYPE_CHECKING:
+    from pipelines.bench.figures import EditingFigures, InversionFigures
     from pipelines.bench.methods import BenchRequest
 
 
@@ -71,6 +72,13 @@ def add_bench(commands: Commands) -> None:
         default=None,
         metavar="LIST",
         help="strengths, as in --magnitudes=-2,-1,1,2 (the default)",
+    )
+    action.add_argument(
+        "--figures",
+        type=Path,
+        default=None,
+        metavar="DIR",
+        help="also draw faces, each edit at its largest strength: of G(w), and by the method",
     )
 
 
@@ -153,21 +161,27 @@ def bench_inversion(options: argparse.Namespace) -> None:
 
     figures = None if options.figures is None else InversionFigures(options.figures)
     _print(options, measure_inversion(_request(options), figures=figures, tell=_teller(options)))
-    if figures is not None and not options.quiet:
-        print("\n".join(map(str, figures.written)), file=sys.stderr)
+    _tell_figures(options, figures)
 
 
 def bench_editing(options: argparse.Namespace) -> None:
     """``vidinv bench editing``."""
     from pipelines.bench.editing import MAGNITUDES, measure_editing
+    from pipelines.bench.figures import EditingFigures
 
+    magnitudes = options.magnitudes or MAGNITUDES
+    figures = None
+    if options.figures is not None:
+        figures = EditingFigures(options.figures, max(magnitudes, key=lambda m: (abs(m), m)))
     result = measure_editing(
         _request(options),
         attributes=options.attr,
-        magnitudes=options.magnitudes or MAGNITUDES,
+        magnitudes=magnitudes,
+        figures=figures,
         tell=_teller(options),
     )
     _print(options, result)
+    _tell_figures(options, figures)
 
 
 def _request(options: argparse.Namespace) -> BenchRequest:
@@ -189,6 +203,13 @@ def _print(options: argparse.Namespace, result: Result) -> None:
         print_json(result.as_dict())
     else:
         print("\n".join(result.lines()))
+
+
+def _tell_figures(
+    options: argparse.Namespace, figures: InversionFigures | EditingFigures | None
+) -> None:
+    if figures is not None and not options.quiet:
+        print("\n".join(map(str, figures.written)), file=sys.stderr)
 
 
 def _teller(options: argparse.Namespace) -> Callable[[str], None]:

@@ -10,7 +10,14 @@ import torch
 
 from pipelines.attributes import UNITS, AttributeReader
 from pipelines.bench.editing import MAGNITUDES, measure_editing
-from pipelines.bench.figures import InversionFigures, bars, grey_difference, heat_map
+from pipelines.bench.figures import (
+    TILE_PX,
+    EditingFigures,
+    InversionFigures,
+    bars,
+    grey_difference,
+    heat_map,
+)
 from pipelines.bench.inversion import measure_inversion
 from pipelines.bench.methods import BenchRequest, chosen_methods
 from pipelines.bench.table import Column, table_lines
@@ -25,7 +32,10 @@ from vidinv.faces.aligned import AlignedFaces
 from vidinv.inversion import METHODS
 from vidinv.inversion.registry import MethodEntry
 from vidinv.metrics import ms_ssim_batch, psnr_batch
+from vidinv.metrics.distribution import crowd_features, frechet_distance
 from vidinv.packs import load_pack
+from vidinv.sheets import CAPTION_PX
+from vidinv.types import RenderMode
 from vidinv.video import read_image, write_image
 
 BACKEND = fake_backend()
@@ -161,6 +171,38 @@ def test_changes_have_the_sign_of_what_moved(request_of):
     assert any(line.split() == ["mouth_open", "+0.2", f"{more:.3f}"] for line in bench.lines())
     identity = next(row["identity"] for row in bench.rows)
     assert any(line.split()[2:] == [f"{identity:.3f}"] for line in bench.lines() if " -0.2" in line)
+
+
+def test_the_fid_of_edits_is_that_of_all_edited_pictures(request_of, sources, features):
+    request = brightening(request_of(methods=["fse"]))
+    bench = measure_editing(request, attributes=["mouth_open"], magnitudes=[-1, 1], backend=BACKEND)
+    inverter, directions = request.pack.inverter("fse"), request.pack.directions()
+    inversion = inverter.encode(sources)
+    edited = []
+    for strength in (-1.0, 1.0):
+        strengths = {"mouth_open": torch.full([FACES], strength)}
+        latents = directions.apply(inversion.latents_NLD, strengths)
+        edited.append(inverter.render(inversion, latents, mode=RenderMode.PASTE))
+    expected = frechet_distance(crowd_features(edited), crowd_features([sources]))
+    assert expected > 0
+    assert bench.crowd["fse"]["fid"] == pytest.approx(expected, rel=0.02)
+    assert bench.as_dict()["crowd"]["fse"]["kid"] is not None
+    assert f"{bench.crowd['fse']['fid']:.2f}" in "\n".join(bench.lines())
+    assert any("EfficientNet-lite0" in note for note in bench.notes)
+
+
+def test_figures_of_edits_show_them_with_the_method_s_codes_and_without(request_of, tmp_path):
+    figures = EditingFigures(tmp_path / "figures", 2.0)
+    request = brightening(request_of(methods=["fse"]))
+    measure_editing(
+        request, attributes=["mouth_open"], magnitudes=[2], figures=figures, backend=BACKEND
+    )
+    assert [path.name for path in figures.written] == ["fse_edits.png"]
+    picture = read_image(figures.written[0])
+    assert picture.shape == (FACES * (TILE_PX + CAPTION_PX), 5 * TILE_PX, 3)
+    source, plain, full, plain_edited, edited = np.split(picture[CAPTION_PX:TILE_PX], 5, axis=1)
+    for one, other in [(source, plain), (plain, full), (plain, plain_edited), (full, edited)]:
+        assert np.abs(one.astype(int) - other).mean() > 0.5
 
 
 def brightening(request: BenchRequest) -> BenchRequest:
