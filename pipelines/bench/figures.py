@@ -8,6 +8,7 @@ over all faces, and for those that change weights how much they change each laye
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,15 +68,16 @@ class InversionFigures:
         """Write all of it; ``written`` names the files."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for method, rows in self._rows.items():
-            self._write(f"{method}_faces.png", faces_sheet(rows))
+            name = file_stem(method)
+            self._write(f"{name}_faces.png", faces_sheet(rows))
             mean = self._difference[method] / self._counts[method]
             if mean.max() > 0:
                 tile = resized(heat_map(mean), 2 * TILE_PX)
                 text = f"|picture - G(w)|, 0 to {np.percentile(mean, ALMOST_ALL):.1f} of 255"
-                self._write(f"{method}_difference.png", captioned(tile, text))
+                self._write(f"{name}_difference.png", captioned(tile, text))
             if self._residuals[method]:
                 sizes = {k: float(np.mean(v)) for k, v in self._residuals[method].items()}
-                self._write(f"{method}_residuals.png", bars(sizes))
+                self._write(f"{name}_residuals.png", bars(sizes))
 
     def _write(self, name: str, picture: Picture) -> None:
         write_image(self.folder / name, picture)
@@ -126,9 +128,14 @@ class EditingFigures:
         """Write all of it; ``written`` names the files."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for method, rows in self._rows.items():
-            path = self.folder / f"{method}_edits.png"
+            path = self.folder / f"{file_stem(method)}_edits.png"
             write_image(path, sheet(rows, side_px=TILE_PX))
             self.written.append(path)
+
+
+def file_stem(method: str) -> str:
+    """A method, also one set otherwise than the pack says, as part of a file's name."""
+    return re.sub(r"[^\w.-]+", "_", method)
 
 
 def grey_difference(first_NRR3: Float32, second_NRR3: Float32) -> Float32:

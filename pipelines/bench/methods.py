@@ -33,7 +33,8 @@ class BenchRequest:
 
     Attributes:
         inputs: pictures, clips, and folders of them.
-        methods: names; none: all that work with the pack and are not fitted to tracks.
+        methods: names, or names set otherwise than the pack says, as ``adaptive:steps=0``
+            (``method_as_set``); none: all that work with the pack and are not fitted to tracks.
         aligned: pictures are aligned faces already, and taken whole.
         frames_per_clip: evenly spread.
         limit: of faces; None: all.
@@ -125,10 +126,11 @@ def chosen_methods(request: BenchRequest) -> tuple[list[str], list[str]]:
     asked for by name.
 
     Raises:
-        UnknownNameError: names the methods that there are.
+        UnknownNameError: names the methods that there are, or the options of one.
+        UsageError: options that cannot be read.
     """
-    for name in request.methods:
-        request.pack.parts(name)
+    for method in request.methods:
+        method_as_set(request.pack, method)
     if request.methods:
         return list(dict.fromkeys(request.methods)), []
     left_out = [name for name in request.pack.methods if find_method(name).sample_frames]
@@ -136,9 +138,22 @@ def chosen_methods(request: BenchRequest) -> tuple[list[str], list[str]]:
     return [name for name in request.pack.methods if name not in left_out], notes
 
 
-def load_method(request: BenchRequest, name: str) -> Inverter:
+def load_method(request: BenchRequest, method: str) -> Inverter:
     """The method on the device that was asked for."""
-    return Networks(request.pack, name, device=request.device).inverter
+    return Networks(*method_as_set(request.pack, method), device=request.device).inverter
+
+
+def method_as_set(pack: Pack, method: str) -> tuple[Pack, str]:
+    """``NAME:OPTION=VALUE,OPTION=VALUE`` -> the pack with these options, and the name."""
+    name, colon, text = method.partition(":")
+    options = {}
+    for part in text.split(",") if colon else ():
+        option, equals, value = part.partition("=")
+        if not (option and equals):
+            raise UsageError(f"{method}: give NAME:OPTION=VALUE, as fse:edit_rule=eq1")
+        options[option] = value
+    pack.parts(name)
+    return pack.with_options(name, options), name
 
 
 def invert_all(

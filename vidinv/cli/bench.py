@@ -102,9 +102,10 @@ def _add_faces_options(parser: argparse.ArgumentParser) -> None:
         "--method",
         action="append",
         default=[],
-        metavar="NAME",
-        help="may be given several times (default: all that work with the pack, but for those that "
-        "are fitted to every track, as pti)",
+        metavar="NAME[:OPTION=VALUE,...]",
+        help="may be given several times, also one method set in several ways, as fse and "
+        "fse:edit_rule=eq1 (default: all that work with the pack, but for those that are fitted to "
+        "every track, as pti)",
     )
     parser.add_argument("--pack", default=None, metavar="NAME|PATH", help="model pack")
     add_device(parser)

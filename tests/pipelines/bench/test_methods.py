@@ -117,6 +117,16 @@ def test_figures_show_what_is_added_to_the_picture_of_the_latents(request_of, tm
     assert all(read_image(path).std() > 0 for path in figures.written)
 
 
+def test_one_method_is_compared_with_itself_set_otherwise(request_of, tmp_path):
+    figures = InversionFigures(tmp_path)
+    methods = ["wplus", "wplus:steps=2,learning_rate=0.5"]
+    bench = measure_inversion(request_of(methods=methods), figures=figures, backend=BACKEND)
+    one, two = bench.rows
+    assert [one["method"], two["method"]] == methods
+    assert abs(one["psnr"] - two["psnr"]) > 0.05
+    assert "wplus_steps_2_learning_rate_0.5_faces.png" in {path.name for path in figures.written}
+
+
 def test_heat_maps_are_blue_for_little_and_red_for_much():
     values = np.zeros((10, 10), np.float32)
     values[:, 5:] = 3.0
@@ -219,6 +229,8 @@ def brightening(request: BenchRequest) -> BenchRequest:
     ("changes", "error", "message"),
     [
         ({"methods": ["fsee"]}, UnknownNameError, "there are: fse"),
+        ({"methods": ["fse:rule=eq1"]}, UnknownNameError, "edit_rule"),
+        ({"methods": ["fse:edit_rule"]}, UsageError, "NAME:OPTION=VALUE"),
         ({"limit": 0}, UsageError, "limit must be 1"),
         ({"frames_per_clip": 0}, UsageError, "frames per clip must be 1"),
     ],
