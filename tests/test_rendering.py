@@ -123,6 +123,30 @@ def test_a_face_that_goes_inside_its_shot_fades_and_one_at_a_cut_does_not(pack):
     assert change[1][30:] == [0.0] * 10
 
 
+def test_a_face_that_was_not_seen_for_a_while_fades_in_the_middle_of_its_shot(pack):
+    """By the whole track, so that a run which begins in its middle paints the same."""
+    shots, source = [(0, 39)], frames(40)
+    seen = track(0, 39)
+    measured = np.ones(40, bool)
+    measured[14:24] = False
+    doubtful = replace(seen, measured_T=measured)
+    whole, faded = (
+        [image for _, image in paste(shots).process(make_editor(pack, [t]).process(chunks))]
+        for t in (seen, doubtful)
+        for chunks in [chunked(source, shots)]
+    )
+    shares = [
+        np.abs(b.astype(int) - f.image).mean() / np.abs(a.astype(int) - f.image).mean()
+        for f, a, b in zip(source, whole, faded, strict=True)
+    ]
+    assert shares[:2] == shares[38:] == [1.0, 1.0]
+    assert shares[18] < 0.3
+    assert np.abs(np.diff(shares)).max() < 0.2
+    later = make_editor(pack, [doubtful]).process(chunked(source[8:], shots))
+    part = [image for _, image in paste(shots).process(later)]
+    assert all(np.array_equal(a, b) for a, b in zip(part[8:], faded[16:], strict=True))
+
+
 def test_the_same_faces_come_out_whatever_is_read_before(pack):
     """Chunks anchored to the shot: a worker that starts at the second shot computes the same."""
     shots, tracks, source = [(0, 10), (11, 20)], [track(11, 20)], frames(21)

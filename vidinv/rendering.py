@@ -19,7 +19,7 @@ import torch
 from vidinv.compose import Change, Composer, FrameChange, apply_change, steadied
 from vidinv.editing.directions import Directions
 from vidinv.editing.schedules import attributes_of, strength_at
-from vidinv.faces import crop_scale_of, extract_crop, face_mask
+from vidinv.faces import crop_scale_of, extract_crop, face_mask, track_confidence
 from vidinv.geometry import transform_points
 from vidinv.inversion import Inverter, TrackState
 from vidinv.types import (
@@ -280,13 +280,14 @@ class FrameComposer:
     A change is averaged over the frames around it (``vidinv.compose.steady``), up to
     ``halo_frames`` beyond its chunk and never beyond its shot: a chunk is painted when so many
     frames after it are there. An edited face that comes or goes inside its shot fades over
-    ``FADE_FRAMES`` instead of jumping; an inversion is pasted in full, frame by frame: it is there
-    to be seen.
+    ``FADE_FRAMES`` instead of jumping, and one in profile fades by its confidence; an inversion is
+    pasted in full, frame by frame: it is there to be seen.
     """
 
     def __init__(self, *, mode: RenderMode, shots: Sequence[tuple[int, int]]) -> None:
         self.mode, self.shots = mode, shots
         self._composers: dict[int, Composer] = {}
+        self._confidences: dict[int, npt.NDArray[np.float64]] = {}
 
     def process(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Frame, Image]]:
         """Source frame and composed picture, frame by frame."""
@@ -371,7 +372,9 @@ class FrameComposer:
         return changes
 
     def _opacity(self, track: FaceTrack, index: int) -> float:
-        """1 well inside the track and at the cuts of its shot, less near its other ends."""
+        """1 well inside the track and at the cuts of its shot, less near its other ends, and where
+        the face is not to be trusted.
+        """
         first, last = self.shots[track.shot]
         frames = FADE_FRAMES
         if track.first > first:
@@ -379,7 +382,11 @@ class FrameComposer:
         if track.last < last:
             frames = min(frames, track.last - index)
         ramp = (frames + 1) / (FADE_FRAMES + 1)
-        return ramp * ramp * (3.0 - 2.0 * ramp)
+        # Of the whole track, wherever this run begins: segments have the same.
+        if track.id not in self._confidences:
+            self._confidences[track.id] = track_confidence(track)
+        confidence = float(self._confidences[track.id][index - track.first])
+        return ramp * ramp * (3.0 - 2.0 * ramp) * confidence
 
 
 def _to_compose(face: FaceEdit) -> dict[str, Any]:

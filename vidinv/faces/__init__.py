@@ -10,6 +10,7 @@ from vidinv.faces.align import (
 )
 from vidinv.faces.analysis import analyse
 from vidinv.faces.backends import BACKENDS, DEFAULT_LANDMARKS, check_landmarks, find_backend
+from vidinv.faces.confidence import track_confidence
 from vidinv.faces.crops import extract_crop
 from vidinv.faces.dlib_backend import dlib_backend
 from vidinv.faces.mask import FaceRegion, face_mask
@@ -60,6 +61,7 @@ __all__ = [
     "no_face_choice",
     "numbered",
     "select_tracks",
+    "track_confidence",
     "whole_alignment",
     "whole_tracks",
 ]
