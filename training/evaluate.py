@@ -29,6 +29,7 @@ from training.data import FaceArrays, load
 from training.loop import make_batch
 from training.method_rows import kept_edits, trained_inverters
 from training.reconstruction import reconstruction_row
+from training.samples import samples_row, train_features
 from training.strangers import Edited, Stranger, clip_strangers, edit, val_strangers
 from vidinv.faces import dlib_backend, extract_crop
 from vidinv.faces.aligned import MEASURE_PX
@@ -192,6 +193,7 @@ def evaluate(
     if not quick:
         report["methods"] = method_rows(judge, pack)
         report["distribution"] = distribution(pack, judge.data)
+        report["samples"] = people_from_z(pack, judge.data)
         report["effects"] = effects(judge, pack)
         report["kept_edits"] = kept_edits(
             judge.meter,
@@ -254,6 +256,13 @@ def distribution(pack: Pack, data: FaceArrays) -> dict[str, Any]:
         for name, rows in others
     }
     return {"features": efficientnet.NAME, "pictures": len(indices), **figures}
+
+
+def people_from_z(pack: Pack, data: FaceArrays) -> dict[str, Any]:
+    """FID and KID of 5,000 samples against the training faces (training.samples)."""
+    if reason := efficientnet.absent():
+        return {"absent": reason}
+    return {"features": efficientnet.NAME, **samples_row(pack.generator, train_features(data))}
 
 
 def main() -> None:

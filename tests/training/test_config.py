@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 
 from training.adaptive import AdaptiveStage
+from training.build_mapping import MappingConfig
 from training.build_method import MethodConfig
 from training.build_pack import PackConfig
 from training.config import from_mapping, load_yaml
@@ -16,6 +17,7 @@ from training.feature_style import EncoderConfig
 from training.gan import GanConfig
 from training.hyper import HyperStage
 from training.rectifier import RectifierStage
+from training.stylegan import StyleGanStage
 from vidinv.errors import UnknownNameError, UsageError
 from vidinv.generators.base import GeneratorConfig
 from vidinv.generators.stylegan2 import StyleGAN2Config
@@ -156,7 +158,10 @@ EXPERIMENTS = {
     "faces_adaptive128": AdaptiveStage,
     "faces_hyper128": HyperStage,
     "faces_rectify128": RectifierStage,
+    "faces_stylegan128": StyleGanStage,
+    "faces_mapping128": StyleGanStage,
     "faces128_pack": PackConfig,
+    "faces128_mapping": MappingConfig,
     "faces128_hyper": MethodConfig,
     "faces128_rectify": MethodConfig,
 }

@@ -7,7 +7,10 @@ from pathlib import Path
 
 from vidinv.cli.options import Commands, add_command
 
-KINDS = ("gan", "encoder", "editor", "hyper", "rectifier", "adaptive", "directions", "method")
+KINDS = (
+    *("gan", "encoder", "editor", "stylegan", "hyper", "rectifier", "adaptive"),
+    *("directions", "method", "mapping"),
+)
 
 
 def add_train(commands: Commands) -> None:

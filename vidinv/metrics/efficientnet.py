@@ -133,8 +133,13 @@ class EfficientNetLite0(nn.Module):
 
 @cache
 def feature_network() -> EfficientNetLite0:
-    """EfficientNet-lite0, one for the whole process: it is frozen."""
-    return EfficientNetLite0.load()
+    """EfficientNet-lite0, one for the whole process: it is frozen.
+
+    Gradients go through it, wherever the first use was: weights that are loaded in inference mode
+    would not let them.
+    """
+    with torch.inference_mode(mode=False):
+        return EfficientNetLite0.load()
 
 
 def weights_path() -> Path | None:

@@ -205,6 +205,42 @@ def copy_with_method(
         meta["methods"][method] = {"file": path.name, **entry}
 
 
+def copy_with_mapping(
+    files: PackFiles, folder: Path, mapping: Mapping[str, Tensor], samples: Mapping[str, Any]
+) -> None:
+    """A copy of a pack, under its own name, with another mapping network; all or nothing.
+
+    Directions lie in W, which the synthesis alone reads: those of the pack's generator stay valid.
+
+    Args:
+        folder: is not there yet.
+        mapping: all of the network's tensors by name.
+        samples: what was measured of pictures from z, for ``metrics.samples``.
+
+    Raises:
+        PackError: a file of the pack is missing or damaged.
+        ValueError: the tensors are not those of the pack's mapping.
+        OSError: the copy cannot be written.
+    """
+    with _copy(files, folder) as (temporary, meta):
+        path, before = (
+            temporary / meta["generator"]["file"],
+            files.digest(meta["generator"]["file"]),
+        )
+        there = load_file(path)
+        own = {f"mapping.{key}": _stored(value, half=True) for key, value in mapping.items()}
+        if {k: v.shape for k, v in own.items()} != {
+            k: v.shape for k, v in there.items() if k.startswith("mapping.")
+        }:
+            raise ValueError(f"{path.name} has another mapping network")
+        _save(path, {**there, **own})
+        meta["files"][path.name] = _listed(path)
+        for entry in meta["directions"]["entries"].values():
+            if entry.get("generator") == before:
+                entry["generator"] = meta["files"][path.name]["sha256"]
+        meta.setdefault("metrics", {})["samples"] = dict(samples)
+
+
 @contextmanager
 def _copy(files: PackFiles, folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """A copy's temporary folder and description, to change; written and put in place at the end."""

@@ -1,0 +1,84 @@
+"""The discriminator of a GAN that is trained from z, and the regularisers of StyleGAN2.
+
+Logistic losses (Goodfellow et al. 2014, the non-saturating form) and R1 (Mescheder et al. 2018) of
+the residual discriminator; path lengths of the generator (Karras et al. 2020, section 3.2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.loop import mean_over_workers
+from training.terms import View
+from vidinv.generators.discriminator import StyleGAN2Discriminator
+from vidinv.generators.stylegan2 import StyleGAN2Config
+
+PATH_DECAY = 0.01  # of the running mean a (StyleGAN2, appendix B: 0.99 of it is kept)
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """Sizes: channels(r) = min(channel_base / r, channel_max), as of the generator."""
+
+    channel_base: int = 4096
+    channel_max: int = 128
+
+
+class LogisticDiscriminator(nn.Module):
+    """The StyleGAN2 discriminator (residual, minibatch standard deviation) with its losses."""
+
+    network = None  # it reads pixels: training.judges shares no features with it
+    name = "StyleGAN2 discriminator"
+
+    def __init__(self, config: DiscriminatorConfig, resolution: int) -> None:
+        super().__init__()
+        sizes = StyleGAN2Config(
+            resolution, channel_base=config.channel_base, channel_max=config.channel_max
+        )
+        self.net = StyleGAN2Discriminator(sizes)
+
+    def generator_loss(self, view: View) -> Tensor:
+        """-log sigmoid(D(x)); its own parameters get no gradient."""
+        self.requires_grad_(False)
+        loss = F.softplus(-self.net(view.images)).mean()
+        self.requires_grad_(True)
+        return loss
+
+    def discriminator_loss(self, real: View, fake: View) -> Tensor:
+        """-log(1 - sigmoid(D(fake))) - log sigmoid(D(real))."""
+        scores_fake, scores_real = self.net(fake.images), self.net(real.images)
+        return F.softplus(scores_fake).mean() + F.softplus(-scores_real).mean()
+
+
+def r1_penalty(scores_N1: Tensor, images_N3RR: Tensor) -> Tensor:
+    """E |grad D(x)|^2 of real pictures (Mescheder et al. 2018, eq. 9), with its own gradient."""
+    (gradient,) = torch.autograd.grad(scores_N1.sum(), images_N3RR, create_graph=True)
+    return gradient.square().sum(dim=(1, 2, 3)).mean()
+
+
+class PathLength(nn.Module):
+    """E (|J_w^T y|_2 - a)^2 (StyleGAN2, eq. 4); ``mean``, a, is kept for a resume.
+
+    y is scaled by 1/R and the square is the mean over the rows of w+, as in the public code: with a
+    weight of 2 that is appendix B's ln 2 / (R^2 (ln R - ln 2)).
+    """
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros([]))
+
+    def forward(self, pictures_N3RR: Tensor, latents_NLD: Tensor) -> Tensor:
+        """The penalty, with gradients; ``mean`` goes on."""
+        side = pictures_N3RR.shape[-1]
+        noisy = pictures_N3RR * (torch.randn_like(pictures_N3RR) / side)
+        (slopes,) = torch.autograd.grad(noisy.sum(), latents_NLD, create_graph=True)
+        lengths = slopes.square().sum(dim=2).mean(dim=1).sqrt()
+        with torch.no_grad():
+            self.mean.lerp_(mean_over_workers(lengths.mean()), PATH_DECAY)
+        return (lengths - self.mean).square().mean()
