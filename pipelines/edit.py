@@ -28,6 +28,7 @@ from vidinv.errors import UsageError
 from vidinv.faces import check_face
 from vidinv.files import atomic_file
 from vidinv.inversion import TrackState
+from vidinv.occlusion import check_occlusion
 from vidinv.packs import Pack
 from vidinv.paths import check_input, check_replaceable, sole_writer
 from vidinv.provenance import (
@@ -159,6 +160,7 @@ def check_output(request: EditRequest) -> None:
     source, output = request.input, request.output
     check_input(source)
     check_face(request.spec.face)
+    check_occlusion(request.spec.occlusion)
     check_kind(source)
     check_kind(output)
     check_replaceable(output, sources=[source], overwrite=request.overwrite)

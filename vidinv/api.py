@@ -40,6 +40,7 @@ def edit(
     pack: str | Path | Pack = DEFAULT_PACK,
     face: Face = "largest",
     detail: bool = True,
+    occlusion: str = "auto",
     device: str = "auto",
     landmarks: str = "dlib",
     seed: int = 0,
@@ -67,6 +68,8 @@ def edit(
             ``"0,3"``, or the path of a reference picture.
         detail: carry the change to the full-resolution source instead of pasting the generator's
             own picture.
+        occlusion: ``"auto"`` keeps the source where the pack's face-parsing network, if it has one,
+            sees something in front of a face; ``"off"`` does not look.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         landmarks: who finds faces: ``"dlib"``, or ``"fan"`` (face-alignment's networks, whose
             weights must be in torch's cache; for GPUs).
@@ -106,6 +109,7 @@ def edit(
         within=time_range(start, end),
         landmarks=landmarks,
         max_frames=max_frames,
+        occlusion=occlusion,
     )
     return _run(
         input,

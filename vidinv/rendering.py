@@ -22,6 +22,7 @@ from vidinv.editing.schedules import attributes_of, strength_at
 from vidinv.faces import crop_scale_of, extract_crop, face_mask, track_confidence
 from vidinv.geometry import transform_points
 from vidinv.inversion import Inverter, TrackState
+from vidinv.occlusion import OccluderFinder
 from vidinv.types import (
     Analysis,
     Crop,
@@ -54,6 +55,8 @@ class FaceEdit:
         crop_scale: of the alignment that ``crop`` is of (``Alignment.crop_scale``).
         edited_landmarks: where the edit moves them, as far as the directions tell: the outline of
             the face; None where it is not known.
+        occluded: ``[R, R]`` float32 0..1, how far something else shows there, which keeps the
+            source; None where nobody looked.
     """
 
     track: FaceTrack
@@ -64,6 +67,7 @@ class FaceEdit:
     edited: Float32
     crop_scale: float
     edited_landmarks: npt.NDArray[np.float32] | None = None
+    occluded: Float32 | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,7 @@ class FaceEditor:
         start_seconds: time of the clip's first frame; keyframes count from there.
         states: what the method fitted to each track, by id.
         saved: None computes every inversion and keeps none.
+        occluders: finds what lies in front of faces; None does not look.
     """
 
     def __init__(
@@ -138,7 +143,9 @@ class FaceEditor:
         start_seconds: float = 0.0,
         states: Mapping[int, TrackState] | None = None,
         saved: SavedInversions | None = None,
+        occluders: OccluderFinder | None = None,
     ) -> None:
+        self.occluders = occluders
         self.inverter, self.resolution, self.spec = inverter, resolution, spec
         self.directions = None if spec.mode is RenderMode.INVERT else directions
         self.crop_scale = crop_scale_of(alignment)
@@ -167,9 +174,19 @@ class FaceEditor:
         moved = self._moved(track, landmarks, crops, frames)
         rows = zip(crops, landmarks, sources, rendered, edited, strict=True)
         return [
-            FaceEdit(track, *row, self.crop_scale, after)
-            for row, after in zip(rows, moved, strict=True)
+            FaceEdit(track, *row, self.crop_scale, after, self._occluded(track, frame))
+            for row, after, frame in zip(rows, moved, frames, strict=True)
         ]
+
+    def _occluded(self, track: FaceTrack, frame: Frame) -> Float32 | None:
+        if self.occluders is None or not track.is_face:
+            return None
+        return self.occluders(
+            frame.image,
+            crop=track.crop(frame.index),
+            landmarks_682=track.landmarks(frame.index),
+            size_px=self.resolution,
+        )
 
     def _moved(
         self,
@@ -330,7 +347,7 @@ class FrameComposer:
             face.track.id,
             Composer(detail=self.mode is RenderMode.TRANSFER, crop_scale=face.crop_scale),
         )
-        return composer.observe(**_to_compose(face))
+        return composer.observe(**_to_compose(face), occluded=face.occluded)
 
     def _paint_all(
         self, past: list[dict[int, FrameChange]], waiting: list[_Observed]

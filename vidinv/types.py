@@ -316,6 +316,8 @@ class EditSpec:
         landmarks: who finds faces: ``"dlib"`` or ``"fan"``.
         max_frames: the output ends after so many frames, and begins where ``within`` does; None
             has all of the clip in it.
+        occlusion: ``"auto"`` keeps the source where the pack's parsing network, if it has one,
+            sees something in front of a face; ``"off"`` does not look.
     """
 
     attributes: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
@@ -326,6 +328,7 @@ class EditSpec:
     within: TimeRange | None = None
     landmarks: str = "dlib"
     max_frames: int | None = None
+    occlusion: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)

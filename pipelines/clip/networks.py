@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any, cast
 
 import torch
 
@@ -12,6 +13,7 @@ from vidinv.editing.directions import Directions
 from vidinv.errors import MissingDependencyError
 from vidinv.faces import DEFAULT_LANDMARKS, Backend, find_backend
 from vidinv.inversion import Inverter
+from vidinv.occlusion import OccluderFinder
 from vidinv.packs import Pack
 
 
@@ -51,6 +53,14 @@ class Networks:
         inverter = self.pack.inverter(self.method, device=choose_device(self._device))
         inverter.on_step = self._on_step
         return inverter
+
+    @cached_property
+    def occluders(self) -> OccluderFinder | None:
+        """Finds what is in front of faces, where the pack has a parsing network; on the device."""
+        if not self.pack.has_network("parsing"):
+            return None
+        device = choose_device(self._device)
+        return OccluderFinder(cast("Any", self.pack.network("parsing").to(device)), device)
 
     @cached_property
     def directions(self) -> Directions:

@@ -122,3 +122,41 @@ def test_what_lies_beyond_the_reach_does_not_matter():
         assert np.array_equal(one.add_RR3, other.add_RR3)
         assert np.array_equal(one.flow_RR2, other.flow_RR2)
         assert np.array_equal(one.loss_RR, other.loss_RR)
+
+
+def in_front(t, *, missed=()):
+    """``[R, R]``: a block over the mouth that a parsing network misses in some frames."""
+    occluded = np.zeros((128, 128), np.float32)
+    if t not in missed:
+        occluded[80:110, 40:90] = 1.0
+    return occluded
+
+
+@pytest.mark.parametrize("detail", [True, False])
+def test_what_is_in_front_of_the_face_keeps_the_source(detail):
+    frames, crops = still(6)
+    own = [generator_pair(look(f, c), teeth=True) for f, c in zip(frames, crops, strict=True)]
+    composer = Composer(detail=detail)
+    steps = [
+        composer.observe(mask=face_mask(), occluded=in_front(t), **pair)
+        for t, pair in enumerate(own)
+    ]
+    for change in steadied(steps, range(6)):
+        block = slice(80, 110), slice(40, 90)
+        for field in (change.flow_RR2, change.loss_RR, change.add_RR3):
+            assert not field[block].any()
+        assert change.acts
+
+
+def test_an_occluder_that_is_missed_in_one_frame_does_not_flicker():
+    frames, crops = still(9)
+    composer = Composer(detail=False)
+    steps = [
+        composer.observe(
+            mask=face_mask(), occluded=in_front(t, missed=[4]), **generator_pair(look(frame, crop))
+        )
+        for t, (frame, crop) in enumerate(zip(frames, crops, strict=True))
+    ]
+    shown = [change.loss_RR[90:100, 50:80].mean() for change in steadied(steps, range(9))]
+    assert shown[4] < 0.3  # 1 by itself
+    assert np.abs(np.diff(shown)).max() < 0.2

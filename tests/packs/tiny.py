@@ -38,6 +38,7 @@ def write_tiny_pack(
     fse: Mapping[str, Any] | None = None,
     vectors: Mapping[str, torch.Tensor] | None = None,
     added: Mapping[str, tuple[Mapping[str, Any], Mapping[str, torch.Tensor]]] | None = None,
+    networks: Mapping[str, tuple[str, Mapping[str, torch.Tensor]]] | None = None,
     **changes: Any,
 ) -> Path:
     """Write the pack and return its folder; ``changes`` replace fields of pack.json.
@@ -47,6 +48,7 @@ def write_tiny_pack(
         vectors: of the directions, where ``changes`` replaces these.
         hyper: adds networks of ``hyper`` with these sizes.
         added: further methods by name: what pack.json says of them, and the weights.
+        networks: by role: kind and weights.
     """
     torch.manual_seed(0)
     config = dataclasses.replace(GENERATOR, resolution=resolution)
@@ -90,6 +92,10 @@ def write_tiny_pack(
         tensors["hyper.safetensors"] = make_hyper(hyper, generator).state_dict()
     for method, (entry, weights) in (added or {}).items():
         meta["methods"][method] = entry
+        tensors[entry["file"]] = weights
+    for role, (kind, weights) in (networks or {}).items():
+        entry = {"kind": kind, "file": f"{role}.safetensors"}
+        meta["networks"] = {**meta.get("networks", {}), role: entry}
         tensors[entry["file"]] = weights
     write_pack(folder, {**meta, **changes}, tensors)
     return folder

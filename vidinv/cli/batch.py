@@ -162,6 +162,7 @@ def _batch_request(options: argparse.Namespace) -> BatchRequest:
         method_options=method_options(options),
         pack=options.pack or DEFAULT_PACK,
         detail=not options.no_detail,
+        occlusion=options.occlusion,
         seed=options.seed,
         within=time_range(options.start, options.end),
         device=options.device,

@@ -148,6 +148,7 @@ def bench_video(options: argparse.Namespace) -> None:
             attributes,
             method=options.method,
             mode=RenderMode.PASTE if options.no_detail else RenderMode.TRANSFER,
+            occlusion=options.occlusion,
         ),
         device=options.device,
         tell=_teller(options),

@@ -133,6 +133,7 @@ def edit(options: argparse.Namespace, *, progress: Progress | None = None) -> No
         options.output,
         attributes=attributes,
         detail=not options.no_detail,
+        occlusion=options.occlusion,
         **_run_arguments(options, progress),
     )
     _report_run(options, result, inversion=True)

@@ -47,6 +47,13 @@ def add_attributes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-detail", action="store_true", help="paste the generator's own picture"
     )
+    parser.add_argument(
+        "--occlusion",
+        choices=["auto", "off"],
+        default="auto",
+        help="auto (default): where the pack has a face-parsing network, hair, glasses, hats and "
+        "what else is in front of a face stay as they are; off: nobody looks",
+    )
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:

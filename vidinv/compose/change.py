@@ -86,18 +86,24 @@ class Change:
             *(np.float32(opacity) * f for f in (self.flow_RR2, self.loss_RR, self.add_RR3))
         )
 
+    def within(self, share_RR: Float32) -> Change:
+        """The same, pixel by pixel: ``[R, R]`` float32 0..1."""
+        share = share_RR[..., None]
+        return Change(self.flow_RR2 * share, self.loss_RR * share_RR, self.add_RR3 * share)
+
 
 def generated_change(
-    source: Float32, edited: Float32, mask_RR: Float32, *, face_px: float
+    source: Float32, edited: Float32, mask_RR: Float32, visible_RR: Float32, *, face_px: float
 ) -> Change:
     """The generator's own picture instead of the source, matched in tone at the mask's border.
 
     Args:
         source, edited: RGB ``[R, R, 3]`` float32, 0..255.
         mask_RR: ``[R, R]`` float32 feathered mask.
+        visible_RR: the same without what is in front of the face.
         face_px: side of the tight crop in pixels of the pictures.
     """
-    tone = border_offset(source, edited, mask_RR, face_px=face_px)
+    tone = border_offset(source, edited, mask_RR, visible_RR, face_px=face_px)
     weight = mask_RR[..., None]
     flow = np.zeros((*mask_RR.shape, 2), np.float32)
     return Change(flow, mask_RR, (edited + tone) * weight)

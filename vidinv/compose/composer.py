@@ -82,14 +82,19 @@ class Composer:
         mask: npt.NDArray[np.floating],
         edited_mask: npt.NDArray[np.floating] | None = None,
         landmarks: FloatArray | None = None,
+        occluded: Float32 | None = None,
     ) -> FrameChange:
-        """The next frame of the track, not painted yet; arguments as ``compose``."""
+        """The next frame of the track, not painted yet; other arguments as ``compose``.
+
+        Args:
+            occluded: ``[R, R]`` float32 0..1, how far something else is in front of the face.
+        """
         source, change, soft = self._change(
-            source_crop, rendered, edited, mask, edited_mask, landmarks
+            source_crop, rendered, edited, mask, edited_mask, landmarks, occluded
         )
         if self._linker is None:
             self._linker = Linker(len(source) / self.crop_scale)
-        return self._linker.step(change, source=source, mask_RR=soft)
+        return self._linker.step(change, source=source, mask_RR=soft, occluded_RR=occluded)
 
     def _change(
         self,
@@ -99,8 +104,13 @@ class Composer:
         mask: npt.NDArray[np.floating],
         edited_mask: npt.NDArray[np.floating] | None,
         landmarks: FloatArray | None,
+        occluded: Float32 | None = None,
     ) -> tuple[Float32, Change, Float32]:
-        """The source as float, its change, and the mask with its soft border."""
+        """The source as float, its change, and the mask with its soft border.
+
+        What is in front of the face lends it neither colour nor pixels; that the change keeps off
+        it is for ``steadied``.
+        """
         source = np.ascontiguousarray(source_crop, np.float32)
         rendered = np.ascontiguousarray(rendered, np.float32)
         edited = np.ascontiguousarray(edited, np.float32)
@@ -108,8 +118,9 @@ class Composer:
         rendered, edited = match_colourlessness(source, rendered, edited)
         face_px = len(source) / self.crop_scale
         soft = fade_inwards(mask, face_px=face_px)
+        visible = soft if occluded is None else soft * (1.0 - occluded)
         if not self.detail:
-            return source, generated_change(source, edited, soft, face_px=face_px), soft
+            return source, generated_change(source, edited, soft, visible, face_px=face_px), soft
         movable: Float32 | np.float32 = np.float32(1)
         if landmarks is not None:
             movable = 1.0 - rigid_parts(source, rendered, landmarks, face_px=face_px)
@@ -119,7 +130,8 @@ class Composer:
         weight *= still_face(
             flow, face, None if after is None else np.asarray(after, np.float32), face_px=face_px
         )
-        flow = keep_on_face(flow * weight[..., None], face)
+        shown = face if occluded is None else face * (1.0 - occluded)
+        flow = keep_on_face(flow * weight[..., None], shown)
         confidence, residual = explain(rendered, edited, flow=flow, face_px=face_px)
         change = transferred_change(
             source,
@@ -128,7 +140,7 @@ class Composer:
             flow=flow,
             confidence=confidence,
             residual=residual,
-            mask_RR=soft,
+            mask_RR=visible,
             weight_RR=weight,
             face_px=face_px,
         )

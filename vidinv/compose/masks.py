@@ -41,7 +41,7 @@ def fade_inwards(mask_RR: npt.NDArray[np.floating], *, face_px: float) -> Float3
 
 
 def border_offset(
-    source: Float32, generated: Float32, mask_RR: Float32, *, face_px: float
+    source: Float32, generated: Float32, mask_RR: Float32, visible_RR: Float32, *, face_px: float
 ) -> Float32:
     """Colour difference source - generated on the mask's soft border, continued smoothly inwards.
 
@@ -52,12 +52,13 @@ def border_offset(
     Args:
         source, generated: RGB ``[R, R, 3]`` float32, 0..255.
         mask_RR: ``[R, R]`` float32 feathered mask.
+        visible_RR: the same without what is in front of the face, whose colour says nothing.
         face_px: side of the tight crop in pixels of the pictures.
 
     Returns:
         ``[R, R, 3]`` float32 to add to ``generated``.
     """
-    weight = 4.0 * mask_RR * (1.0 - mask_RR)
+    weight = 4.0 * visible_RR * (1.0 - mask_RR)
     return smooth_difference(source, generated, weight, sigma_px=BORDER_SIGMA * face_px)
 
 

@@ -14,6 +14,9 @@ frame (a mouth that opens, a hand): there each frame has its own change.
 x are the flow, the loss and the *difference* that the change makes to the source (not ``add``,
 which holds back what ``loss`` takes away). The average reaches a stated number of frames beyond
 those asked for: a segment that is computed from there on has the same bits as the whole shot.
+
+What is in front of the face, where somebody looked, is averaged in the same way, and the change
+keeps off it: an occluder that is missed or seen in one frame alone does not flicker.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ BETA = 0.75  # 0.8 costs a tenth of a smile (docs/LOG.md)
 TRUST_LEVELS = 8.0
 TRUST_SIGMA = 1 / 64  # sides of the tight crop
 
-_Fields = tuple[Float32, Float32]
+_Fields = tuple[Float32, ...]  # at most four channels each
 
 
 class Link:
@@ -72,7 +75,8 @@ class FrameChange:
     Attributes:
         source_RR3: RGB ``[R, R, 3]`` float32, 0..255, under the change.
         mask_RR: ``[R, R]`` float32, 0..1: where change is allowed, and how much.
-        fields: what is averaged.
+        fields: what is averaged: flow, loss and weight; difference and mask; and, where somebody
+            looked for it, what is in front of the face, and 1.
         to_before, from_before: None for the first frame.
     """
 
@@ -96,9 +100,23 @@ class Linker:
         self._estimator = MotionEstimator()
         self._before: Float32 | None = None
 
-    def step(self, change: Change, *, source: Float32, mask_RR: Float32) -> FrameChange:
-        """The next frame of the track; arguments as the attributes of ``FrameChange``."""
+    def step(
+        self,
+        change: Change,
+        *,
+        source: Float32,
+        mask_RR: Float32,
+        occluded_RR: Float32 | None = None,
+    ) -> FrameChange:
+        """The next frame of the track; arguments as the attributes of ``FrameChange``.
+
+        Args:
+            occluded_RR: ``[R, R]`` float32 0..1, in every frame of a track or in none.
+        """
         fields = _fields(change, source, mask_RR)
+        if occluded_RR is not None:
+            counted = cv2.merge([occluded_RR, np.ones_like(occluded_RR)])
+            fields = (*fields, np.asarray(counted, np.float32))
         luma, before = cv2.cvtColor(source, cv2.COLOR_RGB2GRAY), self._before
         self._before = now = np.asarray(luma, np.float32)
         if before is None:
@@ -132,7 +150,7 @@ def steadied(steps: Sequence[FrameChange], wanted: range) -> list[Change]:
 
 
 def _fields(change: Change, source: Float32, mask_RR: Float32) -> _Fields:
-    """Flow, loss and weight; difference and mask: ``[R, R, 4]`` each, as cv2 warps at most four."""
+    """Flow, loss and weight; difference and mask: ``[R, R, 4]`` each."""
     weight = np.full_like(change.loss_RR, change.acts)
     difference = change.add_RR3 - change.loss_RR[..., None] * warp(source, change.flow_RR2)
     first = cv2.merge([*cv2.split(change.flow_RR2), change.loss_RR, weight])
@@ -149,8 +167,8 @@ def _carried(frames: Iterable[tuple[int, FrameChange, Link | None]]) -> dict[int
             total = step.fields
         else:
             kept = np.float32(BETA) * link.trust_RR[..., None]
-            first, second = (link.carry(part) for part in total)
-            total = step.fields[0] + kept * first, step.fields[1] + kept * second
+            carried = (link.carry(part) for part in total)
+            total = tuple(o + kept * c for o, c in zip(step.fields, carried, strict=True))
         sums[index] = total
     return sums
 
@@ -158,7 +176,9 @@ def _carried(frames: Iterable[tuple[int, FrameChange, Link | None]]) -> dict[int
 def _average(step: FrameChange, forward: _Fields, backward: _Fields) -> Change:
     if not step.change.acts:
         return step.change
-    first, second = (f + b - o for f, b, o in zip(forward, backward, step.fields, strict=True))
+    first, second, *occluded = (
+        f + b - o for f, b, o in zip(forward, backward, step.fields, strict=True)
+    )
     scale = 1.0 / first[..., 3]  # a frame's own weight is 1
     # Never more than the mask of this frame allows, wherever others had theirs.
     mask = second[..., 3] * scale
@@ -166,4 +186,7 @@ def _average(step: FrameChange, forward: _Fields, backward: _Fields) -> Change:
     first, second = first * scale[..., None], second * scale[..., None]
     flow, loss = np.ascontiguousarray(first[..., :2]), np.ascontiguousarray(first[..., 2])
     add = second[..., :3] + loss[..., None] * warp(step.source_RR3, flow)
-    return Change(flow, loss, np.asarray(add, np.float32))
+    change = Change(flow, loss, np.asarray(add, np.float32))
+    for field in occluded:
+        change = change.within(np.asarray(1.0 - field[..., 0] / field[..., 1], np.float32))
+    return change

@@ -155,6 +155,9 @@ class ClassHead(nn.Module):
 class BiSeNet(nn.Module):
     """Logits ``[N, 19, H, W]``; ``all_heads`` also gives those of the two heads for training."""
 
+    classes = CLASSES
+    input_px = INPUT_PX
+
     def __init__(self, num_classes: int = len(CLASSES)) -> None:
         super().__init__()
         self.cp = ContextPath()
@@ -162,6 +165,10 @@ class BiSeNet(nn.Module):
         self.conv_out = ClassHead(256, 256, num_classes)
         self.conv_out16 = ClassHead(128, 64, num_classes)
         self.conv_out32 = ClassHead(128, 64, num_classes)
+
+    def normalise(self, pictures_N3HW: Tensor) -> Tensor:
+        """Pictures in [-1, 1] as the network wants them."""
+        return normalise(pictures_N3HW)
 
     def forward(self, x_N3HW: Tensor) -> Tensor:
         eighth, context8, _ = self.cp(x_N3HW)

@@ -139,6 +139,10 @@ class Pack:
             network = build_generator(self.generator_config)
             return load_network(network, self.files, self.meta["generator"]["file"])
 
+    def has_network(self, role: str) -> bool:
+        """A network of this role was imported into the pack."""
+        return role in self.meta.get("networks", {})
+
     def network(self, role: str) -> nn.Module:
         """An imported network (``"recognition"``, ``"parsing"``) on the CPU, ready for use.
 

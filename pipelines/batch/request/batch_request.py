@@ -16,6 +16,7 @@ from pipelines.clip.plan import SEGMENT_FRAMES
 from pipelines.clip.saved import check_folder
 from vidinv.errors import UsageError
 from vidinv.faces import check_landmarks
+from vidinv.occlusion import check_occlusion
 from vidinv.packs import DEFAULT_PACK, Pack, load_pack
 from vidinv.provenance import CredentialOptions, check_credentials
 from vidinv.types import TimeRange
@@ -44,6 +45,8 @@ class BatchRequest:
         credentials: whether and with what outputs are signed.
         within: the part of every clip that is edited; None is all of it.
         landmarks: who finds faces: ``"dlib"`` or ``"fan"``.
+        occlusion: ``"auto"`` keeps what the pack's parsing network, if it has one, sees in front of
+            faces; ``"off"`` does not look.
         runner_class: ``module:class`` that runs the tasks.
     """
 
@@ -74,6 +77,7 @@ class BatchRequest:
     credentials: CredentialOptions = field(default_factory=CredentialOptions)
     within: TimeRange | None = None
     landmarks: str = "dlib"
+    occlusion: str = "auto"
     quiet: bool = True
     runner_class: str = RUNNER_CLASS
 
@@ -123,6 +127,7 @@ def _check_options(request: BatchRequest) -> None:
     if request.latents is not None:
         check_folder(request.latents, cleared=request.output / WORK_FOLDER)
     check_credentials(request.credentials)
+    check_occlusion(request.occlusion)
     request.pools  # noqa: B018 - values that go with no cluster
     manifest = request.output / MANIFEST_FILE
     if any(Path(text).absolute() == manifest.absolute() for text in request.inputs):
@@ -152,4 +157,5 @@ def _settings(request: BatchRequest, pack: Pack) -> Settings:
         credentials=request.credentials.resolved(),
         within=request.within,
         landmarks=request.landmarks,
+        occlusion=request.occlusion,
     )

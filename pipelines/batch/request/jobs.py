@@ -116,6 +116,7 @@ class Settings:
         credentials: whether and with what outputs are signed; paths are those of every machine.
         within: the part of every clip that is edited; None is all of it.
         landmarks: who finds faces: ``"dlib"`` or ``"fan"``.
+        occlusion: as in ``EditSpec``.
     """
 
     pack: str
@@ -133,6 +134,7 @@ class Settings:
     credentials: CredentialOptions = field(default_factory=CredentialOptions)
     within: TimeRange | None = None
     landmarks: str = "dlib"
+    occlusion: str = "auto"
 
     def spec(self, job: Job) -> EditSpec:
         return EditSpec(
@@ -143,6 +145,7 @@ class Settings:
             seed=self.seed,
             within=self.within,
             landmarks=self.landmarks,
+            occlusion=self.occlusion,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -16,9 +16,11 @@ from pipelines.batch.stages.render import RenderTask
 from pipelines.batch.stages.runner import StageRunner
 from pipelines.batch.stages.tasks import Completed, Failure
 from pipelines.clip.plan import load_plan, plan_segments, save_plan
+from tests.packs.green_parsing import KIND, GreenParser, write_parsing_pack
 from tests.pipelines.batch.conftest import FRAMES
 from tests.video.clips import comment_of, images_of, packets_of, plain_times, write_clip
 from vidinv.latents import PLAN_FILE
+from vidinv.networks.registry import NETWORKS
 from vidinv.packs import load_pack
 from vidinv.provenance import credentials, is_edit_comment, read_credentials
 from vidinv.rendering import FrameComposer
@@ -95,6 +97,32 @@ def test_a_range_is_that_of_edit(face_clip, tiny_pack, tmp_path):
         pictures |= pictures_of_segment(stages, face_clip, tmp_path / "w", number)
     assert sorted(pictures) == sorted(expected) == list(range(FRAMES))
     assert all(np.array_equal(pictures[n], expected[n]) for n in expected)
+
+
+def test_what_is_in_front_of_a_face_stays_there_in_segments_as_in_edit(
+    face_clip, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(NETWORKS["parsing"], KIND, GreenParser)
+    folder, clip = write_parsing_pack(tmp_path / "pack"), tmp_path / "bar.mkv"
+    images = images_of(face_clip)
+    for number, image in enumerate(images):  # a bar that passes over the chin
+        image[170:200, 60 + 4 * number : 130 + 4 * number] = (0, 230, 0)
+    write_clip(clip, images, encoder="ffv1")
+    sources = images_of(clip)
+    stages, output = make_stages(folder), tmp_path / "edit.mkv"
+    expected = pictures_of_edit(clip, folder, output)
+    analysed = result_of(stages, AnalyseTask(Job(str(clip), "b.mkv", {"age": KEYS}), tmp_path))
+    pictures = {}
+    for number in range(len(analysed.segment_frames)):
+        pictures |= pictures_of_segment(stages, clip, tmp_path, number)
+    assert all(np.array_equal(pictures[n], expected[n]) for n in range(FRAMES))
+    how = {"occlusion": "off", "max_frames": 10, "overwrite": True}
+    bent, n = pictures_of_edit(clip, folder, output, **how), 9
+    bar = slice(180, 190), slice(70 + 4 * n, 120 + 4 * n)
+    assert np.abs(expected[n][bar].astype(int) - sources[n][bar]).max() <= 1
+    assert np.abs(bent[n][bar].astype(int) - sources[n][bar]).max() > 3
+    beside = slice(110, 160), slice(90, 166)
+    assert np.abs(expected[n][beside].astype(int) - sources[n][beside]).mean() > 0.3
 
 
 def test_a_joined_clip_is_signed_where_that_is_wanted(face_clip, tiny_pack, tmp_path, monkeypatch):
