@@ -74,7 +74,7 @@ class AdaptiveTask(PackTask):
         self.encoder = AdaptiveEncoder(config.adaptive.sizes, self.generator.config).to(
             memory_format=torch.channels_last
         )
-        self.encoder.start_at(self._mean_latents())
+        self.encoder.start_at(self.mean_latents())
         self.modules["encoder"] = self.encoder
         self.optimizers["encoder"] = torch.optim.Adam(
             self.encoder.parameters(), lr=config.learning_rate, betas=ADAM_BETAS, fused=True
@@ -124,12 +124,6 @@ class AdaptiveTask(PackTask):
             pictures = generator.synthesis(latents)
         source = torch.cat([pictures, images_N3RR[count:]])
         return source.contiguous(memory_format=torch.channels_last), latents
-
-    def _mean_latents(self) -> Tensor:
-        """``[L, D]``: what every picture's latents are at first."""
-        with torch.no_grad():
-            w = self.generator.mapping(torch.zeros(1, self.generator.z_dim), truncation=0.0)
-            return self.generator.broadcast(w)[0]
 
     def _distance(self, picture_N3RR: Tensor, source_N3RR: Tensor) -> Tensor:
         """In the place of LPIPS."""

@@ -1,7 +1,7 @@
-"""The discriminator of a GAN that is trained from z, and the regularisers of StyleGAN2.
+"""Discriminators of pictures from z and of latents, and the regularisers of StyleGAN2.
 
-Logistic losses (Goodfellow et al. 2014, the non-saturating form) and R1 (Mescheder et al. 2018) of
-the residual discriminator; path lengths of the generator (Karras et al. 2020, section 3.2).
+Logistic losses (Goodfellow et al. 2014, the non-saturating form) and R1 (Mescheder et al. 2018);
+path lengths of the generator (Karras et al. 2020, section 3.2).
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from training.loop import mean_over_workers
 from training.terms import View
 from vidinv.generators.discriminator import StyleGAN2Discriminator
+from vidinv.generators.layers import Linear
 from vidinv.generators.stylegan2 import StyleGAN2Config
 
+LATENT_LAYERS = 4
 PATH_DECAY = 0.01  # of the running mean a (StyleGAN2, appendix B: 0.99 of it is kept)
 
 
@@ -43,21 +45,59 @@ class LogisticDiscriminator(nn.Module):
 
     def generator_loss(self, view: View) -> Tensor:
         """-log sigmoid(D(x)); its own parameters get no gradient."""
-        self.requires_grad_(False)
-        loss = F.softplus(-self.net(view.images)).mean()
-        self.requires_grad_(True)
-        return loss
+        return non_saturating(self, view.images)
 
     def discriminator_loss(self, real: View, fake: View) -> Tensor:
-        """-log(1 - sigmoid(D(fake))) - log sigmoid(D(real))."""
-        scores_fake, scores_real = self.net(fake.images), self.net(real.images)
-        return F.softplus(scores_fake).mean() + F.softplus(-scores_real).mean()
+        return logistic(self, real.images, fake.images)
+
+    def forward(self, images_N3RR: Tensor) -> Tensor:
+        scores_N1: Tensor = self.net(images_N3RR)
+        return scores_N1
 
 
-def r1_penalty(scores_N1: Tensor, images_N3RR: Tensor) -> Tensor:
-    """E |grad D(x)|^2 of real pictures (Mescheder et al. 2018, eq. 9), with its own gradient."""
-    (gradient,) = torch.autograd.grad(scores_N1.sum(), images_N3RR, create_graph=True)
-    return gradient.square().sum(dim=(1, 2, 3)).mean()
+class LatentDiscriminator(nn.Module):
+    """w ``[M, D]`` -> logits ``[M, 1]``, high for w of the mapping: e4e's, of four linear layers.
+
+    Numbers of w are standardised first: those of our packs lie far from 0 (training.mapping).
+
+    Args:
+        w_MD: of the mapping.
+    """
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, w_MD: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", w_MD.mean(dim=0))
+        self.register_buffer("spread", w_MD.std(dim=0).clamp(min=1e-6))
+        width = w_MD.shape[1]
+        hidden = [Linear(width, width, activate=True) for _ in range(LATENT_LAYERS - 1)]
+        self.net = nn.Sequential(*hidden, Linear(width, 1))
+
+    def forward(self, w_MD: Tensor) -> Tensor:
+        scores_M1: Tensor = self.net((w_MD - self.mean) / self.spread)
+        return scores_M1
+
+
+def non_saturating(discriminator: nn.Module, fake: Tensor) -> Tensor:
+    """-log sigmoid(D(fake)); the discriminator's own parameters get no gradient."""
+    discriminator.requires_grad_(False)
+    loss = F.softplus(-discriminator(fake)).mean()
+    discriminator.requires_grad_(True)
+    return loss
+
+
+def logistic(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    """-log(1 - sigmoid(D(fake))) - log sigmoid(D(real))."""
+    scores_fake, scores_real = discriminator(fake), discriminator(real)
+    return F.softplus(scores_fake).mean() + F.softplus(-scores_real).mean()
+
+
+def r1_penalty(scores_N1: Tensor, real: Tensor) -> Tensor:
+    """E |grad D(x)|^2 of what is real (Mescheder et al. 2018, eq. 9), with its own gradient."""
+    (gradient,) = torch.autograd.grad(scores_N1.sum(), real, create_graph=True)
+    return gradient.flatten(1).square().sum(dim=1).mean()
 
 
 class PathLength(nn.Module):

@@ -14,7 +14,15 @@ import torch
 from torch import Tensor
 
 from training.adversary import BALANCE_INTERVAL, Adversary, AdversaryConfig
-from training.terms import IdentityTerm, PerceptualChoice, PixelTerm, View, join, perceptual_term
+from training.terms import (
+    IdentityTerm,
+    PerceptualChoice,
+    PixelChoice,
+    View,
+    join,
+    perceptual_term,
+    pixel_term,
+)
 
 Metrics = dict[str, Tensor]
 
@@ -24,17 +32,28 @@ class JudgesConfig:
     """Who judges, and what each counts beside the pixel term.
 
     Attributes:
+        pixel: what it is; ``none`` leaves it out.
         perceptual: the network of the perceptual term; ``auto``: LPIPS, else EfficientNet-lite0.
+        perceptual_scales: halvings of the picture that it sees; None: as usual for its network.
         identity_weight: of the recognition network's distance; 0 leaves it out.
         identity_share: one face in so many is looked at by it in a step.
         adversary: None trains without.
     """
 
+    pixel: PixelChoice = "l1+ssim"
     perceptual: PerceptualChoice = "auto"
     perceptual_weight: float = 1.0
+    perceptual_scales: int | None = None
     identity_weight: float = 0.15
     identity_share: int = 4
     adversary: AdversaryConfig | None = field(default_factory=AdversaryConfig)
+
+    def __post_init__(self) -> None:
+        """ValueError where nothing says what a picture should be."""
+        if self.pixel == self.perceptual == "none":
+            raise ValueError("judges: pixel or perceptual must judge")
+        if self.perceptual_scales is not None and self.perceptual_scales < 1:
+            raise ValueError(f"perceptual_scales must be at least 1, got {self.perceptual_scales}")
 
 
 class Judges:
@@ -42,8 +61,10 @@ class Judges:
 
     def __init__(self, config: JudgesConfig, resolution: int) -> None:
         self.config = config
-        self.pixel = PixelTerm()
-        self.perceptual = perceptual_term(config.perceptual, resolution)
+        self.pixel = pixel_term(config.pixel)
+        self.perceptual = perceptual_term(
+            config.perceptual, resolution, scales=config.perceptual_scales
+        )
         self.identity = IdentityTerm() if config.identity_weight else None
         self.adversary = Adversary(config.adversary, resolution) if config.adversary else None
         judges = {
@@ -65,9 +86,11 @@ class Judges:
         identity: bool = True,
     ) -> Tensor:
         """Weighted sum of the reconstruction terms; each one goes into ``metrics`` by itself."""
-        pixel = self.pixel.distance(view, source, weight_N1HW).mean()
-        metrics[f"pixel{suffix}"] = pixel
-        loss = pixel
+        loss = view.images.new_zeros([])
+        if self.pixel is not None:
+            value = self.pixel.distance(view, source, weight_N1HW).mean()
+            metrics[f"pixel{suffix}"] = value
+            loss = loss + value
         if self.perceptual is not None:
             value = self.perceptual.distance(view, source, weight_N1HW).mean()
             metrics[f"perceptual{suffix}"] = value

@@ -72,6 +72,12 @@ class PackTask(JudgedTask, ABC):
             self.judges.adversary.forget_balance()  # it was another stage's
         self.start = f"{path}; begun anew: {', '.join(sorted(anew)) or 'nothing'}"
 
+    @torch.no_grad()
+    def mean_latents(self) -> Tensor:
+        """``[L, D]`` of the mapping's mean, which encoders start from."""
+        w = self.generator.mapping(torch.zeros(1, self.generator.z_dim), truncation=0.0)
+        return self.generator.broadcast(w)[0]
+
     @abstractmethod
     def pack_entry(self) -> dict[str, Any]:
         """What pack.json says of the method, but for the file of its weights."""

@@ -3,8 +3,8 @@
     python -m training KIND --config FILE --out FOLDER [--resume]
 
 KIND is gan, encoder, editor (a pack's generator and fse), stylegan (a generator from z, or a pack's
-mapping), hyper, rectifier, adaptive (more methods for a pack), directions (the pack of a finished
-run), method or mapping (a pack with one of those methods, or with that mapping).
+mapping), hyper, rectifier, psp, adaptive (more methods for a pack), directions (the pack of a
+finished run), method or mapping (a pack with one of those methods, or with that mapping).
 
 One process per worker, one thread each; a run that was stopped goes on with ``--resume``.
 """
@@ -31,6 +31,7 @@ from training.gan import GanConfig, GanTask
 from training.hyper import HyperStage, HyperTask
 from training.loop import Loop, TrainingTask
 from training.pack_stage import PackStageConfig
+from training.psp import PspStage, PspTask
 from training.rectifier import RectifierStage, RectifierTask
 from training.request import TrainingRequest
 from training.stylegan import StyleGanStage, StyleGanTask
@@ -45,6 +46,7 @@ KINDS: dict[str, tuple[type[StageConfig], Callable[[Any], TrainingTask]]] = {
     "stylegan": (StyleGanStage, StyleGanTask),
     "hyper": (HyperStage, HyperTask),
     "rectifier": (RectifierStage, RectifierTask),
+    "psp": (PspStage, PspTask),
     "adaptive": (AdaptiveStage, AdaptiveTask),
 }
 WRITERS = {

@@ -60,6 +60,8 @@ class StyleGanStage:
         learning_rate: StyleGAN2's; of the mapping a hundredth of it (StyleGAN, appendix C).
         r1_weight: gamma (StyleGAN2: 10 at 1024 px; ADA: 0.0002 R^2 / batch); 0 leaves it out.
         path_weight: ``training.discriminator.PathLength``; 0 leaves it out.
+        start_images: the judge learns from the start, and acts on the generator from here on: one
+            that knows nothing yet moves a mapping away from faces (docs/LOG.md).
         style_mixing: share of pictures of two w (StyleGAN, section 3.1).
         augment: what DiffAugment changes; empty: nothing.
     """
@@ -77,6 +79,7 @@ class StyleGanStage:
     r1_interval: int = 16
     path_weight: float = 2.0
     path_interval: int = 4
+    start_images: int = 0
     style_mixing: float = 0.9
     augment: tuple[Change, ...] = ("colour", "translation", "cutout")
 
@@ -157,11 +160,14 @@ class StyleGanTask(JudgedTask):
     def step(self, batch: Batch, number: int, average: GradientAverage) -> Metrics:
         config, real = self.config, batch.images
         metrics: Metrics = {}
-        fake = self._pictures(self._draw_latents(len(real), real.device))
-        metrics["generator"] = self.judge.generator_loss(self._view(fake))
-        self._optimise("generator", metrics["generator"], average)
-        if config.path_weight and number % config.path_interval == 0:
-            self._path_step(real, average, metrics)
+        acts = self._images_seen(number) >= config.start_images
+        with torch.set_grad_enabled(acts):
+            fake = self._pictures(self._draw_latents(len(real), real.device))
+        if acts:
+            metrics["generator"] = self.judge.generator_loss(self._view(fake))
+            self._optimise("generator", metrics["generator"], average)
+            if config.path_weight and number % config.path_interval == 0:
+                self._path_step(real, average, metrics)
         # The pictures that the generator learned from serve again: a third less work.
         pair = self._view(real), self._view(fake.detach())
         metrics["judge"] = self.judge.discriminator_loss(*pair)
@@ -182,7 +188,7 @@ class StyleGanTask(JudgedTask):
     def _r1_step(self, real_N3RR: Tensor, average: GradientAverage, metrics: Metrics) -> None:
         assert isinstance(self.judge, LogisticDiscriminator)
         config, images = self.config, real_N3RR.detach().requires_grad_(True)
-        penalty = r1_penalty(self.judge.net(augment(images, config.augment)), images)
+        penalty = r1_penalty(self.judge(augment(images, config.augment)), images)
         metrics["r1"] = penalty * config.r1_interval
         self._optimise("judge", config.r1_weight / 2 * metrics["r1"], average)
 

@@ -25,6 +25,7 @@ from vidinv.metrics.lpips import BACKBONES, LPIPS, lpips_absent, usable_backbone
 from vidinv.metrics.structure import pixel_structure_distance
 
 Distance = Callable[[Tensor, Tensor], Tensor]
+PixelChoice = Literal["l1+ssim", "l2", "none"]
 PerceptualChoice = Literal["auto", "none", "efficientnet-lite0", "alex", "vgg", "squeeze"]
 LPIPS_SCALES = 3  # FSE eq. 3
 # dlib's chip in a tight crop: the mean landmarks of the training faces put it nearly on the crop.
@@ -47,6 +48,7 @@ class View:
     def __init__(self, images_N3RR: Tensor) -> None:
         self.images = images_N3RR
         self._features: dict[str, tuple[Tensor, ...]] = {}
+        self._half: View | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -61,6 +63,12 @@ class View:
         if network.name not in self._features:
             self._features[network.name] = network(self.images)
         return self._features[network.name]
+
+    def half(self) -> View:
+        """At half the size."""
+        if self._half is None:
+            self._half = View(F.avg_pool2d(self.images, 2))
+        return self._half
 
     def detach(self) -> View:
         view = View(self.images.detach())
@@ -95,17 +103,39 @@ class PixelTerm:
         return pixel_structure_distance(view.images, source.images, weight_N1HW)
 
 
+class SquareTerm:
+    """Mean square, the L2 of FSE eq. 2 and of pSp."""
+
+    name = "L2"
+
+    def distance(self, view: View, source: View, weight_N1HW: Tensor | None = None) -> Tensor:
+        squared = (view.images - source.images).square()
+        if weight_N1HW is not None:
+            squared = squared * F.adaptive_avg_pool2d(weight_N1HW, squared.shape[-1])
+        return squared.mean(dim=(1, 2, 3))
+
+
 class FeatureTerm:
     """Squared difference of channel-normalised features, mean of levels: LPIPS unweighted.
 
     Zhang et al. 2018, eq. 1 with w = 1.
+
+    Args:
+        scales: halvings of the picture that it is the mean of, the whole size included.
     """
 
-    def __init__(self, network: FeatureNetwork) -> None:
-        self.network = network
-        self.name = network.name
+    def __init__(self, network: FeatureNetwork, *, scales: int = 1) -> None:
+        self.network, self.scales = network, scales
+        self.name = network.name if scales == 1 else f"{network.name} at {scales} scales"
 
     def distance(self, view: View, source: View, weight_N1HW: Tensor | None = None) -> Tensor:
+        distances = [self._distance(view, source, weight_N1HW)]
+        for _ in range(self.scales - 1):
+            view, source = view.half(), source.half()
+            distances.append(self._distance(view, source, weight_N1HW))
+        return torch.stack(distances).mean(dim=0)
+
+    def _distance(self, view: View, source: View, weight_N1HW: Tensor | None) -> Tensor:
         levels = []
         pairs = zip(view.features(self.network), source.features(self.network), strict=True)
         for ours, theirs in pairs:
@@ -122,18 +152,28 @@ class LpipsTerm:
     Every place counts the same: LPIPS averages over the picture itself.
 
     Args:
+        scales: how many; 1 is LPIPS as it is published.
         load: the network of a backbone.
     """
 
-    def __init__(self, backbone: str, *, load: Callable[[str], Distance] = LPIPS) -> None:
-        self.name = f"LPIPS ({backbone})"
+    def __init__(
+        self,
+        backbone: str,
+        *,
+        scales: int = LPIPS_SCALES,
+        load: Callable[[str], Distance] = LPIPS,
+    ) -> None:
+        self.name = f"LPIPS ({backbone})" + (
+            "" if scales == LPIPS_SCALES else f" at {scales} scales"
+        )
+        self.scales = scales
         self._min_px = BACKBONES[backbone].min_px
         self._lpips = load(backbone)
 
     def distance(self, view: View, source: View, weight_N1HW: Tensor | None = None) -> Tensor:
         x, y = view.images, source.images
         scales = []
-        for _ in range(LPIPS_SCALES):
+        for _ in range(self.scales):
             if x.shape[-1] >= self._min_px:
                 scales.append(self._lpips(x, y))
             x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
@@ -178,16 +218,25 @@ def recognition_chips(crops_N3RR: Tensor) -> Tensor:
     return (chips + 1) * 127.5
 
 
+def pixel_term(choice: PixelChoice) -> Term | None:
+    """The pixel term; None for ``"none"``."""
+    terms: dict[PixelChoice, Callable[[], Term]] = {"l1+ssim": PixelTerm, "l2": SquareTerm}
+    return terms[choice]() if choice in terms else None
+
+
 def perceptual_term(
     choice: PerceptualChoice,
     resolution: int,
     *,
+    scales: int | None = None,
     absent: Callable[[int, str], str] = lpips_absent,
     load: Callable[[str], Distance] = LPIPS,
 ) -> Term | None:
     """The perceptual term; ``"auto"`` takes LPIPS where a backbone is there, else EfficientNet.
 
     Args:
+        scales: halvings of the picture; None: three of LPIPS, the whole picture of EfficientNet,
+            whose levels are scales themselves.
         absent: why a backbone does not serve at a resolution; empty where it does.
         load: its LPIPS.
 
@@ -200,8 +249,8 @@ def perceptual_term(
     if choice == "auto":
         network = usable_backbone(resolution, absent=absent) or "efficientnet-lite0"
     if network in BACKBONES:
-        return LpipsTerm(network, load=load)
-    return FeatureTerm(feature_network())
+        return LpipsTerm(network, scales=scales or LPIPS_SCALES, load=load)
+    return FeatureTerm(feature_network(), scales=scales or 1)
 
 
 def _unit(features_NCHW: Tensor) -> Tensor:

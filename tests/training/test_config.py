@@ -16,6 +16,7 @@ from training.config import from_mapping, load_yaml
 from training.feature_style import EncoderConfig
 from training.gan import GanConfig
 from training.hyper import HyperStage
+from training.psp import PspStage
 from training.rectifier import RectifierStage
 from training.stylegan import StyleGanStage
 from vidinv.errors import UnknownNameError, UsageError
@@ -160,9 +161,11 @@ EXPERIMENTS = {
     "faces_rectify128": RectifierStage,
     "faces_stylegan128": StyleGanStage,
     "faces_mapping128": StyleGanStage,
+    "faces_psp128": PspStage,
     "faces128_pack": PackConfig,
     "faces128_mapping": MappingConfig,
     "faces128_hyper": MethodConfig,
+    "faces128_psp": MethodConfig,
     "faces128_rectify": MethodConfig,
 }
 

@@ -169,6 +169,7 @@ def experiment(path, **fields):
 
 LOOP_FIELDS = {"total_images": 32, "batch": 8, "workers": 1, "warmup_images": 0, "decay_images": 1}
 SMALL_FIELDS = json.loads(json.dumps(dataclasses.asdict(SMALL)))
+SIDE = {"input_resolution": 64}
 HYPER_FIELDS = json.loads(json.dumps(dataclasses.asdict(HYPER)))
 
 
@@ -207,6 +208,7 @@ def test_faults_of_an_experiment_are_said_in_one_line(folder, tmp_path, kind, fi
         ("rectifier", "rectify", {"rectifier": SMALL_FIELDS}),
         ("hyper", "hyper", {"hyper": HYPER_FIELDS, "first_phase": "fse"}),
         ("adaptive", "adaptive", {"adaptive": {"width": 4, "max_width": 8}}),
+        ("psp", "psp", {"psp": {"widths": [4, 4, 8, 8], "blocks": [1, 1, 1, 1], **SIDE}}),
     ],
 )
 def test_a_pack_gains_the_method_and_renders_with_the_averaged_weights(
@@ -238,8 +240,11 @@ def test_a_pack_gains_the_method_and_renders_with_the_averaged_weights(
     inversion = inverter.encode(batch.images)
     picture = inverter.render(inversion, inversion.unedited)
     _, rows = task.evaluate(loop.ema, batch)
-    torch.testing.assert_close(picture, rows[2], rtol=0, atol=0.01)
-    if method != "adaptive":  # z_c differs little from the constant after so few steps
+    shown = rows[1 if method == "psp" else 2]
+    torch.testing.assert_close(picture, shown, rtol=0, atol=0.01)
+    if method == "psp":
+        assert not torch.allclose(shown, shown[:1].expand_as(shown), atol=0.01)
+    elif method != "adaptive":  # z_c differs little from the constant after so few steps
         assert not torch.allclose(rows[2], rows[1], atol=0.01)
     with pytest.raises(UsageError, match="is there already"):
         build_method(request)

@@ -81,6 +81,19 @@ def test_a_step_has_the_lazy_terms_when_their_turn_comes(faces):
     assert terms == [always | {"path", "r1"}, always, always | {"path"}, always | {"r1"}]
 
 
+def test_the_judge_learns_before_it_acts(faces):
+    task, batch = make_task(replace(FROM_Z, start_images=8)), make_batch(faces, np.arange(8))
+    before = parameters_of(task.generator)
+    assert "generator" not in task.step(batch, 0, lambda p: None)
+    assert torch.equal(parameters_of(task.generator), before)
+    assert "generator" in task.step(batch, 1, lambda p: None)
+    assert not torch.equal(parameters_of(task.generator), before)
+
+
+def parameters_of(module) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
 def test_lazy_regularisation_slows_adam_as_the_paper_says():
     task = make_task(FROM_Z)
     for name, c in (("generator", 2 / 3), ("judge", 3 / 4)):

@@ -8,7 +8,7 @@ from pathlib import Path
 from vidinv.cli.options import Commands, add_command
 
 KINDS = (
-    *("gan", "encoder", "editor", "stylegan", "hyper", "rectifier", "adaptive"),
+    *("gan", "encoder", "editor", "stylegan", "hyper", "rectifier", "psp", "adaptive"),
     *("directions", "method", "mapping"),
 )
 

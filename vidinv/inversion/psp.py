@@ -44,15 +44,28 @@ class PspInverter(Inverter):
         mode: RenderMode = RenderMode.INVERT,
         previous: Inversion | None = None,
     ) -> Inversion:
-        encoder = self.encoder
-        x = encoder.resize(faces_N3RR.to(self.device))
-        latents = encoder.latent_avg.expand(len(x), -1, -1)
-        for _ in range(encoder.config.steps):
-            seen = x
-            if encoder.config.steps > 1:
-                seen = torch.cat([x, encoder.resize(self.synthesis(latents))], dim=1)
-            latents = latents + encoder(seen)
+        x = self.encoder.resize(faces_N3RR.to(self.device))
+        latents = self.start(len(x))
+        for _ in range(self.encoder.config.steps):
+            latents = self.advance(x, latents)
         return Inversion(latents)
+
+    def start(self, count: int) -> Tensor:
+        """Latents ``[N, L, D]`` before the first step."""
+        return self.encoder.latent_avg.expand(count, -1, -1)
+
+    def advance(self, x_N3SS: Tensor, latents_NLD: Tensor, *, offsets: int | None = None) -> Tensor:
+        """Latents after one more step, with gradients (ReStyle, eqs. 1 and 2).
+
+        Args:
+            x_N3SS: what ``encoder.resize`` gave.
+            offsets: ``PspEncoder.forward``.
+        """
+        encoder, seen = self.encoder, x_N3SS
+        if encoder.config.steps > 1:
+            seen = torch.cat([seen, encoder.resize(self.synthesis(latents_NLD))], dim=1)
+        codes: Tensor = encoder(seen, offsets=offsets)
+        return latents_NLD + codes
 
     @torch.inference_mode()
     def render(

@@ -87,14 +87,29 @@ class PspEncoder(IRSEPyramid):
         )
         self.register_buffer("latent_avg", torch.zeros(generator.num_ws, generator.w_dim))
 
-    def forward(self, x_NCSS: Tensor) -> Tensor:
-        """Codes ``[N, L, D]`` without the mean latent."""
+    @torch.no_grad()
+    def start_at(self, latent_avg_LD: Tensor) -> None:
+        """Every code is 0 at first: training begins at the picture of these latents."""
+        self.latent_avg.copy_(latent_avg_LD)
+        for head in self.styles:
+            assert isinstance(head, StyleHead)
+            nn.init.zeros_(head.linear.weight)
+
+    def forward(self, x_NCSS: Tensor, *, offsets: int | None = None) -> Tensor:
+        """Codes ``[N, L, D]`` without the mean latent.
+
+        Args:
+            offsets: of ``"offsets"``, how many rows after the first add theirs; None: all.
+        """
         maps = self.pyramid(x_NCSS)
         heads = zip(self.styles, self.levels, strict=True)
         codes_NLD = torch.stack([head(maps[level]) for head, level in heads], dim=1)
         if self.config.rows == "offsets":
-            w_N1D, offsets = codes_NLD[:, :1], codes_NLD[:, 1:]
-            return torch.cat([w_N1D, w_N1D + offsets], dim=1)
+            w_N1D, added = codes_NLD[:, :1], codes_NLD[:, 1:]
+            if offsets is not None:
+                counts = torch.arange(added.shape[1], device=added.device) < offsets
+                added = added * counts[:, None]
+            return torch.cat([w_N1D, w_N1D + added], dim=1)
         return codes_NLD
 
     def resize(self, faces_N3RR: Tensor) -> Tensor:
