@@ -98,6 +98,32 @@ def test_teeth_come_from_the_generator(blur):
     assert smile(frame, crop, teeth=False, blur=blur)[patch].mean() < frame[patch].mean() + 40
 
 
+@pytest.mark.parametrize(("sigma_px", "least", "most"), [(0.0, 0.95, 1.05), (0.8, 0.88, 1.1)])
+def test_what_a_soft_generator_shows_anew_is_made_as_crisp_as_the_source(sigma_px, least, most):
+    """Stripes of a generator as sharp as the source, or softer: 0.74 of its picture before."""
+    rng = np.random.default_rng(0)
+    source = rng.normal(128, 20, (128, 128, 1)).repeat(3, axis=2).astype(np.float32)
+    stripes = np.full((128, 128, 3), 128, np.float32)
+    stripes[:, ::6] = stripes[:, 1::6] = stripes[:, 2::6] = 200
+    edited = source.copy()
+    edited[70:90, 40:88] = stripes[70:90, 40:88]
+
+    def soft(picture: np.ndarray) -> np.ndarray:
+        return cv2.GaussianBlur(picture, (0, 0), sigma_px) if sigma_px else picture
+
+    output = Composer().compose(
+        source.clip(0, 255).astype(np.uint8),
+        crop=Crop(63.5, 63.5, 64.0, 0.0),
+        source_crop=source,
+        rendered=soft(source),
+        edited=soft(edited),
+        mask=face_mask(),
+    )
+    new = np.s_[74:86, 46:82, 1]
+    contrast = output[new].std() / soft(edited)[new].std()
+    assert least < contrast < most
+
+
 def test_what_the_generator_shows_anew_has_the_colour_of_the_source():
     """Brown irises that a generator makes blue stay brown while it opens the eyes."""
     source = np.full((128, 128, 3), (200, 160, 140), np.float32)

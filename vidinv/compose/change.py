@@ -12,10 +12,11 @@ computed between two pictures of the generator, so its inversion error cancels. 
 (low where the warp does not explain the picture: teeth, opened eyes), gate g (0 where nothing
 changes) and mask m:
 
-    flow = g m f,   loss = g m (1 - c),   add = g m (c r + (1 - c) (G(w~) + tone))
+    flow = g m f,   loss = g m (1 - c),   add = g m (c r + (1 - c) (G(w~) + crisp + tone))
 
-where tone is the low-frequency part of source - G(w), of its colour less low than of its light. All
-this presumes a generator that shows the face as sharply as its size allows. One that blurs (G(w) of
+where tone is the low-frequency part of source - G(w), of its colour less low than of its light, and
+crisp gives new parts as much fine contrast as the source has, where G(w) has less. All this
+presumes a generator that shows the face as sharply as its size allows. One that blurs (G(w) of
 a small model) says where parts of the face go, but what it adds is a pale blob: with sharpness t,
 how much of the source's fine contrast G(w) shows, ``loss`` is t times the above and ``add`` is
 mixed with a shading of the warped source, the luma of r without its low frequencies. Flow fades
@@ -52,6 +53,7 @@ GREY = np.full((3, 3), 1 / 3, np.float32)  # each channel becomes the mean of al
 # fourteen strangers, and its teeth are teeth; a 64 px autoencoder's are a pale blob (docs/LOG.md).
 SHARPNESS = (0.25, 0.4)
 SHARPNESS_SIGMA = 1 / 64
+MAX_CRISP = 1.0  # times the fine contrast that is there; twice that rings (docs/LOG.md)
 # Shading without sharpness: darkness (an opened mouth, a fold) is believable when blurred, light
 # (teeth) is not; colour never is. Judged by eye on strangers (docs/LOG.md).
 SHADE_DARK, SHADE_LIGHT = 0.8, 0.3
@@ -173,8 +175,10 @@ def transferred_change(
 ) -> Change:
     """Put the parts of detail transfer together (equations on top of this file)."""
     tone = _tone(source, rendered, mask_RR, face_px)
-    c, trust = confidence[..., None], sharpness(source, rendered, mask_RR, face_px=face_px)
-    sharp = c * residual + (1.0 - c) * (edited + tone)
+    shown = fine_contrast(source, rendered, mask_RR, face_px=face_px)
+    c, trust = confidence[..., None], float(smoothstep(np.full(1, shown), *SHARPNESS)[0])
+    crisp = min(max(1.0 / max(shown, 1e-3) - 1.0, 0.0), MAX_CRISP) * _fine(edited, face_px)
+    sharp = c * residual + (1.0 - c) * (edited + crisp[..., None] + tone)
     add = trust * sharp + (1.0 - trust) * _shade(residual, face_px)[..., None]
     return Change(flow, trust * (1.0 - confidence) * weight_RR, add * weight_RR[..., None])
 
@@ -188,11 +192,10 @@ def _tone(source: Float32, rendered: Float32, mask_RR: Float32, face_px: float) 
     return np.asarray(cv2.transform(low, GREY) + smooth_colour, np.float32)
 
 
-def sharpness(source: Float32, rendered: Float32, mask_RR: Float32, *, face_px: float) -> float:
-    """0..1: how far the generator's picture shows the source's fine contrast inside the mask."""
+def fine_contrast(source: Float32, rendered: Float32, mask_RR: Float32, *, face_px: float) -> float:
+    """Of the generator's picture inside the mask, as a share of the source's amplitude."""
     shown, real = (float((_fine(x, face_px) ** 2 * mask_RR).sum()) for x in (rendered, source))
-    ratio = np.full(1, np.sqrt(shown / max(real, 1e-6)), np.float32)
-    return float(smoothstep(ratio, *SHARPNESS)[0])
+    return float(np.sqrt(shown / max(real, 1e-6)))
 
 
 def _fine(image: Float32, face_px: float) -> Float32:
