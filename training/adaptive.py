@@ -96,10 +96,10 @@ class AdaptiveTask(PackTask):
         source, true_latents = self._sources(batch.images)
         latents, codes = self.inverter.run(source)
         metrics: Metrics = {}
-        picture = self.inverter.picture(latents, codes)
-        image = self.loss(picture, source).mean()
-        metrics["image"] = image.detach()
-        loss = image if self.config.image_gradients else torch.zeros(())
+        loss = latents.new_zeros(())
+        if self.config.image_gradients:
+            loss = self.loss(self.inverter.picture(latents, codes), source).mean()
+            metrics["image"] = loss.detach()
         count = len(true_latents)
         if count:
             constant = self.generator.synthesis.constant_1CHW
