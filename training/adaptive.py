@@ -88,7 +88,10 @@ class AdaptiveTask(PackTask):
         weights = STRATEGIES.get(config.strategy, (0.0, 0.0))
         attention = config.adaptive.attention if config.strategy != "none" else "none"
         self.loss = ImageLoss(
-            self._distance, build_attention(attention, torch.device("cpu")), weights
+            self._distance,
+            build_attention(attention, torch.device("cpu")),
+            weights,
+            config.adaptive.structure,
         )
         self.inverter = self._inverter(self.encoder)
 

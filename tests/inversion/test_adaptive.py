@@ -226,6 +226,8 @@ def test_equations_2_and_3_by_hand():
     torch.testing.assert_close(LOSS(x, y), expected)
     plain = ImageLoss(pixel_structure_distance, build_attention("none", torch.device("cpu")))
     torch.testing.assert_close(plain(x, y), one(x, y))
+    without = dataclasses.replace(plain, structure=False)  # table 7
+    torch.testing.assert_close(without(x, y), one(x, y) - (1 - ssim_batch(x, y)))
 
 
 def test_crops_of_1024_px_are_the_papers():
@@ -408,6 +410,12 @@ def pack(tmp_path_factory) -> Pack:
     entry = {"file": "adaptive.safetensors", "config": dataclasses.asdict(CONFIG)}
     added = {"adaptive": (entry, encoder.state_dict())}
     return load_pack(write_tiny_pack(tmp_path_factory.mktemp("packs") / "tiny", added=added))
+
+
+def test_an_option_leaves_ssim_out(pack):
+    assert pack.inverter("adaptive").loss.structure
+    without = pack.with_options("adaptive", {"structure": "false"})
+    assert not without.inverter("adaptive").loss.structure
 
 
 @pytest.mark.parametrize("wrong", [{"frames": 0}, {"steps": -1}, {"attention": "all"}])

@@ -69,6 +69,7 @@ class AdaptiveConfig:
         attention: how pictures are looked at more closely (``vidinv.inversion.attention``).
         attention_weights: mu_1 and mu_2.
         latent_weight: epsilon.
+        structure: SSIM is part of the loss; table 7 has rows without.
         perceptual: which term, as ``vidinv.inversion.perceptual`` names them.
     """
 
@@ -83,6 +84,7 @@ class AdaptiveConfig:
     attention: Attention = "crops"
     attention_weights: tuple[float, float] = FINE_TUNING
     latent_weight: float = 0.01
+    structure: bool = True
     perceptual: Perceptual = "auto"
 
     def __post_init__(self) -> None:
@@ -156,6 +158,7 @@ class AdaptiveInverter(Inverter):
                     build_distance(config.perceptual, generator.resolution, parts.device),
                     build_attention(config.attention, parts.device),
                     config.attention_weights,
+                    config.structure,
                 )
             return cls(generator, encoder, config, loss=loss)
         except ValueError as error:

@@ -28,11 +28,13 @@ class ImageLoss:
         distance: in the place of LPIPS.
         attend: AT1 and AT2.
         weights: mu_1 and mu_2.
+        structure: SSIM counts (table 7 has rows without).
     """
 
     distance: Distance
     attend: Attend
     weights: tuple[float, float] = FINE_TUNING
+    structure: bool = True
 
     def __call__(self, picture_N3RR: Tensor, source_N3RR: Tensor) -> Tensor:
         loss = self.difference(picture_N3RR, source_N3RR)
@@ -47,8 +49,8 @@ class ImageLoss:
         """Eq. 3 of one view."""
         pixels = vector_difference(picture_N3RR, source_N3RR)
         small = [_halved(x) for x in (picture_N3RR, source_N3RR)]
-        structure = 1 - ssim_batch(*small)
-        return pixels + PERCEPTUAL * self.distance(*small) + STRUCTURE * structure
+        loss = pixels + PERCEPTUAL * self.distance(*small)
+        return loss + STRUCTURE * (1 - ssim_batch(*small)) if self.structure else loss
 
 
 def latent_loss(
