@@ -3,8 +3,8 @@
 Three inversions are learned side by side: G(w) and G(w, F) (FSE paper, figure 3), and G(w~, F~) of
 faces edited along an attribute. Pictures are judged as in the w stage (training.judges, in the
 places of eqs. 2, 3 and 6); eq. 4 is the mean square of the head's prediction F - G^K(w). The
-generator learns along: it was made as this encoder's decoder, so there is no synthetic half of the
-batch.
+generator learns along: it was made as this encoder's decoder, so by default there is no synthetic
+half of the batch (``synthetic``).
 
 An F that reconstructs everything pins the picture, old lips included: eq. 1 then edits little. So
 edited faces are rendered as the encoder says, by its feature editor where it has one and by eq. 1
@@ -27,7 +27,6 @@ from training.gan import GanConfig, GanTask
 from training.judges import Metrics, leaf, through
 from training.loop import Batch, GradientAverage, mean_over_workers
 from training.terms import View
-from vidinv.errors import UsageError
 from vidinv.generators.base import Generator, GeneratorNetwork, SynthesisState
 from vidinv.inversion.fse_encoder import FeatureStyleEncoder
 from vidinv.metrics.efficientnet import feature_network
@@ -41,7 +40,10 @@ PARTS_ABOVE = (FACE + PARTS) / 2 / WEIGHT_UNIT  # a pixel of more weight lies in
 
 @dataclass(frozen=True)
 class EncoderConfig(GanConfig):
-    """A Feature-Style stage; ``encoder.editor_width`` 0 leaves out the feature editor.
+    """A Feature-Style stage; its ablations are in docs/TRAINING.md.
+
+    ``encoder.editor_width`` 0 leaves out the feature editor, ``encoder.feature_width`` 0 the
+    feature code.
 
     Attributes:
         feature_penalty: weight of eq. 4, the mean square of F - G^K(w); it trades reconstruction
@@ -146,6 +148,9 @@ class FeatureStyleTask(GanTask):
 
     def step(self, batch: Batch, number: int, average: GradientAverage) -> Metrics:
         config, generator, encoder = self.config, self.generator, self.encoder
+        if encoder.feature_head is None:
+            return super().step(batch, number, average)
+        batch, count = self._photographs(batch)
         encoded, full = self._invert(batch.images, generator, encoder)
         latents = encoded.latents_NLD
         half, part = _parts(len(latents), number)
@@ -182,7 +187,8 @@ class FeatureStyleTask(GanTask):
             "autoencoder",
             through(pictures, views, loss)
             + config.feature_penalty * metrics["feature"]
-            + self._latent_losses(latents, log_sigma, batch, metrics),
+            + self._latent_losses(latents, log_sigma, batch, metrics)
+            + self._synthetic_loss(latents, count, metrics),
             average,
         )
         self._adversary_step(source, views, average, metrics)
@@ -197,8 +203,7 @@ class FeatureStyleTask(GanTask):
             latents, stop=encoder.config.feature_layer, noise_mode="none"
         )
         residual = encoder.feature_residual(stage, lower.features_NCHW)
-        if residual is None:
-            raise UsageError("a Feature-Style stage needs encoder.feature_width above 0")
+        assert residual is not None
         encoded = Encoded(latents, lower.features_NCHW, residual)
         return encoded, self._finish(generator, latents, lower, residual)
 
@@ -249,6 +254,9 @@ class FeatureStyleTask(GanTask):
         return loss
 
     def forward(self, modules: dict[str, nn.Module], batch: Batch) -> None:
+        if self.encoder.feature_head is None:
+            super().forward(modules, batch)
+            return
         self._invert(batch.images, *_networks(modules))
 
     @torch.no_grad()
@@ -260,6 +268,8 @@ class FeatureStyleTask(GanTask):
         ``kept``: share of the edit's change of G(w) at eyes and mouth that the picture with F shows
         (its projection). Sheet rows: source, G(w), G(w, F), then G(w~), eq. 1 and editor by edit.
         """
+        if self.encoder.feature_head is None:
+            return super().evaluate(ema, batch)
         generator, encoder = _networks(ema)
         images = batch.images
         encoded, full = self._invert(images, generator, encoder)

@@ -24,9 +24,10 @@ from torch import Tensor, nn
 
 from training.data import ATTRIBUTES
 from training.judged import JudgedTask
-from training.judges import JudgesConfig, Metrics
+from training.judges import JudgesConfig, Metrics, leaf, through
 from training.loop import Batch, GradientAverage, LoopConfig
 from training.losses import gaussian_kl, masked_mse
+from training.terms import View
 from training.weights import read_weights, take_encoder, take_generator, take_over
 from vidinv.errors import UsageError
 from vidinv.generators.base import Generator, GeneratorConfig, GeneratorNetwork, GrowingSynthesis
@@ -47,6 +48,8 @@ class GanConfig:
         kl_weight: per nat of KL, against a pixel term of order 0.3 at the start.
         supervision_weight: of the linear attribute and landmark head.
         row_weight: in W+, of the squared distance of the rows of a face from their mean.
+        synthetic: share of a batch that are the generator's own pictures, 0..1 (FSE, section 4.1:
+            a half). They are judged by G(w) alone (eq. 2), and teach no attribute.
     """
 
     generator: GeneratorConfig
@@ -60,10 +63,13 @@ class GanConfig:
     kl_weight: float = 4e-5
     supervision_weight: float = 0.02
     row_weight: float = 1e-5
+    synthetic: float = 0.0
     judges: JudgesConfig = field(default_factory=JudgesConfig)
 
     def __post_init__(self) -> None:
         """ValueError where the sizes do not go together."""
+        if not 0 <= self.synthetic < 1:
+            raise ValueError(f"synthetic must be a share below 1, got {self.synthetic}")
         for name in ("train_resolution", "init_resolution"):
             if resolution := getattr(self, name):
                 with _naming(name):
@@ -159,10 +165,12 @@ class GanTask(JudgedTask):
         synthesis.silence_above(resolution)
 
     def step(self, batch: Batch, number: int, average: GradientAverage) -> Metrics:
+        batch, count = self._photographs(batch)
         latents = self.encoder(batch.images)[0]
         picture = self.synthesise(self.probe.noisy(latents))
         metrics: Metrics = {}
         own = self._latent_losses(latents, self.probe.log_sigma, batch, metrics)
+        own = own + self._synthetic_loss(latents, count, metrics)
         return metrics | self._picture_step(
             "autoencoder",
             picture,
@@ -172,6 +180,28 @@ class GanTask(JudgedTask):
             average=average,
             more=own,
         )
+
+    def _photographs(self, batch: Batch) -> tuple[Batch, int]:
+        """The part of a batch that stays, and how many pictures of the generator's own join it."""
+        count = int(self.config.synthetic * len(batch.images))
+        return batch_part(batch, slice(0, len(batch.images) - count)), count
+
+    def _synthetic_loss(self, latents_NLD: Tensor, count: int, metrics: Metrics) -> Tensor | float:
+        """Of G(E(x)) against x = G(w), w of the Gaussian that the batch's latents have.
+
+        Both have the same noise: none.
+        """
+        if not count:
+            return 0.0
+        with torch.no_grad():
+            w = drawn_like(latents_NLD.mean(dim=1), torch.randn(count, len(latents_NLD)))
+            images = self.synthesise(self.generator.broadcast(w))
+        picture = self.synthesise(self.encoder(images)[0])
+        view, weights = leaf(picture), images.new_ones(count, 1, 1, 1)
+        loss = self.judges.reconstruction(
+            view, View(images), weights, metrics, suffix="_synthetic", identity=False
+        )
+        return through([picture], [view], loss)
 
     def _latent_losses(
         self, latents_NLD: Tensor, log_sigma_D: Tensor, batch: Batch, metrics: Metrics
@@ -211,7 +241,19 @@ class GanTask(JudgedTask):
             known = ~torch.isnan(target)
             residual = (predicted[known, index] - target[known]).square().mean()
             metrics[f"r2_{name}"] = float(1 - residual / target[known].var())
-        mix = torch.randn(16, len(w), generator=torch.Generator().manual_seed(0)) / len(w) ** 0.5
-        drawn = w.mean(dim=0) + mix @ (w - w.mean(dim=0))
-        samples = self.synthesise(generator.broadcast(drawn), generator)
+        z = torch.randn(16, len(w), generator=torch.Generator().manual_seed(0))
+        samples = self.synthesise(generator.broadcast(drawn_like(w, z)), generator)
         return metrics, [batch.images[:16], picture[:16], samples]
+
+
+def batch_part(batch: Batch, part: slice) -> Batch:
+    """Some faces of a batch."""
+    return Batch(
+        batch.images[part], batch.weights[part], batch.targets[part], batch.landmarks[part]
+    )
+
+
+def drawn_like(w_ND: Tensor, z_MN: Tensor) -> Tensor:
+    """``[M, D]`` from normal numbers: the Gaussian of the mean and covariance of ``w``."""
+    mean = w_ND.mean(dim=0)
+    return mean + z_MN.to(w_ND) / len(w_ND) ** 0.5 @ (w_ND - mean)

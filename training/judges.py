@@ -16,6 +16,7 @@ from torch import Tensor
 from training.adversary import BALANCE_INTERVAL, Adversary, AdversaryConfig
 from training.terms import (
     IdentityTerm,
+    ParsingTerm,
     PerceptualChoice,
     PixelChoice,
     View,
@@ -36,7 +37,9 @@ class JudgesConfig:
         perceptual: the network of the perceptual term; ``auto``: LPIPS, else EfficientNet-lite0.
         perceptual_scales: halvings of the picture that it sees; None: as usual for its network.
         identity_weight: of the recognition network's distance; 0 leaves it out.
-        identity_share: one face in so many is looked at by it in a step.
+        identity_share: one face in so many is looked at by it, and by ``parsing``, in a step.
+        parsing: pack with an imported face-parsing network; "" leaves it out.
+        parsing_weight: of its distance (FSE, eq. 8).
         adversary: None trains without.
     """
 
@@ -46,6 +49,8 @@ class JudgesConfig:
     perceptual_scales: int | None = None
     identity_weight: float = 0.15
     identity_share: int = 4
+    parsing: str = ""
+    parsing_weight: float = 0.1
     adversary: AdversaryConfig | None = field(default_factory=AdversaryConfig)
 
     def __post_init__(self) -> None:
@@ -66,11 +71,13 @@ class Judges:
             config.perceptual, resolution, scales=config.perceptual_scales
         )
         self.identity = IdentityTerm() if config.identity_weight else None
+        self.parsing = ParsingTerm(config.parsing) if config.parsing else None
         self.adversary = Adversary(config.adversary, resolution) if config.adversary else None
         judges = {
             "pixel": self.pixel,
             "perceptual": self.perceptual,
             "identity": self.identity,
+            "parsing": self.parsing,
             "adversary": self.adversary,
         }
         self.networks = {role: judge.name for role, judge in judges.items() if judge is not None}
@@ -100,6 +107,11 @@ class Judges:
             value = self.identity.distance(view[part], source[part]).mean()
             metrics[f"identity{suffix}"] = value
             loss = loss + self.config.identity_weight * value
+        if self.parsing is not None and identity:
+            part = _random_part(len(view), self.config.identity_share)
+            value = self.parsing.distance(view[part], source[part]).mean()
+            metrics[f"parsing{suffix}"] = value
+            loss = loss + self.config.parsing_weight * value
         return loss
 
     def acts(self, images_seen: int) -> bool:

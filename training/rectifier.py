@@ -45,7 +45,8 @@ class RectifierStage(PackStageConfig):
         partner: method of the pack whose edits make Y.
         triplets: how often each of the three kinds is drawn; 0 leaves it out.
         max_edit: strength of Y's edit, at most.
-        held_out: directions that training does not see, so that they can test it.
+        held_out: directions that training does not see, so that they can test it; with ``smile``
+            go those that ``vidinv directions fit`` found for it (``interfacegan_smile``).
     """
 
     rectifier: RectifierConfig
@@ -90,7 +91,7 @@ class RectifierTask(PackTask):
         for name in config.held_out:
             if name not in known:
                 raise UnknownNameError("direction in held_out", name, known)
-        self.edits = [name for name in known if name not in config.held_out]
+        self.edits = [name for name in known if not _is_one_of(name, config.held_out)]
         if not self.edits and any(config.triplets[:2]):
             raise UsageError("held_out leaves no direction for edits: triplets must be [0, 0, 1]")
         self.rectifier = Rectifier(config.rectifier).to(memory_format=torch.channels_last)
@@ -191,3 +192,7 @@ class RectifierTask(PackTask):
             rows += [y_hat, y_r]
             metrics |= self.measure_edit(y_r, x_r, batch, plain=y_hat - x_hat)
         return metrics, [row[:16] for row in rows]
+
+
+def _is_one_of(direction: str, attributes: tuple[str, ...]) -> bool:
+    return any(direction == name or direction.endswith(f"_{name}") for name in attributes)

@@ -6,7 +6,8 @@ read the same features.
 
 Perceptual: LPIPS where a backbone of it is in torch's cache, at three scales (FSE eq. 3, its own
 choice), else EfficientNet-lite0. Identity: dlib's recognition network in the place of ArcFace (FSE
-eq. 6). FSE's face parsing (eq. 7) is left out: no parsing network is to be had offline.
+eq. 6). Face parsing (FSE eq. 7): the network of a pack that one was imported into; none is to be
+had offline.
 """
 
 from __future__ import annotations
@@ -18,16 +19,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vidinv.errors import UsageError
 from vidinv.faces.dlib_chips import CHIP_PX
 from vidinv.faces.dlib_recognition import load_recognition
 from vidinv.metrics.efficientnet import feature_network
 from vidinv.metrics.lpips import BACKBONES, LPIPS, lpips_absent, usable_backbone
 from vidinv.metrics.structure import pixel_structure_distance
+from vidinv.networks.bisenet import BiSeNet
+from vidinv.packs import load_pack
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 PixelChoice = Literal["l1+ssim", "l2", "none"]
 PerceptualChoice = Literal["auto", "none", "efficientnet-lite0", "alex", "vgg", "squeeze"]
 LPIPS_SCALES = 3  # FSE eq. 3
+MIN_FEATURE_PX = 32  # below it EfficientNet-lite0's deepest kernels find nothing
 # dlib's chip in a tight crop: the mean landmarks of the training faces put it nearly on the crop.
 # Centre (edges of the crop are -1 and 1) and side, in sides of the crop; turned by less than 0.01
 # degrees.
@@ -132,6 +137,8 @@ class FeatureTerm:
         distances = [self._distance(view, source, weight_N1HW)]
         for _ in range(self.scales - 1):
             view, source = view.half(), source.half()
+            if view.images.shape[-1] < MIN_FEATURE_PX:
+                break
             distances.append(self._distance(view, source, weight_N1HW))
         return torch.stack(distances).mean(dim=0)
 
@@ -203,6 +210,34 @@ class IdentityTerm:
 
     def _features(self, view: View) -> tuple[list[Tensor], Tensor]:
         return self._network.features(recognition_chips(view.images))
+
+
+class ParsingTerm:
+    """1 - cosine of five inner maps of a face-parsing network, summed (FSE eq. 7).
+
+    Args:
+        pack: name or folder of one with an imported network (docs/IMPORT.md).
+
+    Raises:
+        UnknownNameError: there is no such pack, or no network in it.
+        UsageError: one without inner maps.
+    """
+
+    def __init__(self, pack: str) -> None:
+        network = load_pack(pack).network("parsing")
+        if not isinstance(network, BiSeNet):
+            raise UsageError(f"pack {pack}: the parsing term needs a BiSeNet")
+        self._network, self.name = network, f"BiSeNet of {pack}"
+
+    def distance(self, view: View, source: View, weight_N1HW: Tensor | None = None) -> Tensor:
+        pairs = zip(self._maps(view), self._maps(source), strict=True)
+        cosines = [F.cosine_similarity(a.flatten(1), b.flatten(1)) for a, b in pairs]
+        return (1 - torch.stack(cosines)).sum(dim=0)
+
+    def _maps(self, view: View) -> tuple[Tensor, ...]:
+        side = self._network.input_px
+        enlarged = F.interpolate(view.images, (side, side), mode="bilinear")
+        return self._network.maps(self._network.normalise(enlarged))
 
 
 def recognition_chips(crops_N3RR: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from training.start import build, train
 from vidinv.errors import UsageError, VidinvError
 from vidinv.inversion.rectify_networks import RectifierConfig
 from vidinv.packs import load_pack
+from vidinv.packs.format import copy_with_directions
 
 SMALL = RectifierConfig(32, widths=(4, 6, 8), spatial_width=8, global_width=8, output="residual")
 PATCHES = replace(PIXELS_ALONE, adversary=AdversaryConfig(start_images=16, projected=False))
@@ -127,6 +128,26 @@ def test_directions_that_are_held_out_make_no_edit(faces, folder):
     share = (moved * smile).sum(dim=(1, 2)) / smile.square().sum()
     torch.testing.assert_close(moved, share[:, None, None] * smile)
     assert share.abs().max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("held_out", "left"),
+    [
+        (("smile",), ["age", "interfacegan_age"]),
+        (("interfacegan_age", "smile"), ["age"]),
+        ((), ["age", "interfacegan_age", "interfacegan_smile", "smile"]),
+    ],
+)
+def test_what_was_found_for_an_attribute_is_held_out_with_it(folder, tmp_path, held_out, left):
+    """Directions as ``vidinv directions fit interfacegan`` writes them."""
+    entry = {"space": "w", "positive": "more", "strength_range": [-2, 2], "checked": False}
+    names = ("interfacegan_smile", "interfacegan_age")
+    copy_with_directions(
+        load_pack(folder).files, tmp_path / "fitted",
+        dict.fromkeys(names, entry), dict.fromkeys(names, torch.ones(8)),
+    )  # fmt: skip
+    task = make_task(stage("rectifier", tmp_path / "fitted", held_out=held_out))
+    assert sorted(task.edits) == left
 
 
 @pytest.mark.parametrize(

@@ -116,13 +116,17 @@ class ContextPath(nn.Module):
         self.conv_avg = ConvBNReLU(512, channels, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        eighth, sixteenth, deepest = self.resnet(x)
+        maps = self.resnet(x)
+        return maps[0], *self.context(*maps)
+
+    def context(self, eighth: Tensor, sixteenth: Tensor, deepest: Tensor) -> tuple[Tensor, Tensor]:
+        """What the backbone's deeper maps say at 1/8 and 1/16."""
         everywhere = self.conv_avg(deepest.mean(dim=(2, 3), keepdim=True))
         context = self.arm32(deepest) + everywhere
         context16 = self.conv_head32(F.interpolate(context, sixteenth.shape[2:], mode="nearest"))
         context = self.arm16(sixteenth) + context16
         context8 = self.conv_head16(F.interpolate(context, eighth.shape[2:], mode="nearest"))
-        return eighth, context8, context16
+        return context8, context16
 
 
 class FeatureFusion(nn.Module):
@@ -173,6 +177,15 @@ class BiSeNet(nn.Module):
     def forward(self, x_N3HW: Tensor) -> Tensor:
         eighth, context8, _ = self.cp(x_N3HW)
         return _to_size(self.conv_out(self.ffm(eighth, context8)), x_N3HW)
+
+    def maps(self, x_N3HW: Tensor) -> tuple[Tensor, ...]:
+        """Five inner maps, to compare pictures by: the backbone's, the context at 1/8, the fused.
+
+        Of 1/8, 1/16, 1/32, 1/8 and 1/8 of the picture's side.
+        """
+        backbone = self.cp.resnet(x_N3HW)
+        context8, _ = self.cp.context(*backbone)
+        return *backbone, context8, self.ffm(backbone[0], context8)
 
     def all_heads(self, x_N3HW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of the fused map, and of the context at 1/8 and 1/16."""
