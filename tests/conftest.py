@@ -71,3 +71,20 @@ def features():
             pytest.fail(reason)
         pytest.skip(reason)
     return efficientnet.feature_network()
+
+
+@pytest.fixture(scope="session")
+def local_ray():
+    """One Ray on this machine for all tests."""
+    ray = pytest.importorskip("ray", reason="needs Ray: pip install -e .")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=100 * 2**20,
+    )
+    yield ray
+    ray.shutdown()

@@ -22,7 +22,6 @@ from training.judges import Metrics
 from training.loop import Batch, GradientAverage
 from training.pack_stage import PackStageConfig, PackTask
 from training.terms import View
-from vidinv.errors import UsageError
 from vidinv.inversion.adaptive import ADAM_BETAS, AdaptiveConfig, AdaptiveInverter
 from vidinv.inversion.adaptive_loss import STRATEGIES, ImageLoss, latent_loss
 from vidinv.inversion.adaptive_networks import CONSTANT, AdaptiveEncoder
@@ -71,17 +70,15 @@ class AdaptiveTask(PackTask):
     def __init__(self, config: AdaptiveStage) -> None:
         super().__init__(config)
         self.config = config
-        self.encoder = AdaptiveEncoder(config.adaptive.sizes, self.generator.config).to(
-            memory_format=torch.channels_last
+        self.encoder = self.compute.place(
+            AdaptiveEncoder(config.adaptive.sizes, self.generator.config)
         )
         self.encoder.start_at(self.mean_latents())
         self.modules["encoder"] = self.encoder
         self.optimizers["encoder"] = torch.optim.Adam(
             self.encoder.parameters(), lr=config.learning_rate, betas=ADAM_BETAS, fused=True
         )
-        self.sampler = self.pack.inverter(config.sampler) if config.sampler else None
-        if self.sampler is not None and self.sampler.sample_frames:
-            raise UsageError(f"{self.sampler.name} is fitted to tracks: no photograph has one")
+        self.sampler = self.first_inverter(config.sampler) if config.sampler else None
         self.call_judges(config.judges)
         if self.judges.perceptual is None:
             self.networks["perceptual"] = STRUCTURE_NAME
@@ -89,19 +86,24 @@ class AdaptiveTask(PackTask):
         attention = config.adaptive.attention if config.strategy != "none" else "none"
         self.loss = ImageLoss(
             self._distance,
-            build_attention(attention, torch.device("cpu")),
+            build_attention(attention, self.compute.device),
             weights,
             config.adaptive.structure,
         )
         self.inverter = self._inverter(self.encoder)
 
     def step(self, batch: Batch, number: int, average: GradientAverage) -> Metrics:
-        source, true_latents = self._sources(batch.images)
-        latents, codes = self.inverter.run(source)
+        with self.compute.autocast():
+            source, true_latents = self._sources(batch.images)
+            latents, codes = self.inverter.run(source)
+            picture = None
+            if self.config.image_gradients:
+                picture = self.inverter.picture(latents, codes).float()
+        latents, codes = latents.float(), {name: code.float() for name, code in codes.items()}
         metrics: Metrics = {}
         loss = latents.new_zeros(())
-        if self.config.image_gradients:
-            loss = self.loss(self.inverter.picture(latents, codes), source).mean()
+        if picture is not None:
+            loss = self.loss(picture, source).mean()
             metrics["image"] = loss.detach()
         count = len(true_latents)
         if count:
@@ -120,11 +122,12 @@ class AdaptiveTask(PackTask):
         generator = self.generator
         with torch.no_grad():
             if self.sampler is None:
-                w = generator.mapping(torch.randn(count, generator.z_dim))
+                z = torch.randn(count, generator.z_dim, device=images_N3RR.device)
+                w = generator.mapping(z)
                 latents = generator.broadcast(w).contiguous()
             else:
                 latents = self.sampler.encode_latents(images_N3RR[:count]).clone()
-            pictures = generator.synthesis(latents)
+            latents, pictures = latents.float(), generator.synthesis(latents).float()
         source = torch.cat([pictures, images_N3RR[count:]])
         return source.contiguous(memory_format=torch.channels_last), latents
 

@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from training.loop import mean_over_workers
-from training.terms import FeatureNetwork, View, feature_network
+from training.compute import Compute
+from training.group import mean_over_workers
+from training.terms import FeatureNetwork, View, frozen_features
 from vidinv.metrics.efficientnet import CHANNELS, NAME, STRIDES
 
 PROJECTED_CHANNELS, HEAD_CHANNELS = 64, 128
@@ -90,20 +91,23 @@ class Adversary(nn.Module):
 
     balance: Tensor
 
-    def __init__(self, config: AdversaryConfig, resolution: int) -> None:
+    def __init__(
+        self, config: AdversaryConfig, resolution: int, compute: Compute | None = None
+    ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.compute = config, compute or Compute()
         self.heads = nn.ModuleList()
         if config.projected:
             levels = zip(CHANNELS, STRIDES, strict=True)
             self.heads.extend(Head(channels, resolution // s) for channels, s in levels)
         self.patch = PatchDiscriminator()
         self.register_buffer("balance", torch.tensor(math.nan))  # not measured yet
+        self._is_measured = False
 
     @property
     def network(self) -> FeatureNetwork | None:
         """What the heads stand on; no part of this module, since it is never saved."""
-        return feature_network() if self.config.projected else None
+        return frozen_features(self.compute.device) if self.config.projected else None
 
     @property
     def name(self) -> str:
@@ -114,8 +118,10 @@ class Adversary(nn.Module):
         """One map of logits for each judge, high for real."""
         network = self.network
         levels = () if network is None else view.features(network)
-        heads = [head(level) for head, level in zip(self.heads, levels, strict=True)]
-        return [*heads, self.patch(view.images)]
+        with self.compute.autocast():
+            heads = [head(level) for head, level in zip(self.heads, levels, strict=True)]
+            logits = [*heads, self.patch(view.images)]
+        return [one.float() for one in logits]
 
     def generator_loss(self, view: View) -> Tensor:
         """Mean of -logits, judges averaged; the adversary's own parameters get no gradient."""
@@ -130,9 +136,17 @@ class Adversary(nn.Module):
         losses = [F.relu(1 - r).mean() + F.relu(1 + f).mean() for r, f in pairs]
         return torch.stack(losses).mean()
 
+    @property
+    def is_measured(self) -> bool:
+        """``balance`` is known; where it is, a GPU is not asked again."""
+        if not self._is_measured:
+            self._is_measured = not bool(self.balance.isnan())
+        return self._is_measured
+
     def forget_balance(self) -> None:
         """The next time it acts, ``balance`` is measured from nothing."""
         self.balance.fill_(math.nan)
+        self._is_measured = False
 
     def measure_balance(self, reconstruction: Tensor, adversarial: Tensor, images: Tensor) -> None:
         """Measure ``balance`` anew, smoothed, from the gradients of two losses at ``images``."""
@@ -142,9 +156,10 @@ class Adversary(nn.Module):
                 for loss in (reconstruction, adversarial)
             ]
             wanted = mean_over_workers(self.config.share * norms[0] / (norms[1] + 1e-8))
-            if not self.balance.isnan():
-                wanted = torch.lerp(wanted, self.balance, BALANCE_KEPT)
+            smoothed = torch.lerp(wanted, self.balance, BALANCE_KEPT)
+            wanted = torch.where(self.balance.isnan(), wanted, smoothed)
             self.balance.copy_(wanted.clamp(max=MAX_WEIGHT))
+            self._is_measured = True
 
 
 def _conv(in_channels: int, channels: int, kernel: int, *, stride: int = 1) -> list[nn.Module]:

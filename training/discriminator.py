@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.loop import mean_over_workers
+from training.compute import Compute
+from training.group import mean_over_workers
 from training.terms import View
 from vidinv.generators.discriminator import StyleGAN2Discriminator
 from vidinv.generators.layers import Linear
@@ -36,8 +37,11 @@ class LogisticDiscriminator(nn.Module):
     network = None  # it reads pixels: training.judges shares no features with it
     name = "StyleGAN2 discriminator"
 
-    def __init__(self, config: DiscriminatorConfig, resolution: int) -> None:
+    def __init__(
+        self, config: DiscriminatorConfig, resolution: int, compute: Compute | None = None
+    ) -> None:
         super().__init__()
+        self.compute = compute or Compute()
         sizes = StyleGAN2Config(
             resolution, channel_base=config.channel_base, channel_max=config.channel_max
         )
@@ -45,14 +49,16 @@ class LogisticDiscriminator(nn.Module):
 
     def generator_loss(self, view: View) -> Tensor:
         """-log sigmoid(D(x)); its own parameters get no gradient."""
-        return non_saturating(self, view.images)
+        with self.compute.autocast():
+            return non_saturating(self, view.images)
 
     def discriminator_loss(self, real: View, fake: View) -> Tensor:
-        return logistic(self, real.images, fake.images)
+        with self.compute.autocast():
+            return logistic(self, real.images, fake.images)
 
     def forward(self, images_N3RR: Tensor) -> Tensor:
         scores_N1: Tensor = self.net(images_N3RR)
-        return scores_N1
+        return scores_N1.float()
 
 
 class LatentDiscriminator(nn.Module):

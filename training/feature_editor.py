@@ -51,12 +51,14 @@ class FeatureEditorTask(FeatureStyleTask):
 
     def step(self, batch: Batch, number: int, average: GradientAverage) -> Metrics:
         config, generator, encoder = self.config, self.generator, self.encoder
-        with torch.no_grad():
+        shifts = self.edits.draw(len(batch.images), config.max_edit)
+        with torch.no_grad(), self.compute.autocast():
             encoded, full = self._invert(batch.images, generator, encoder)
             latents = encoded.latents_NLD
-            moved = latents + self.edits.draw(len(latents), config.max_edit)[:, None]
+            moved = latents + shifts[:, None]
             plain = [View(self.synthesise(w)) for w in (latents, moved)]
-        picture = self._edited(encoded, moved, generator, encoder)
+        with self.compute.autocast():
+            picture = self._edited(encoded, moved, generator, encoder)
         source, view = View(batch.images), leaf(picture)
         metrics: Metrics = {}
         wanted = EditChange(*plain)
@@ -82,5 +84,6 @@ class FeatureEditorTask(FeatureStyleTask):
 
     def _read(self, images_N3RR: Tensor) -> Tensor:
         """``[N, 143]``: attributes and landmarks that the probe reads from the encoder's w."""
-        reading: Tensor = self.probe.head(self.encoder(images_N3RR)[0].mean(dim=1))
-        return reading
+        with self.compute.autocast():
+            latents: Tensor = self.encoder(images_N3RR)[0]
+        return self.probe.head(latents.float().mean(dim=1))

@@ -24,12 +24,12 @@ from torch import Tensor, nn
 
 from training.data import ATTRIBUTES, FACE, PARTS, WEIGHT_UNIT
 from training.gan import GanConfig, GanTask
+from training.group import mean_over_workers
 from training.judges import Metrics, leaf, through
-from training.loop import Batch, GradientAverage, mean_over_workers
-from training.terms import View
+from training.loop import Batch, GradientAverage
+from training.terms import FeatureNetwork, View, frozen_features
 from vidinv.generators.base import Generator, GeneratorNetwork, SynthesisState
 from vidinv.inversion.fse_encoder import FeatureStyleEncoder
-from vidinv.metrics.efficientnet import feature_network
 
 EDITED_SHARE = 4  # one face in four is edited in a step
 EDITS_MEMORY = 0.02  # share of a batch in the running regression
@@ -100,8 +100,9 @@ class EditDirections(nn.Module):
     def draw(self, count: int, max_edit: float) -> Tensor:
         """``[count, D]`` edits, each along one attribute by up to ``max_edit`` deviations."""
         directions = self.directions()
-        chosen = directions[torch.randint(len(directions), [count])]
-        return chosen * (torch.rand(count, 1) * 2 - 1) * max_edit
+        where = directions.device
+        chosen = directions[torch.randint(len(directions), [count], device=where)]
+        return chosen * (torch.rand(count, 1, device=where) * 2 - 1) * max_edit
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,8 @@ class EditChange:
         """The change at half size."""
         return F.avg_pool2d(self.after.images - self.before.images, 2)
 
-    def features(self) -> list[Tensor]:
-        """The change of EfficientNet-lite0's features, by level."""
-        network = feature_network()
+    def features(self, network: FeatureNetwork) -> list[Tensor]:
+        """The change of a network's features, by level."""
         pairs = zip(self.after.features(network), self.before.features(network), strict=True)
         return [after - before for after, before in pairs]
 
@@ -141,27 +141,30 @@ class FeatureStyleTask(GanTask):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__(config)
-        self.edits = EditDirections(len(ATTRIBUTES), config.generator.w_dim)
+        edits = EditDirections(len(ATTRIBUTES), config.generator.w_dim)
+        self.edits = edits.to(self.compute.device)
         self.modules["edits"] = self.edits
         if config.edit_weight and config.edit_feature_weight:
-            self.networks["edit"] = feature_network().name
+            self.networks["edit"] = frozen_features(self.compute.device).name
 
     def step(self, batch: Batch, number: int, average: GradientAverage) -> Metrics:
         config, generator, encoder = self.config, self.generator, self.encoder
         if encoder.feature_head is None:
             return super().step(batch, number, average)
         batch, count = self._photographs(batch)
-        encoded, full = self._invert(batch.images, generator, encoder)
-        latents = encoded.latents_NLD
-        half, part = _parts(len(latents), number)
-        pictures = [full, self.synthesise(self.probe.noisy(latents[half]))]
+        with self.compute.autocast():
+            encoded, full = self._invert(batch.images, generator, encoder)
+            latents = encoded.latents_NLD
+            half, part = _parts(len(latents), number)
+            pictures = [full, self.synthesise(self.probe.noisy(latents[half]))]
         if config.edit_weight:
             self.edits.update(batch.targets, latents.mean(dim=1).detach())
             subject = encoded[part]
             shifts = self.edits.draw(len(subject.latents_NLD), config.max_edit)
             moved = subject.latents_NLD + shifts[:, None]
             by_eq1 = number % 2  # of a quarter of the batch: F has to stay fit for eq. 1
-            pictures.append(self._edited(subject, moved, generator, encoder, by_eq1=by_eq1))
+            with self.compute.autocast():
+                pictures.append(self._edited(subject, moved, generator, encoder, by_eq1=by_eq1))
         source, views = View(batch.images), [leaf(picture) for picture in pictures]
         metrics: Metrics = {}
         featured = self.judges.reconstruction(views[0], source, batch.weights, metrics)
@@ -169,7 +172,7 @@ class FeatureStyleTask(GanTask):
             views[1], source[half], batch.weights[half], metrics, suffix="_w", identity=False
         )
         if config.edit_weight:
-            with torch.no_grad():
+            with torch.no_grad(), self.compute.autocast():
                 plain = [View(self.synthesise(w)) for w in (subject.latents_NLD, moved)]
             change = EditChange(views[0][part].detach(), views[2])
             loss = loss + self._edit_loss(change, EditChange(*plain), batch.weights[part], metrics)
@@ -199,12 +202,13 @@ class FeatureStyleTask(GanTask):
     ) -> tuple[Encoded, Tensor]:
         """Codes of faces, and G(w, F)."""
         latents, stage = encoder(images)
+        latents = latents.float()
         lower = generator.synthesis.run(
             latents, stop=encoder.config.feature_layer, noise_mode="none"
         )
         residual = encoder.feature_residual(stage, lower.features_NCHW)
         assert residual is not None
-        encoded = Encoded(latents, lower.features_NCHW, residual)
+        encoded = Encoded(latents, lower.features_NCHW.float(), residual.float())
         return encoded, self._finish(generator, latents, lower, residual)
 
     def _edited(
@@ -245,7 +249,9 @@ class FeatureStyleTask(GanTask):
         loss = self.config.edit_weight * metrics["edit"]
         if self.config.edit_feature_weight:
             levels = []
-            for ours, theirs in zip(change.features(), wanted.features(), strict=True):
+            network = frozen_features(self.compute.device)
+            pairs = zip(change.features(network), wanted.features(network), strict=True)
+            for ours, theirs in pairs:
                 weight = edit_weights(weight_N1HW, ours.shape[-1])
                 size = theirs.abs().mean().clamp(min=MIN_CHANGE)
                 levels.append(((ours - theirs).abs() * weight).mean() / size)

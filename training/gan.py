@@ -116,10 +116,11 @@ class GanTask(JudgedTask):
     def __init__(self, config: GanConfig) -> None:
         super().__init__(config.loop, config.train_resolution)
         self.config = config
-        self.generator = build_generator(config.generator)
+        device = self.compute.device
+        self.generator = build_generator(config.generator).to(device)
         self.top_layer = config.generator.layer_after(config.train_resolution)
-        self.encoder = FeatureStyleEncoder(config.encoder, config.generator)
-        self.probe = LatentProbe(config.generator.w_dim)
+        self.encoder = FeatureStyleEncoder(config.encoder, config.generator).to(device)
+        self.probe = LatentProbe(config.generator.w_dim).to(device)
         self.modules |= {
             "generator": self.generator,
             "encoder": self.encoder,
@@ -166,8 +167,9 @@ class GanTask(JudgedTask):
 
     def step(self, batch: Batch, number: int, average: GradientAverage) -> Metrics:
         batch, count = self._photographs(batch)
-        latents = self.encoder(batch.images)[0]
-        picture = self.synthesise(self.probe.noisy(latents))
+        with self.compute.autocast():
+            latents = self.encoder(batch.images)[0].float()
+            picture = self.synthesise(self.probe.noisy(latents))
         metrics: Metrics = {}
         own = self._latent_losses(latents, self.probe.log_sigma, batch, metrics)
         own = own + self._synthetic_loss(latents, count, metrics)
@@ -193,10 +195,12 @@ class GanTask(JudgedTask):
         """
         if not count:
             return 0.0
-        with torch.no_grad():
-            w = drawn_like(latents_NLD.mean(dim=1), torch.randn(count, len(latents_NLD)))
-            images = self.synthesise(self.generator.broadcast(w))
-        picture = self.synthesise(self.encoder(images)[0])
+        z = torch.randn(count, len(latents_NLD), device=latents_NLD.device)
+        w = drawn_like(latents_NLD.mean(dim=1).detach(), z)
+        with torch.no_grad(), self.compute.autocast():
+            images = self.synthesise(self.generator.broadcast(w)).float()
+        with self.compute.autocast():
+            picture = self.synthesise(self.encoder(images)[0].float())
         view, weights = leaf(picture), images.new_ones(count, 1, 1, 1)
         loss = self.judges.reconstruction(
             view, View(images), weights, metrics, suffix="_synthetic", identity=False

@@ -57,11 +57,12 @@ class HyperTask(PackTask):
     def __init__(self, config: HyperStage) -> None:
         super().__init__(config)
         self.config = config
-        first = self.pack.inverter(config.first_phase) if config.first_phase else None
+        first = self.first_inverter(config.first_phase) if config.first_phase else None
         weights = self.generator.synthesis.layer_weights()
-        self.hyper = HyperInverterNetworks(
+        networks = HyperInverterNetworks(
             config.hyper, self.generator.config, weights, has_w_encoder=first is None
-        ).to(memory_format=torch.channels_last)
+        )
+        self.hyper = self.compute.place(networks)
         self.hyper.prepare_training()
         self.averaged = PHASE_ONE if config.phase == 1 else PHASE_TWO
         for name, module in self.hyper.named_children():
@@ -73,7 +74,8 @@ class HyperTask(PackTask):
         self.call_judges(config.judges)
 
     def step(self, batch: Batch, number: int, average: GradientAverage) -> Metrics:
-        picture = self._picture(batch.images, self.inverter)
+        with self.compute.autocast():
+            picture = self._picture(batch.images, self.inverter)
         return self._picture_step(
             "hyper", picture, batch.images, weights=batch.weights, number=number, average=average
         )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from training.compute import Compute, choose_device
 from training.judges import Judges, JudgesConfig, Metrics, leaf, through
-from training.loop import GradientAverage, LoopConfig
+from training.loop import GradientAverage, LoopConfig, StepPart
 from training.losses import psnr, sharpness
 from training.terms import View
 
@@ -21,18 +23,26 @@ class JudgedTask:
         networks: who judges.
         start: where the first weights came from.
         resolution: side of the pictures.
+        compute: where modules and judges are; around networks, ``with self.compute.autocast()``.
+        part: of the step, set before each.
     """
 
     def __init__(self, loop: LoopConfig, resolution: int) -> None:
         self.resolution = resolution
+        self._calls: Counter[str] = Counter()  # of ``_optimise`` in this part, by optimizer
+        self._earlier: dict[
+            tuple[str, int], list[Tensor | None]
+        ] = {}  # gradients of a step's parts
+        self.part = StepPart()
+        self.compute = Compute(choose_device(loop.device), loop.precision)
         self.start = "random weights"
         self.modules: dict[str, nn.Module] = {}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
-        self._images_per_step = loop.batch * loop.workers
+        self._images_per_step = loop.images_per_step
 
     def call_judges(self, config: JudgesConfig) -> None:
         """Build the judges; the networks that learn are there already."""
-        self.judges = Judges(config, self.resolution)
+        self.judges = Judges(config, self.resolution, self.compute)
         self.networks = self.judges.networks
         if (adversary := self.judges.adversary) is not None:
             self.modules["adversary"] = adversary
@@ -96,9 +106,32 @@ class JudgedTask:
             metrics["discriminator"] = self.judges.discriminator_loss(source, fakes)
             self._optimise("adversary", metrics["discriminator"], average)
 
+    @property
+    def part(self) -> StepPart:
+        return self._part
+
+    @part.setter
+    def part(self, part: StepPart) -> None:
+        self._part = part
+        self._calls.clear()
+        if part.is_first:
+            self._earlier.clear()
+
     def _optimise(self, name: str, loss: Tensor, average: GradientAverage) -> None:
-        optimizer = self.optimizers[name]
+        """Step an optimizer by the gradients of a loss; in the last part of a step alone.
+
+        The n-th call for an optimizer in a part belongs to the n-th in the others: their gradients
+        add up, apart from those of further losses that it steps by.
+        """
+        optimizer, key = self.optimizers[name], (name, self._calls[name])
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self._calls[name] += 1
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        average(p for group in optimizer.param_groups for p in group["params"])
-        optimizer.step()
+        for parameter, gradient in zip(parameters, self._earlier.pop(key, ()), strict=False):
+            parameter.grad = gradient
+        (loss / self.part.count).backward()
+        if self.part.is_last:
+            average(parameters)
+            optimizer.step()
+        else:
+            self._earlier[key] = [parameter.grad for parameter in parameters]

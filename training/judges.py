@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from training.adversary import BALANCE_INTERVAL, Adversary, AdversaryConfig
+from training.compute import Compute, draw_below
 from training.terms import (
     IdentityTerm,
     ParsingTerm,
@@ -64,15 +65,20 @@ class JudgesConfig:
 class Judges:
     """The terms of a stage at its resolution; ``networks`` names what serves as each."""
 
-    def __init__(self, config: JudgesConfig, resolution: int) -> None:
-        self.config = config
+    def __init__(
+        self, config: JudgesConfig, resolution: int, compute: Compute | None = None
+    ) -> None:
+        self.config, compute = config, compute or Compute()
         self.pixel = pixel_term(config.pixel)
         self.perceptual = perceptual_term(
-            config.perceptual, resolution, scales=config.perceptual_scales
+            config.perceptual, resolution, compute.device, scales=config.perceptual_scales
         )
-        self.identity = IdentityTerm() if config.identity_weight else None
-        self.parsing = ParsingTerm(config.parsing) if config.parsing else None
-        self.adversary = Adversary(config.adversary, resolution) if config.adversary else None
+        self.identity = IdentityTerm(compute.device) if config.identity_weight else None
+        self.parsing = ParsingTerm(config.parsing, compute.device) if config.parsing else None
+        self.adversary: Adversary | None = None
+        if config.adversary is not None:
+            adversary = Adversary(config.adversary, resolution, compute)
+            self.adversary = adversary.to(compute.device)
         judges = {
             "pixel": self.pixel,
             "perceptual": self.perceptual,
@@ -133,7 +139,7 @@ class Judges:
         assert self.adversary is not None
         losses = [weight * self.adversary.generator_loss(view) for view, weight in views]
         loss = torch.stack(losses).sum()
-        if number % BALANCE_INTERVAL == 0 or self.adversary.balance.isnan():
+        if number % BALANCE_INTERVAL == 0 or not self.adversary.is_measured:
             self.adversary.measure_balance(reconstruction, loss, views[0][0].images)
         metrics["adversarial"] = loss
         metrics["adversarial_weight"] = self.adversary.balance.clone()
@@ -147,8 +153,8 @@ class Judges:
 
 
 def leaf(images_N3RR: Tensor) -> View:
-    """A view of generated pictures that collects their gradient."""
-    return View(images_N3RR.detach().requires_grad_(True))
+    """A view of generated pictures, float32, that collects their gradient."""
+    return View(images_N3RR.detach().float().requires_grad_(True))
 
 
 def through(images: Sequence[Tensor], views: Sequence[View], loss: Tensor) -> Tensor:
@@ -161,5 +167,5 @@ def through(images: Sequence[Tensor], views: Sequence[View], loss: Tensor) -> Te
 def _random_part(count: int, share: int) -> slice:
     """Consecutive faces, one in ``share``."""
     size = max(1, count // share)
-    start = int(torch.randint(0, count - size + 1, []))
+    start = draw_below(count - size + 1)
     return slice(start, start + size)

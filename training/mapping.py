@@ -39,8 +39,8 @@ def set_gaussian_mapping(generator: Generator, encoder: FeatureStyleEncoder, w_M
     mean = mean + shift
     values, axes = torch.linalg.eigh(torch.cov(w_MD.T))
     root = axes @ torch.diag(values.clamp(min=0).sqrt()) @ axes.T
-    identity = torch.eye(generator.w_dim)
-    lift = torch.full([generator.w_dim], LINEAR_SIGMAS)
+    identity = torch.eye(generator.w_dim, device=w_MD.device)
+    lift = torch.full_like(mean, LINEAR_SIGMAS)
     _set(layers[0], identity, lift)
     for layer in layers[1:-1]:
         _set(layer, identity / LRELU_GAIN, torch.zeros_like(lift))

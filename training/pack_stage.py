@@ -20,6 +20,7 @@ from training.judges import JudgesConfig
 from training.loop import Batch, LoopConfig
 from training.weights import read_weights, take_over
 from vidinv.errors import UsageError
+from vidinv.inversion import Inverter
 from vidinv.packs import DEFAULT_PACK, load_pack
 
 SHOWN_EDIT = {"smile": 2.0}  # what validation measures and shows
@@ -50,7 +51,7 @@ class PackTask(JudgedTask, ABC):
     def __init__(self, config: PackStageConfig) -> None:
         self.pack = load_pack(config.pack)
         super().__init__(config.loop, self.pack.resolution)
-        self.generator = self.pack.generator
+        self.generator = self.pack.generator_on(self.compute.device)
         self.directions = self.pack.directions()
 
     def initialise(self, path: Path) -> None:
@@ -75,8 +76,19 @@ class PackTask(JudgedTask, ABC):
     @torch.no_grad()
     def mean_latents(self) -> Tensor:
         """``[L, D]`` of the mapping's mean, which encoders start from."""
-        w = self.generator.mapping(torch.zeros(1, self.generator.z_dim), truncation=0.0)
-        return self.generator.broadcast(w)[0]
+        z = torch.zeros(1, self.generator.z_dim, device=self.compute.device)
+        return self.generator.broadcast(self.generator.mapping(z, truncation=0.0))[0]
+
+    def first_inverter(self, name: str) -> Inverter:
+        """A method of the pack where this stage computes.
+
+        Raises:
+            UsageError: it is fitted to face tracks.
+        """
+        inverter = self.pack.inverter(name, device=self.compute.device)
+        if inverter.sample_frames:
+            raise UsageError(f"{inverter.name} is fitted to tracks: no photograph has one")
+        return inverter
 
     @abstractmethod
     def pack_entry(self) -> dict[str, Any]:
@@ -102,4 +114,7 @@ class PackTask(JudgedTask, ABC):
     def shown_edit(self, count: int) -> dict[str, Tensor]:
         """The edit that validation shows, where the pack has it: strengths ``[count]``."""
         there = sorted(SHOWN_EDIT.keys() & self.directions.by_name.keys())
-        return {name: torch.full([count], SHOWN_EDIT[name]) for name in there}
+        return {
+            name: torch.full([count], SHOWN_EDIT[name], device=self.compute.device)
+            for name in there
+        }

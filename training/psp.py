@@ -77,9 +77,7 @@ class PspTask(PackTask):
     def __init__(self, config: PspStage) -> None:
         super().__init__(config)
         self.config = config
-        self.encoder = PspEncoder(config.psp, self.generator.config).to(
-            memory_format=torch.channels_last
-        )
+        self.encoder = self.compute.place(PspEncoder(config.psp, self.generator.config))
         self.encoder.start_at(self.mean_latents())
         self.modules["encoder"] = self.encoder
         self.optimizers["encoder"] = torch.optim.Adam(
@@ -92,8 +90,9 @@ class PspTask(PackTask):
 
     def _call_latent_judge(self, rate: float) -> None:
         with torch.no_grad():
-            w = self.generator.mapping(torch.randn(LATENT_SAMPLES, self.generator.z_dim))
-        self.latent_judge = LatentDiscriminator(w)
+            z = torch.randn(LATENT_SAMPLES, self.generator.z_dim, device=self.compute.device)
+            w = self.generator.mapping(z)
+        self.latent_judge = LatentDiscriminator(w).to(self.compute.device)
         self.modules["latent_judge"] = self.latent_judge
         self.optimizers["latent_judge"] = torch.optim.Adam(
             self.latent_judge.parameters(), lr=rate, fused=True
@@ -103,11 +102,13 @@ class PspTask(PackTask):
         x, offsets = self.encoder.resize(batch.images), self.offsets_at(self._images_seen(number))
         latents, metrics = self.inverter.start(len(x)), Metrics()
         for _ in range(self.config.psp.steps):
-            latents = self.inverter.advance(x, latents, offsets=offsets)
+            with self.compute.autocast():
+                latents = self.inverter.advance(x, latents, offsets=offsets).float()
+                picture = self.generator.synthesis(latents)
             loss = self._latent_losses(latents, offsets, metrics)
             metrics |= self._picture_step(
                 "encoder",
-                self.generator.synthesis(latents),
+                picture,
                 batch.images,
                 weights=batch.weights,
                 number=number,

@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from training.compute import draw_of
 from training.judges import Metrics
 from training.loop import Batch, GradientAverage
 from training.pack_stage import PackStageConfig, PackTask
@@ -94,22 +95,20 @@ class RectifierTask(PackTask):
         self.edits = [name for name in known if not _is_one_of(name, config.held_out)]
         if not self.edits and any(config.triplets[:2]):
             raise UsageError("held_out leaves no direction for edits: triplets must be [0, 0, 1]")
-        self.rectifier = Rectifier(config.rectifier).to(memory_format=torch.channels_last)
+        self.rectifier = self.compute.place(Rectifier(config.rectifier))
         self.modules["rectifier"] = self.rectifier
         self.optimizers["rectifier"] = torch.optim.Adam(
             self.rectifier.parameters(), lr=config.learning_rate, betas=BETAS, fused=True
         )
-        self.first = self.pack.inverter(config.first_phase)
-        self.partner = self.pack.inverter(config.partner)
-        for method in (self.first, self.partner):
-            if method.sample_frames:
-                raise UsageError(f"{method.name} is fitted to tracks: no photograph has one")
+        self.first = self.first_inverter(config.first_phase)
+        self.partner = self.first_inverter(config.partner)
         self.call_judges(config.judges)
 
     def step(self, batch: Batch, number: int, average: GradientAverage) -> Metrics:
-        triplet = self.draw(batch.images)
-        codes = self.rectifier.codes(triplet.source, triplet.inverted)
-        picture = self.rectifier(triplet.primary, codes)
+        with self.compute.autocast():
+            triplet = self.draw(batch.images)
+            codes = self.rectifier.codes(triplet.source, triplet.inverted)
+            picture = self.rectifier(triplet.primary, codes)
         return self._picture_step(
             "rectifier",
             picture,
@@ -122,7 +121,7 @@ class RectifierTask(PackTask):
     @torch.no_grad()
     def draw(self, images_N3RR: Tensor) -> Triplet:
         """One of algorithm 1's triplets of photographs X."""
-        kind = int(torch.multinomial(torch.tensor(self.config.triplets), 1)) + 1
+        kind = draw_of(self.config.triplets) + 1
         x, x_hat = images_N3RR, self._inverted(images_N3RR)
         if kind == 3:
             return Triplet(x, x_hat, x_hat, x)
@@ -134,7 +133,7 @@ class RectifierTask(PackTask):
         """X^ = G(E(X)) (eq. 3)."""
         inverter = self._inverter(self.rectifier)
         first = inverter.invert_first(images_N3RR)
-        return inverter.first_picture(first, first.unedited).clone()
+        return inverter.first_picture(first, first.unedited).float().clone()
 
     def _edited(self, images_N3RR: Tensor) -> Tensor:
         """Y: every face edited along one direction."""
@@ -146,8 +145,9 @@ class RectifierTask(PackTask):
 
     def _draw_edits(self, latents_NLD: Tensor) -> EditedLatents:
         count = len(latents_NLD)
-        chosen = torch.randint(len(self.edits), [count])
-        strengths = (torch.rand(count) * 2 - 1) * self.config.max_edit
+        where = latents_NLD.device
+        chosen = torch.randint(len(self.edits), [count], device=where)
+        strengths = (torch.rand(count, device=where) * 2 - 1) * self.config.max_edit
         by_name = {name: strengths * (chosen == n) for n, name in enumerate(self.edits)}
         return self.directions.apply(latents_NLD, by_name)
 

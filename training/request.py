@@ -8,10 +8,18 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """A run as started: kind of task, experiment file, folder of the run, prepared faces."""
+    """A run as started: kind of task, experiment file, folder of the run, prepared faces.
+
+    Attributes:
+        resume: go on from the checkpoint in ``out``.
+        dry_run: two steps in memory, and what the run would take; nothing is written.
+        ray: the workers are those of Ray Train (training.on_ray).
+    """
 
     kind: str
     config: Path
     out: Path
     data: Path = Path("data/faces")
     resume: bool = False
+    dry_run: bool = False
+    ray: bool = False

@@ -1,12 +1,14 @@
 """Start a training run.
 
-    python -m training KIND --config FILE --out FOLDER [--resume]
+    python -m training KIND --config FILE --out FOLDER [--resume] [--dry-run] [--ray]
 
 KIND is gan, encoder, editor (a pack's generator and fse), stylegan (a generator from z, or a pack's
 mapping), hyper, rectifier, psp, adaptive (more methods for a pack), directions (the pack of a
 finished run), method or mapping (a pack with one of those methods, or with that mapping).
 
 One process per worker, one thread each; a run that was stopped goes on with ``--resume``.
+``--dry-run`` says what a run would take, and writes nothing. Workers may also be started by
+``torchrun --nproc-per-node N -m training KIND ...`` or, with ``--ray``, by Ray Train.
 """
 
 from __future__ import annotations
@@ -19,20 +21,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from training.adaptive import AdaptiveStage, AdaptiveTask
+from training.compute import choose_device
 from training.config import load_yaml
 from training.data import load
 from training.feature_editor import FeatureEditorTask
 from training.feature_style import EncoderConfig, FeatureStyleTask
 from training.gan import GanConfig, GanTask
+from training.group import join, launched_size, leave
 from training.hyper import HyperStage, HyperTask
 from training.loop import Loop, TrainingTask
 from training.pack_stage import PackStageConfig
 from training.psp import PspStage, PspTask
 from training.rectifier import RectifierStage, RectifierTask
+from training.rehearsal import rehearse
 from training.request import TrainingRequest
 from training.stylegan import StyleGanStage, StyleGanTask
 from vidinv.errors import UsageError
@@ -69,22 +73,25 @@ def build(kind: str, path: Path) -> tuple[StageConfig, TrainingTask]:
     return config, task
 
 
-def worker(rank: int, request: TrainingRequest) -> None:
-    """Body of one worker process."""
+def run(request: TrainingRequest) -> None:
+    """One worker of a run; it belongs to its group already, if there are several."""
     torch.set_num_threads(1)
     config, task = build(request.kind, request.config)
-    workers = config.loop.workers
-    if workers > 1:
-        store = f"file://{request.out.resolve()}/rendezvous"
-        dist.init_process_group("gloo", init_method=store, rank=rank, world_size=workers)
     loop = Loop(task, load(request.data, task.resolution), config.loop, request.out)
     if request.resume:
         loop.resume()
     loop.run()
 
 
+def worker(rank: int, request: TrainingRequest, size: int, on_gpu: bool) -> None:
+    """Body of one process of a run that started its own."""
+    rendezvous = f"file://{request.out.resolve()}/rendezvous"
+    join(rank, size, local_rank=rank, rendezvous=rendezvous, on_gpu=on_gpu)
+    run(request)
+
+
 def train(request: TrainingRequest) -> None:
-    """Start the workers and wait for the end of the run.
+    """Start the workers and wait for the end of the run; under ``torchrun``, be one of them.
 
     Raises:
         UsageError: a faulty experiment file, or a folder that holds another run.
@@ -93,22 +100,48 @@ def train(request: TrainingRequest) -> None:
         # Imported here: they need dlib, which GPU machines lack.
         importlib.import_module(WRITERS[request.kind]).build(request)
         return
-    config = load_yaml(KINDS[request.kind][0], request.config)
+    loop = load_yaml(KINDS[request.kind][0], request.config).loop
+    on_gpu = choose_device(loop.device).type == "cuda"
+    if not request.data.is_dir():
+        raise UsageError(
+            f"{request.data} does not exist; make it with: "
+            f"python -m training.data FACES {request.data}"
+        )
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if request.dry_run:
+        torch.set_num_threads(1)
+        config, task = build(request.kind, request.config)
+        data = load(request.data, task.resolution)
+        print("\n".join(rehearse(task, data, config.loop, request.out)))
+        return
     if (request.out / "latest.pt").exists() and not request.resume:
         raise UsageError(f"{request.out} holds a run already: --resume goes on with it")
-    data = request.data
-    if not data.is_dir():
-        raise UsageError(
-            f"{data} does not exist; make it with: python -m training.data FACES {data}"
-        )
     request.out.mkdir(parents=True, exist_ok=True)
-    (request.out / "rendezvous").unlink(missing_ok=True)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    if config.loop.workers == 1:
-        worker(0, request)
+    if size := launched_size():
+        _train_as_launched(request, loop.workers, size, on_gpu)
+    elif request.ray:
+        from training.on_ray import train_on_ray
+
+        train_on_ray(request, loop.workers, on_gpu=on_gpu)
+    elif loop.workers == 1:
+        run(request)
     else:
         build(request.kind, request.config)  # a fault is said here, in one line
-        mp.spawn(worker, args=(request,), nprocs=config.loop.workers)
+        (request.out / "rendezvous").unlink(missing_ok=True)
+        mp.spawn(worker, args=(request, loop.workers, on_gpu), nprocs=loop.workers)
+
+
+def _train_as_launched(request: TrainingRequest, workers: int, size: int, on_gpu: bool) -> None:
+    if size != workers:
+        raise UsageError(
+            f"{request.config}: loop.workers is {workers}, but torchrun started {size}: "
+            "a step has the images of all workers, so the file must say how many there are"
+        )
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    rank = int(os.environ["RANK"])
+    join(rank, size, local_rank=local_rank, rendezvous="env://", on_gpu=on_gpu)
+    run(request)
+    leave()
 
 
 def main() -> None:
@@ -119,4 +152,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=Path("data/faces"))
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--ray", action="store_true")
     train(TrainingRequest(**vars(parser.parse_args())))

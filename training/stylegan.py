@@ -108,7 +108,8 @@ class StyleGanTask(JudgedTask):
         if self.generator.num_classes:
             raise UsageError("this trainer has no labels: a class-conditional generator needs them")
         self.start = config.pack or self.start
-        self.path_length = PathLength()
+        self.generator.to(self.compute.device)
+        self.path_length = PathLength().to(self.compute.device)
         self.modules |= {"generator": self.generator, "path_length": self.path_length}
         mapping, synthesis = self.generator.mapping, self.generator.synthesis
         assert isinstance(mapping, nn.Module)
@@ -128,10 +129,12 @@ class StyleGanTask(JudgedTask):
         rate = config.judge_learning_rate
         self.has_r1 = config.judge == "discriminator" and config.r1_weight > 0
         if config.judge == "projected":
-            self.judge = Adversary(AdversaryConfig(learning_rate=rate), self.resolution)
+            adversary = AdversaryConfig(learning_rate=rate)
+            self.judge = Adversary(adversary, self.resolution, self.compute)
         else:
-            self.judge = LogisticDiscriminator(config.discriminator, self.resolution)
-        self.modules["judge"] = self.judge
+            sizes = config.discriminator
+            self.judge = LogisticDiscriminator(sizes, self.resolution, self.compute)
+        self.modules["judge"] = self.judge.to(self.compute.device)
         self.optimizers["judge"] = _adam(
             list(self.judge.parameters()), rate, config.r1_interval if self.has_r1 else 0
         )
@@ -161,7 +164,7 @@ class StyleGanTask(JudgedTask):
         config, real = self.config, batch.images
         metrics: Metrics = {}
         acts = self._images_seen(number) >= config.start_images
-        with torch.set_grad_enabled(acts):
+        with torch.set_grad_enabled(acts), self.compute.autocast():
             fake = self._pictures(self._draw_latents(len(real), real.device))
         if acts:
             metrics["generator"] = self.judge.generator_loss(self._view(fake))
@@ -177,7 +180,7 @@ class StyleGanTask(JudgedTask):
         return metrics
 
     def _path_step(self, real_N3RR: Tensor, average: GradientAverage, metrics: Metrics) -> None:
-        """On half of a batch, as in StyleGAN2, appendix B."""
+        """On half of a batch, as in StyleGAN2, appendix B; second derivatives are float32."""
         config = self.config
         latents = self._draw_latents(max(1, len(real_N3RR) // 2), real_N3RR.device)
         penalty = self.path_length(self._pictures(latents), latents)
@@ -233,7 +236,8 @@ class StyleGanTask(JudgedTask):
             rows.append(torch.cat(list(drawn)))
         metrics = {}
         if self._measures_features:
-            ours, theirs = (crowd_features([images]) for images in (rows[-1], batch.images))
+            pair = rows[-1].cpu(), batch.images.cpu()
+            ours, theirs = (crowd_features([images]) for images in pair)
             metrics["kid"] = kernel_distance(ours, theirs)
         return metrics, [row[:16] for row in rows]
 

@@ -12,7 +12,9 @@ had offline.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Literal, Protocol
 
 import torch
@@ -22,7 +24,7 @@ from torch import Tensor
 from vidinv.errors import UsageError
 from vidinv.faces.dlib_chips import CHIP_PX
 from vidinv.faces.dlib_recognition import load_recognition
-from vidinv.metrics.efficientnet import feature_network
+from vidinv.metrics.efficientnet import EfficientNetLite0, feature_network
 from vidinv.metrics.lpips import BACKBONES, LPIPS, lpips_absent, usable_backbone
 from vidinv.metrics.structure import pixel_structure_distance
 from vidinv.networks.bisenet import BiSeNet
@@ -47,11 +49,22 @@ class FeatureNetwork(Protocol):
     def __call__(self, images_N3RR: Tensor) -> tuple[Tensor, ...]: ...
 
 
+@cache
+def frozen_features(device: torch.device) -> EfficientNetLite0:
+    """EfficientNet-lite0 on a device, one for all who look at pictures in this process.
+
+    In float32 also where a run computes in bfloat16, which gains it nothing and costs 2 to 6 % of
+    its features (docs/LOG.md).
+    """
+    network = feature_network()
+    return network if device.type == "cpu" else copy.deepcopy(network).to(device)
+
+
 class View:
-    """Pictures ``[N, 3, R, R]`` in [-1, 1] and the features that networks saw in them."""
+    """Pictures ``[N, 3, R, R]`` in [-1, 1], float32, and the features that networks saw in them."""
 
     def __init__(self, images_N3RR: Tensor) -> None:
-        self.images = images_N3RR
+        self.images = images_N3RR.float()
         self._features: dict[str, tuple[Tensor, ...]] = {}
         self._half: View | None = None
 
@@ -195,8 +208,8 @@ class IdentityTerm:
 
     name = "dlib_face_recognition_resnet_v1"
 
-    def __init__(self) -> None:
-        self._network = load_recognition()
+    def __init__(self, device: torch.device | None = None) -> None:
+        self._network = load_recognition().to(device or torch.device("cpu"))
 
     def distance(self, view: View, source: View, weight_N1HW: Tensor | None = None) -> Tensor:
         (ours, embedding), (theirs, wanted) = self._features(view), self._features(source)
@@ -223,8 +236,8 @@ class ParsingTerm:
         UsageError: one without inner maps.
     """
 
-    def __init__(self, pack: str) -> None:
-        network = load_pack(pack).network("parsing")
+    def __init__(self, pack: str, device: torch.device | None = None) -> None:
+        network = load_pack(pack).network("parsing").to(device or torch.device("cpu"))
         if not isinstance(network, BiSeNet):
             raise UsageError(f"pack {pack}: the parsing term needs a BiSeNet")
         self._network, self.name = network, f"BiSeNet of {pack}"
@@ -262,10 +275,11 @@ def pixel_term(choice: PixelChoice) -> Term | None:
 def perceptual_term(
     choice: PerceptualChoice,
     resolution: int,
+    device: torch.device | None = None,
     *,
     scales: int | None = None,
     absent: Callable[[int, str], str] = lpips_absent,
-    load: Callable[[str], Distance] = LPIPS,
+    load: Callable[[str], Distance] | None = None,
 ) -> Term | None:
     """The perceptual term; ``"auto"`` takes LPIPS where a backbone is there, else EfficientNet.
 
@@ -273,19 +287,22 @@ def perceptual_term(
         scales: halvings of the picture; None: three of LPIPS, the whole picture of EfficientNet,
             whose levels are scales themselves.
         absent: why a backbone does not serve at a resolution; empty where it does.
-        load: its LPIPS.
+        load: its LPIPS; by default on the device.
 
     Raises:
         MissingDependencyError: neither, or not the one that was asked for.
     """
     if choice == "none":
         return None
+    device = device or torch.device("cpu")
     network: str = choice
     if choice == "auto":
         network = usable_backbone(resolution, absent=absent) or "efficientnet-lite0"
     if network in BACKBONES:
-        return LpipsTerm(network, scales=scales or LPIPS_SCALES, load=load)
-    return FeatureTerm(feature_network(), scales=scales or 1)
+        return LpipsTerm(
+            network, scales=scales or LPIPS_SCALES, load=load or partial(LPIPS, device=device)
+        )
+    return FeatureTerm(frozen_features(device), scales=scales or 1)
 
 
 def _unit(features_NCHW: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-import training.loop
+import training.group
 from tests.training.runs import LOOP, PIXELS_ALONE, kill_at, losses, parameters
 from training.adversary import Adversary, AdversaryConfig
 from training.build_pack import smile_tensors
@@ -237,7 +237,11 @@ class TwoWorkers:
         return 2
 
     @staticmethod
-    def all_reduce(tensor: torch.Tensor) -> None:
+    def get_backend() -> str:
+        return "gloo"
+
+    @staticmethod
+    def all_reduce(tensor: torch.Tensor, group=None) -> None:
         tensor += 0
 
 
@@ -251,7 +255,7 @@ def test_all_workers_have_the_same_edit_directions_and_balance(monkeypatch):
     losses = images.square().mean(), adversary.generator_loss(View(images))
     adversary.measure_balance(*losses, images)
     before = float(adversary.balance)
-    monkeypatch.setattr(training.loop, "dist", TwoWorkers)
+    monkeypatch.setattr(training.group, "dist", TwoWorkers)
     together.update(*batch)
     torch.testing.assert_close(together.cross_AD, alone.cross_AD / 2)
     adversary.forget_balance()

@@ -21,6 +21,10 @@ def add_train(commands: Commands) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run")
     parser.add_argument("--data", type=Path, default=Path("data/faces"), help="prepared faces")
     parser.add_argument("--resume", action="store_true", help="go on from the run's checkpoint")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what the run would take; write nothing"
+    )
+    parser.add_argument("--ray", action="store_true", help="workers of Ray Train (docs/CLUSTER.md)")
 
 
 def train(options: argparse.Namespace) -> None:
@@ -29,7 +33,13 @@ def train(options: argparse.Namespace) -> None:
     from training.start import train as run_training
 
     request = TrainingRequest(
-        options.kind, options.config, options.out, options.data, options.resume
+        options.kind,
+        options.config,
+        options.out,
+        options.data,
+        resume=options.resume,
+        dry_run=options.dry_run,
+        ray=options.ray,
     )
     run_training(request)
 

@@ -170,7 +170,7 @@ class AdaptiveBlock(nn.Module):
         elif self.last_style is not None:
             styles.append(self.last_style(_moments(y)))
         found = [style for style in styles if style is not None]
-        return torch.lerp(y, self.bypass(x), RESIDUAL_SHARE), found
+        return torch.lerp(y, self.bypass(x).to(y.dtype), RESIDUAL_SHARE), found
 
     def style_layers(self) -> list[Linear]:
         """What gives the styles, in their order."""

@@ -195,13 +195,13 @@ class Pack:
             raise UnknownNameError(f"method in pack {self.name}", method, self.methods)
         self._phases(method)  # that what it starts from is there
         return MethodParts(
-            generator=self._generator_on(torch.device(device)),
+            generator=self.generator_on(torch.device(device)),
             files=self.files,
             entry=self.meta["methods"].get(method, {}),
             device=torch.device(device),
         )
 
-    def _generator_on(self, device: torch.device) -> Generator:
+    def generator_on(self, device: torch.device) -> Generator:
         """The pack's own on the CPU, a copy elsewhere: what others use stays where it is."""
         if device.type == "cpu":
             return self.generator

@@ -1,8 +1,7 @@
-"""A face clip, a tiny pack, and one Ray on this machine that all tests here share."""
+"""A face clip and a tiny pack."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -24,19 +23,3 @@ def face_clip(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_pack(tmp_path_factory) -> Path:
     return write_tiny_pack(tmp_path_factory.mktemp("packs") / "tiny")
-
-
-@pytest.fixture(scope="session")
-def local_ray():
-    ray = pytest.importorskip("ray", reason="needs Ray: pip install -e .")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        log_to_driver=False,
-        object_store_memory=100 * 2**20,
-    )
-    yield ray
-    ray.shutdown()
