@@ -299,10 +299,15 @@ class FrameComposer:
     frames after it are there. An edited face that comes or goes inside its shot fades over
     ``FADE_FRAMES`` instead of jumping, and one in profile fades by its confidence; an inversion is
     pasted in full, frame by frame: it is there to be seen.
+
+    Args:
+        is_averaged: False leaves each frame its own change: to measure what the average is for.
     """
 
-    def __init__(self, *, mode: RenderMode, shots: Sequence[tuple[int, int]]) -> None:
-        self.mode, self.shots = mode, shots
+    def __init__(
+        self, *, mode: RenderMode, shots: Sequence[tuple[int, int]], is_averaged: bool = True
+    ) -> None:
+        self.mode, self.shots, self.is_averaged = mode, shots, is_averaged
         self._composers: dict[int, Composer] = {}
         self._confidences: dict[int, npt.NDArray[np.float64]] = {}
 
@@ -377,6 +382,9 @@ class FrameComposer:
         future: list[dict[int, FrameChange]],
     ) -> list[dict[int, Change]]:
         """What is laid on each frame of ``now``, by track."""
+        if not self.is_averaged:
+            alone = range(1)
+            return [{n: steadied([step], alone)[0] for n, step in at.items()} for at in now]
         changes: list[dict[int, Change]] = [{} for _ in now]
         around, first = [*past, *now, *future], len(past)
         for number in sorted({number for steps in now for number in steps}):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from pipelines.parallel import Prefetch
 from vidinv.arrays import Array, as_decode_error, read_arrays, write_arrays
 from vidinv.errors import DecodeError
-from vidinv.rendering import FaceEditor, FrameComposer, chunked
+from vidinv.rendering import Chunk, chunked
 from vidinv.types import Analysis, FaceTrack, Frame, Image
 from vidinv.video import Cut, Part, VideoInfo
 
@@ -158,13 +158,14 @@ def composed_frames(
     *,
     plan: ClipPlan,
     segment: Segment,
-    editor: FaceEditor,
-    composer: FrameComposer,
+    edit: Callable[[Iterable[list[Frame]]], Iterator[Chunk]],
+    compose: Callable[[Iterable[Chunk]], Iterator[tuple[Frame, Image]]],
 ) -> Generator[tuple[Frame, Image], None, None]:
     """Source frames of a segment with their composed pictures.
 
     Args:
         frames: those of ``plan.part(segment)``.
+        edit, compose: ``process`` of ``FaceEditor`` and of ``FrameComposer``.
 
     Raises:
         DecodeError: the file gives other frames than it did at its analysis.
@@ -172,8 +173,8 @@ def composed_frames(
     checked = _checked(frames, plan, segment)
     with contextlib.ExitStack() as stack:
         chunks = stack.enter_context(Prefetch(chunked(checked, plan.analysis.shots), name="decode"))
-        edited = stack.enter_context(Prefetch(editor.process(chunks), name="edit"))
-        composed = stack.enter_context(Prefetch(composer.process(edited), depth=4, name="compose"))
+        edited = stack.enter_context(Prefetch(edit(chunks), name="edit"))
+        composed = stack.enter_context(Prefetch(compose(edited), depth=4, name="compose"))
         for frame, picture in composed:
             if segment.first <= frame.index <= segment.last:
                 yield frame, picture

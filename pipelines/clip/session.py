@@ -243,7 +243,11 @@ class ClipSession:
             plan.analysis, states=states, start_seconds=plan.start_seconds, store=store
         )
         return composed_frames(
-            frames, plan=plan, segment=segment, editor=editor, composer=self.composer(plan.analysis)
+            frames,
+            plan=plan,
+            segment=segment,
+            edit=editor.process,
+            compose=self.composer(plan.analysis).process,
         )
 
     def editor(

@@ -83,13 +83,21 @@ def add_bench(commands: Commands) -> None:
 
 
 def _add_video(actions: Commands) -> None:
-    summary = "how steady edited clips are: flicker and borders, edit over source"
+    summary = "how steady edited clips are: flicker and borders, edit over source, and smiles"
     action = add_command(actions, "video", summary, bench_video)
     action.add_argument("clips", nargs="+", type=Path, metavar="CLIP")
     add_attributes(action)
     add_method(action)
     action.add_argument("--pack", default=None, metavar="NAME|PATH", help="model pack")
     add_device(action)
+    action.add_argument(
+        "--ablate",
+        action="store_true",
+        help="also without average over time, fixed noise, detail transfer, union of masks, ...",
+    )
+    action.add_argument(
+        "--max-frames", type=int, default=None, metavar="N", help="the first N frames of each clip"
+    )
     action.add_argument("--json", action="store_true", help="one JSON object instead of the table")
     action.add_argument("--quiet", action="store_true", help="no progress")
 
@@ -149,8 +157,10 @@ def bench_video(options: argparse.Namespace) -> None:
             method=options.method,
             mode=RenderMode.PASTE if options.no_detail else RenderMode.TRANSFER,
             occlusion=options.occlusion,
+            max_frames=options.max_frames,
         ),
         device=options.device,
+        is_ablated=options.ablate,
         tell=_teller(options),
     )
     _print(options, result)

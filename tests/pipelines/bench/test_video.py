@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from pipelines.bench.ablation import ABLATIONS
 from pipelines.bench.video import VideoMeter
 from pipelines.demo import make_clip
 from tests.video.clips import write_clip
@@ -94,12 +95,41 @@ def test_clips_are_measured_without_being_written(tmp_path, capsys):
     printed = capsys.readouterr()
     (row,) = json.loads(printed.out)["clips"]
     assert row["frames"] == 10
+    assert row["smile"] > 0.3
     assert 0.5 < row["flicker"] < 2
     assert 0.8 < row["border"] < 1.25
     assert printed.err.strip() == "face.mp4: 10 frames"
     assert [path.name for path in tmp_path.iterdir()] == ["face.mp4"]
     assert main(["bench", "video", str(clip), "--quiet"]) == 0
     assert capsys.readouterr().out.splitlines()[0].startswith("smile=1")
+
+
+def test_ablations_differ_each_in_what_is_left_out(tmp_path, capsys, monkeypatch):
+    """By the pictures that each of them shows, of the clip's first frames."""
+    shown = []
+
+    def watched(self, index, source, edited, tracks):
+        if index == 0:
+            shown.append([])
+        shown[-1].append(edited)
+
+    monkeypatch.setattr(VideoMeter, "add", watched)
+    clip = make_clip(load_pack(), tmp_path / "face.mp4", seconds=0.4, size_px=256, tone=False)
+    how = ["--attr", "yaw=1", "--max-frames", "4", "--ablate", "--json", "--quiet"]
+    assert main(["bench", "video", str(clip), *how]) == 0
+    rows = json.loads(capsys.readouterr().out)["clips"]
+    assert [row["what"] for row in rows] == list(ABLATIONS)
+    assert {row["frames"] for row in rows} == {4}
+    pictures = [np.stack(frames) for frames in shown]
+    assert len(pictures) == len(rows)
+    assert all(len(frames) == 4 for frames in pictures)
+    for number, frames in enumerate(pictures):
+        assert not any(np.array_equal(frames, other) for other in pictures[:number])
+
+
+def test_no_frames_are_none_to_measure(tmp_path, capsys):
+    assert main(["bench", "video", str(tmp_path / "a.mp4"), "--max-frames", "0"]) == 2
+    assert "--max-frames 0: give a whole number from 1" in capsys.readouterr().err
 
 
 def test_a_clip_without_a_face_is_one_line(tmp_path, capsys):
