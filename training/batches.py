@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from training.data import WEIGHT_UNIT, FaceArrays
 from training.loop_config import LoopConfig
+from vidinv.errors import UsageError
 
 # iBUG 68 points after mirroring the picture.
 FLIP_68 = np.array(
@@ -25,6 +26,7 @@ FLIP_68 = np.array(
         *[54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65],
     ]
 )
+GAMMA = 2.2  # of display values, about: a stop is a factor of 2 of light
 YAW = 3  # column of training.data.ATTRIBUTES whose sign mirroring changes
 
 
@@ -82,14 +84,24 @@ class StepBatches(Dataset[Batch]):
 
     def __init__(self, data: FaceArrays, config: LoopConfig, rank: int) -> None:
         self.data, self.config, self.rank = data, config, rank
-        self._train = data.train_indices
+        if config.batch % data.window:
+            raise UsageError(
+                f"loop.batch {config.batch} is not a multiple of the data's windows of "
+                f"{data.window} frames"
+            )
+        self._starts = data.train_indices[:: data.window]
 
     def __getitem__(self, number: int) -> Batch:
-        config = self.config
+        config, window = self.config, self.data.window
         _, rng = step_randomness(config, self.rank, number)
-        count = config.batch * config.accumulate
-        indices = rng.choice(self._train, count, replace=False)
-        return make_batch(self.data, indices, rng.random(count) < 0.5)
+        count = config.batch * config.accumulate // window
+        starts = rng.choice(self._starts, count, replace=count > len(self._starts))
+        indices = (starts[:, None] + np.arange(window)).ravel()
+        batch = make_batch(self.data, indices, (rng.random(count) < 0.5).repeat(window))
+        if config.exposure:
+            stops = rng.uniform(-config.exposure, config.exposure, count).repeat(window)
+            batch.images = exposed(batch.images, torch.from_numpy(stops).float(), window)
+        return batch
 
     def iterate(self, numbers: range, device: torch.device) -> Iterator[Batch]:
         """The batches of steps in order, on the device."""
@@ -107,6 +119,19 @@ class StepBatches(Dataset[Batch]):
         )
         for batch in loader:
             yield batch.to(device)
+
+
+def exposed(images_N3RR: Tensor, stops_N: Tensor, window: int = 1) -> Tensor:
+    """Pictures in [-1, 1] brighter by ``stops``, each window of frames by the same.
+
+    All channels are scaled alike, as light is, and no further than the brightest value of a window
+    allows: hues stay, and nothing clips.
+    """
+    gains = 2.0 ** (stops_N / GAMMA)
+    brightest = (images_N3RR.flatten(1).amax(dim=1) + 1) / 2
+    brightest = brightest.unflatten(0, (-1, window)).amax(dim=1).repeat_interleave(window)
+    gains = gains.minimum((1 / brightest.clamp(min=1e-3)).clamp(min=1.0))
+    return (images_N3RR + 1) * gains[:, None, None, None] - 1
 
 
 def step_randomness(config: LoopConfig, rank: int, number: int) -> tuple[int, np.random.Generator]:

@@ -1,13 +1,14 @@
 """Aligned training faces as memory-mapped arrays, and their attribute targets.
 
-    python -m training.data FACES data/faces      # once, about 20 s
+    python -m training.data FACES data/faces              # once, about 20 s
+    python -m training.data video CLIPS data/windows      # of video: training.video_windows
 
-writes, in the order of labels.csv: ``faces128.npy`` and ``faces64.npy`` (uint8 ``[M, 3, R, R]``),
-``weights.npy`` (uint8 ``[M, 32, 32]``: how much a pixel counts in reconstruction, in 1/64),
-``targets.npy`` (float32 ``[M, A]``, standardised, NaN where unknown; their standard
-deviations in meta.json), ``landmarks.npy`` (float32
-``[M, 68, 2]`` pixels of the 128 px crop), ``split.npy`` (1 = train) and ``meta.json``.
-Needs numpy and Pillow alone, so it runs on bare GPU machines.
+The first writes, in the order of labels.csv: ``faces128.npy`` and ``faces64.npy`` (uint8
+``[M, 3, R, R]``), ``weights.npy`` (uint8 ``[M, 32, 32]``: how much a pixel counts in
+reconstruction, in 1/64), ``targets.npy`` (float32 ``[M, A]``, standardised, NaN where unknown),
+``landmarks.npy`` (float32 ``[M, 68, 2]`` pixels of the 128 px crop), ``split.npy`` (1 = train) and
+``meta.json``.
+Reading them needs numpy and Pillow alone, so it runs on bare GPU machines.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import io
 import json
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,13 +43,18 @@ BACKGROUND, FACE, PARTS = 64, 96, 176  # 1, 1.5 and 2.75: mouth and eyes carry w
 
 @dataclass(frozen=True)
 class FaceArrays:
-    """Training data opened by ``load``; images are memory-mapped, never copied whole."""
+    """Training data opened by ``load``; images are memory-mapped, never copied whole.
+
+    Attributes:
+        window: rows in turn that are frames of one track, and drawn together; 1 of photographs.
+    """
 
     images_M3RR: np.ndarray
     weights_M: np.ndarray
     targets_MA: np.ndarray
     landmarks_M: np.ndarray
     is_train_M: np.ndarray
+    window: int = 1
 
     @property
     def train_indices(self) -> np.ndarray:
@@ -60,34 +66,43 @@ class FaceArrays:
 
 
 def load(folder: Path, resolution: int) -> FaceArrays:
-    """Open prepared arrays at 64 or 128 px; FileNotFoundError says how to make them."""
+    """Open prepared arrays at a side in pixels; FileNotFoundError says how to make them."""
     path = folder / f"faces{resolution}.npy"
     if not path.exists():
         raise FileNotFoundError(
             f"{path} is missing; make it with: python -m training.data FACES {folder}"
         )
+    meta = json.loads((folder / "meta.json").read_text())
     return FaceArrays(
         images_M3RR=np.load(path, mmap_mode="r"),
         weights_M=np.load(folder / "weights.npy", mmap_mode="r"),
         targets_MA=np.load(folder / "targets.npy"),
         landmarks_M=np.load(folder / "landmarks.npy"),
         is_train_M=np.load(folder / "split.npy").astype(bool),
+        window=meta.get("window", 1),
     )
 
 
 def attribute_targets(rows: list[dict[str, str]], landmarks: np.ndarray) -> np.ndarray:
     """``[M, A]`` float32 in the order of ATTRIBUTES, each standardised, NaN where unknown."""
-    measured = geometry(landmarks)
-    columns: dict[str, np.ndarray] = {
+    columns = {
         "smile": np.array([float(row["smile_score"]) for row in rows]),
         "age": np.array([AGE_MIDPOINTS.get(row["age"], np.nan) for row in rows], np.float64),
         "gender": np.array(
             [{"Male": 1.0, "Female": -1.0}.get(row["gender"], np.nan) for row in rows]
         ),
-        **measured,
     }
-    table = np.stack([columns[name] for name in ATTRIBUTES], axis=1)
-    table = (table - np.nanmean(table, axis=0)) / np.nanstd(table, axis=0)
+    return standardised_targets(columns, landmarks)
+
+
+def standardised_targets(labels: Mapping[str, np.ndarray], landmarks: np.ndarray) -> np.ndarray:
+    """``[M, A]`` of the attributes that are labelled, and of those that landmarks show."""
+    columns = {**labels, **geometry(landmarks)}
+    table = np.full((len(landmarks), len(ATTRIBUTES)), np.nan)
+    for index, name in enumerate(ATTRIBUTES):
+        if name in columns:
+            values = columns[name]
+            table[:, index] = (values - np.nanmean(values)) / np.nanstd(values)
     return np.clip(table, -3.5, 3.5).astype(np.float32)
 
 
@@ -111,8 +126,8 @@ def prepare(source: Path, folder: Path, *, report: Callable[[str], None] = lambd
     with (source / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     landmarks = np.load(source / "landmarks68.npz")["landmarks"].astype(np.float32)
-    big = _create(folder / "faces128.npy", (len(rows), 3, 128, 128))
-    small = _create(folder / "faces64.npy", (len(rows), 3, 64, 64))
+    big = create_images(folder / "faces128.npy", (len(rows), 3, 128, 128))
+    small = create_images(folder / "faces64.npy", (len(rows), 3, 64, 64))
     with zipfile.ZipFile(source / "faces128.zip") as archive:
         for index, row in enumerate(rows):
             with Image.open(io.BytesIO(archive.read(row["file"]))) as image:
@@ -131,9 +146,21 @@ def prepare(source: Path, folder: Path, *, report: Callable[[str], None] = lambd
     (folder / "meta.json").write_text(json.dumps({"attributes": ATTRIBUTES, "count": len(rows)}))
 
 
-def _create(path: Path, shape: tuple[int, ...]) -> np.memmap:
+def create_images(path: Path, shape: tuple[int, ...]) -> np.memmap:
+    """A new file of pictures, to be filled in place."""
     return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
 
 
+def main(arguments: list[str]) -> None:
+    """``FACES OUT``, or ``video CLIPS OUT`` with the options of training.video_windows."""
+    if arguments and arguments[0] == "video":
+        from training.video_windows import main as cut_video  # dlib, decord: not for reading
+
+        cut_video(arguments[1:])
+        return
+    source, folder = map(Path, arguments)
+    prepare(source, folder, report=print)
+
+
 if __name__ == "__main__":
-    prepare(Path(sys.argv[1]), Path(sys.argv[2]), report=print)
+    main(sys.argv[1:])

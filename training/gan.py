@@ -243,6 +243,8 @@ class GanTask(JudgedTask):
         for index, name in enumerate(ATTRIBUTES):
             target = batch.targets[:, index]
             known = ~torch.isnan(target)
+            if known.sum() < 2:  # video has no labels of age or gender
+                continue
             residual = (predicted[known, index] - target[known]).square().mean()
             metrics[f"r2_{name}"] = float(1 - residual / target[known].var())
         z = torch.randn(16, len(w), generator=torch.Generator().manual_seed(0))

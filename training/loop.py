@@ -208,7 +208,7 @@ class Loop:
             UsageError: the batch cannot be halved.
         """
         batch = self.config.batch >> self.halvings
-        if batch % 2:
+        if batch % (2 * self.data.window):
             raise UsageError(f"out of memory, and a batch of {batch} cannot be halved")
         self.halvings += 1
         if self.device.type == "cuda":

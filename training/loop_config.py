@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from training.compute import DeviceWish, Precision
 
+MAX_EXPOSURE = 2.0  # stops: beyond, faces of photographs are black or white
+
 
 @dataclass(frozen=True)
 class LoopConfig:
@@ -17,6 +19,7 @@ class LoopConfig:
         accumulate: batches of a worker in a step, whose gradients are averaged.
         workers: processes that learn together, each on a core or a GPU.
         loaders: processes of each worker that read its data ahead; 0: it does so itself.
+        exposure: pictures are drawn brighter or darker by up to so many stops; 0: as they are.
         device: where networks work; ``"auto"``: on a GPU where there is one.
         precision: of networks; losses are float32 (training.compute).
         warmup_images: linear rise of the learning rate.
@@ -29,6 +32,7 @@ class LoopConfig:
     accumulate: int = 1
     workers: int = 2
     loaders: int = 0
+    exposure: float = 0.0
     device: DeviceWish = "auto"
     precision: Precision = "float32"
     seed: int = 0
@@ -39,8 +43,10 @@ class LoopConfig:
     checkpoint_images: int = 6400
 
     def __post_init__(self) -> None:
-        if min(self.batch, self.accumulate, self.workers) < 1 or self.loaders < 0:
-            raise ValueError("batch, accumulate and workers start at 1, loaders at 0")
+        if min(self.batch, self.accumulate, self.workers) < 1:
+            raise ValueError("batch, accumulate and workers start at 1")
+        if self.loaders < 0 or not 0 <= self.exposure <= MAX_EXPOSURE:
+            raise ValueError(f"loaders start at 0, exposure is in 0..{MAX_EXPOSURE:g}")
 
     @property
     def images_per_step(self) -> int:

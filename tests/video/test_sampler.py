@@ -51,6 +51,17 @@ def test_bad_file_fails(tmp_path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.usefixtures("_decord")
+def test_damaged_pictures_fail(tmp_path):
+    path = make_clip(tmp_path / "a.mp4", num_frames=20)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"mdat") + 4
+    data[at : at + len(data) // 2] = b"\xff" * (len(data) // 2)
+    path.write_bytes(data)
+    with FrameSampler(path) as sampler, pytest.raises(DecodeError, match=r"a\.mp4: "):
+        sampler.batch(range(len(sampler)))
+
+
 def test_without_decord_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "decord", None)
     with pytest.raises(MissingDependencyError, match=r"pip install -e '\.\[train\]'"):

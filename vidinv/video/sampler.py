@@ -50,11 +50,13 @@ class FrameSampler:
     def batch(self, numbers: Sequence[int]) -> npt.NDArray[np.uint8]:
         """``[N, H, W, 3]`` images in the order asked; IndexError outside the clip."""
         reader = self._open()
+        from decord import DECORDError
+
         if bad := [n for n in numbers if not 0 <= n < len(reader)]:
             raise IndexError(f"{self.path}: no frame {bad[0]}; there are {len(reader)}")
         try:
             return reader.get_batch(list(numbers)).asnumpy()
-        except RuntimeError as error:  # decord's DECORDError
+        except (RuntimeError, DECORDError) as error:
             raise DecodeError(f"{self.path}: {_first_line(error)}") from None
 
     def _open(self) -> Any:
