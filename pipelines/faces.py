@@ -1,7 +1,7 @@
 """``vidinv faces``: who is in a clip or picture, by the numbers that ``--face`` takes.
 
-The first pass of ``edit`` over the clip, and a second one for pictures of the faces where a contact
-sheet is wanted.
+The first pass of ``edit`` over the clip, and a second one where a contact sheet or an overlay is
+wanted.
 """
 
 from __future__ import annotations
@@ -164,11 +164,22 @@ def _run(request: FacesRequest, progress: Progress) -> FoundFaces:
     found = [_found(track, plan, is_largest=track.id in chosen) for track in tracks]
     if not tracks:
         notes.append(f"no face found in {request.input}")
+    tiles = _Tiles(tracks if request.sheet is not None else ())
     if tracks and request.overlay is not None:
-        notes += _write_overlay(request, tracks, progress)
+        notes += _write_overlay(request, tracks, progress, tiles)
+    elif tracks and request.sheet is not None:
+        with _opened(request) as source:
+            total = tiles.last_frame + 1
+            for frame in progress.track(source.frames, label="sheet", total=total):
+                tiles.take(frame)
+                if tiles.is_complete:
+                    break
     if tracks and request.sheet is not None:
-        pictures = _pictures(request, tracks, progress)
-        write_image(request.sheet, _sheet(found, [pictures[track.id] for track in tracks]))
+        if not tiles.is_complete:
+            raise DecodeError(
+                f"{request.input} has fewer frames than before: it was changed meanwhile"
+            )
+        write_image(request.sheet, _sheet(found, [tiles.pictures[track.id] for track in tracks]))
     return FoundFaces(
         input=str(request.input),
         sheet=str(request.sheet) if request.sheet is not None and tracks else None,
@@ -179,16 +190,50 @@ def _run(request: FacesRequest, progress: Progress) -> FoundFaces:
     )
 
 
+class _Tiles:
+    """Each face in the middle of its sightings, by track.
+
+    Args:
+        tracks: of which a picture is wanted.
+    """
+
+    def __init__(self, tracks: Sequence[FaceTrack]) -> None:
+        self.pictures: dict[int, Picture] = {}
+        self._wanted: dict[int, list[FaceTrack]] = {}
+        self._count = len(tracks)
+        for track in tracks:
+            rows = np.flatnonzero(track.measured_T)
+            row = int(rows[len(rows) // 2]) if len(rows) else track.num_frames // 2
+            self._wanted.setdefault(track.first + row, []).append(track)
+
+    @property
+    def last_frame(self) -> int:
+        """The last that it wants to see."""
+        return max(self._wanted)
+
+    @property
+    def is_complete(self) -> bool:
+        """It has all of them."""
+        return len(self.pictures) == self._count
+
+    def take(self, frame: Frame) -> None:
+        """The next frame of the clip."""
+        for track in self._wanted.get(frame.index, ()):
+            crop = FFHQ.crop(track.landmarks(frame.index), pixel_aspect=track.pixel_aspect)
+            self.pictures[track.id] = as_uint8(extract_crop(frame.image, crop, TILE_PX))
+
+
 def _write_overlay(
-    request: FacesRequest, tracks: Sequence[FaceTrack], progress: Progress
+    request: FacesRequest, tracks: Sequence[FaceTrack], progress: Progress, tiles: _Tiles
 ) -> Sequence[str]:
-    """The input with its faces drawn in; returns what the writer says."""
+    """The input with its faces drawn in; ``tiles`` see its frames. Returns what the writer says."""
     assert request.overlay is not None
     scale = crop_scale_of(request.pack.alignment)
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(_opened(request))
         if is_image_path(request.overlay):
             (frame,) = source.frames
+            tiles.take(frame)
             drawn = draw_faces(as_uint8(frame.image), 0, tracks, crop_scale=scale)
             write_image(request.overlay, drawn)
             return ()
@@ -197,6 +242,7 @@ def _write_overlay(
         shown = replace(shown, sample_aspect_ratio=info.sample_aspect_ratio)
         writer = stack.enter_context(open_writer(request.overlay, source=shown))
         for frame in progress.track(source.frames, label="overlay", total=info.num_frames):
+            tiles.take(frame)
             image = draw_faces(as_uint8(frame.image), frame.index, tracks, crop_scale=scale)
             writer.write(replace(frame, image=image, alpha=None, captions=b""))
     return writer.warnings
@@ -235,28 +281,6 @@ def _found(track: FaceTrack, plan: ClipPlan, *, is_largest: bool) -> FoundTrack:
         size_px=round(2 * float(np.median(np.hypot(*track.crops_T4[:, 2:].T)))),
         largest=is_largest,
     )
-
-
-def _pictures(
-    request: FacesRequest, tracks: Sequence[FaceTrack], progress: Progress
-) -> dict[int, Picture]:
-    """Each face in the middle of its sightings, by track; reading ends with the last."""
-    wanted: dict[int, list[FaceTrack]] = {}
-    for track in tracks:
-        rows = np.flatnonzero(track.measured_T)
-        row = int(rows[len(rows) // 2]) if len(rows) else track.num_frames // 2
-        wanted.setdefault(track.first + row, []).append(track)
-    pictures: dict[int, Picture] = {}
-    with _opened(request) as source:
-        for frame in progress.track(source.frames, label="sheet", total=max(wanted) + 1):
-            for track in wanted.get(frame.index, ()):
-                crop = FFHQ.crop(track.landmarks(frame.index), pixel_aspect=track.pixel_aspect)
-                pictures[track.id] = as_uint8(extract_crop(frame.image, crop, TILE_PX))
-            if len(pictures) == len(tracks):
-                break
-    if len(pictures) < len(tracks):
-        raise DecodeError(f"{request.input} has fewer frames than before: it was changed meanwhile")
-    return pictures
 
 
 def _sheet(found: Sequence[FoundTrack], pictures: Sequence[Picture]) -> Picture:

@@ -37,7 +37,7 @@ from vidinv.types import EditSpec, Inversion, RenderMode
 from vidinv.version import __version__
 
 # Raise it when analysis or inversion give other numbers than before.
-LATENTS_VERSION = 9
+LATENTS_VERSION = 10
 STATES_FILE = "states.safetensors"
 STATE_FILES = "*.state.safetensors"
 _HASHED_BYTES = 2**20  # of both ends: headers and indices of media files lie there

@@ -19,7 +19,7 @@ from pipelines.clip.plan import SEGMENT_FRAMES, ClipPlan, Segment, composed_fram
 from pipelines.clip.planning import plan_clip
 from pipelines.clip.samples import FaceSample, summarise
 from pipelines.clip.saved import Key, SavedClip, key_of
-from pipelines.clip.track_samples import sample_tracks
+from pipelines.clip.track_samples import sample_persons, subject_of
 from pipelines.clip.window import around_of, frames_within
 from vidinv.editing.schedules import attributes_of, face_and_name, is_zero, named_faces
 from vidinv.faces import face_numbers
@@ -199,22 +199,25 @@ class ClipSession:
         *,
         progress: TellShare = lambda share: None,
     ) -> dict[int, TrackState]:
-        """Fit the method to each track, and keep the states.
+        """Fit the method to each person, and keep the states, by track.
+
+        Tracks of one person share a state.
 
         Args:
             frames: all of the clip's; reading ends with the last one that is sampled.
             progress: told the share that is done, 0..1.
         """
-        inverter, states = self.networks.inverter, {}
-        samples = sample_tracks(
+        inverter, fitted = self.networks.inverter, dict[int, TrackState]()
+        samples = sample_persons(
             frames,
             tracks,
             count=inverter.sample_frames,
             resolution=self.networks.pack.resolution,
         )
-        for done, track in enumerate(tracks):
-            tell = partial(_tell_part, progress, done, len(tracks))
-            states[track.id] = inverter.fit(to_tensor(samples[track.id]), progress=tell)
+        for subject, sample in samples.items():
+            tell = partial(_tell_part, progress, len(fitted), len(samples))
+            fitted[subject] = inverter.fit(to_tensor(sample), progress=tell)
+        states = {track.id: fitted[subject_of(track)] for track in tracks}
         self._take_notes(states)
         if self.saved is not None:
             self.saved.keep_states(states)

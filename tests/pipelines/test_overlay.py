@@ -8,6 +8,7 @@ import pytest
 import vidinv
 from pipelines.demo import make_clip
 from pipelines.overlay import CROP, FILLED_IN, MASK, MEASURED, draw_faces
+from tests.pipelines.passes import Passes
 from tests.video.clips import images_of, packets_of
 from vidinv.errors import UsageError
 from vidinv.packs import load_pack
@@ -58,9 +59,12 @@ def test_landmarks_between_sightings_have_their_own_colour_and_others_frames_sta
 
 
 def test_a_clip_and_a_picture_are_drawn_over(tmp_path):
-    clip, overlay = tmp_path / "a.mp4", tmp_path / "drawn.mp4"
+    clip, overlay, sheet = (tmp_path / name for name in ("a.mp4", "drawn.mp4", "sheet.png"))
     make_clip(load_pack(), clip, seconds=0.4, size_px=256)
-    found = vidinv.list_faces(clip, overlay=overlay)
+    passes = Passes()
+    found = vidinv.list_faces(clip, overlay=overlay, sheet=sheet, progress=passes)
+    assert list(passes.seen) == ["faces", "overlay"]  # the sheet has its pictures from the latter
+    assert not has(read_image(sheet), MEASURED)
     before, after = images_of(clip), images_of(overlay)
     assert len(found.tracks) == 1
     assert len(before) == len(after) == 10

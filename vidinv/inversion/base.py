@@ -1,6 +1,6 @@
 """The one interface that every inversion method implements, and what a method is made from.
 
-Three verbs over aligned faces ``[N, 3, R, R]`` in [-1, 1]: ``fit`` once per face track, ``encode``
+Three verbs over aligned faces ``[N, 3, R, R]`` in [-1, 1]: ``fit`` once per person, ``encode``
 and ``render`` per chunk of consecutive frames. ``recompute`` gives back what is too large to keep.
 
 An inverter serves one thread. The generator that it is given belongs to the pack and to other
@@ -103,7 +103,7 @@ class Inverter(ABC):
     def fit(
         self, sample_N3RR: Tensor, *, progress: Callable[[float], None] = lambda share: None
     ) -> TrackState:
-        """What it learns of one track; asked for only where ``sample_frames`` is not 0.
+        """What it learns of one person; asked for only where ``sample_frames`` is not 0.
 
         Args:
             sample_N3RR: the faces of at most ``sample_frames`` frames, evenly spread, in order.
