@@ -23,6 +23,7 @@ UNITS = {
     "glasses": "edges at the bridge of the nose and under the eyes, log over those of the face",
     "lips": "height of both lips, in distances between the eyes",
     "brows": "height of the brows over the eyes, in distances between the eyes",
+    "irises": "how much darker than the cheeks the darkest part of the eyes is, as a share",
 }
 
 Measured = dict[str, npt.NDArray[np.float64]]

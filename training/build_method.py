@@ -65,5 +65,5 @@ def build(request: TrainingRequest) -> dict[str, Any]:
     pack = load_pack(request.out)
     faces = data.val_indices[:: settings.every]
     row = reconstruction_row(unfitted(pack, task.method), pack.generator, data, faces)
-    pack.files.add_metrics(task.method, row)
+    pack.files.add_metrics("methods", {task.method: row})
     return row

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.build_pack import EDITS, AttributeMeter, ComposedFaces
+from training.calibration import EDITS, AttributeMeter, ComposedFaces
 from training.data import FaceArrays, load
 from training.loop import make_batch
 from training.method_rows import kept_edits, trained_inverters

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.data import BACKGROUND, FACE, FaceArrays
+from training.data import ATTRIBUTES, BACKGROUND, FACE, FaceArrays
 from training.loop import make_batch
 from vidinv.inversion.fse_encoder import FeatureStyleEncoder
 from vidinv.metrics.appearance import APPEARANCE, SPREAD, measure_appearance
@@ -56,8 +56,19 @@ def attribute_directions(w_MD: np.ndarray, data: FaceArrays, indices: np.ndarray
     return conditional_directions(w_MD, data.targets_MA[indices], light)
 
 
+def named_directions(
+    w_MD: np.ndarray, data: FaceArrays, indices: np.ndarray
+) -> dict[str, np.ndarray]:
+    """``[D]`` directions of all attributes and of ``APPEARANCE``, by name."""
+    found = [
+        attribute_directions(w_MD, data, indices),
+        appearance_directions(w_MD, data, indices),
+    ]
+    return dict(zip((*ATTRIBUTES, *APPEARANCE), np.concatenate(found), strict=True))
+
+
 def appearance_directions(w_MD: np.ndarray, data: FaceArrays, indices: np.ndarray) -> np.ndarray:
-    """``[4, D]`` directions of ``APPEARANCE``, labels, light and contrast held fixed."""
+    """``[5, D]`` directions of ``APPEARANCE``, labels, light and contrast held fixed."""
     images = (np.asarray(data.images_M3RR[i]).transpose(1, 2, 0) for i in indices)
     measured, contrast = measure_appearance(images, data.landmarks_M[indices])
     targets = np.clip(_standardised(measured), -SPREAD, SPREAD)

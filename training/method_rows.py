@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.build_pack import EDITS, AttributeMeter
+from training.calibration import EDITS, AttributeMeter
 from training.data import FaceArrays
 from training.loop import make_batch
 from vidinv.inversion import METHODS, Inverter, find_method

@@ -4,7 +4,8 @@
 
 KIND is gan, encoder, editor (a pack's generator and fse), stylegan (a generator from z, or a pack's
 mapping), hyper, rectifier, psp, adaptive (more methods for a pack), directions (the pack of a
-finished run), method or mapping (a pack with one of those methods, or with that mapping).
+finished run), refit (a pack whose own directions are fitted anew), method or mapping (a pack with
+one of those methods, or with that mapping).
 
 One process per worker, one thread each; a run that was stopped goes on with ``--resume``.
 ``--dry-run`` says what a run would take, and writes nothing. Workers may also be started by
@@ -55,6 +56,7 @@ KINDS: dict[str, tuple[type[StageConfig], Callable[[Any], TrainingTask]]] = {
 }
 WRITERS = {
     "directions": "training.build_pack",
+    "refit": "training.refit_directions",
     "method": "training.build_method",
     "mapping": "training.build_mapping",
 }

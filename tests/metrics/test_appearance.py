@@ -55,9 +55,15 @@ def with_higher_brows() -> tuple[np.ndarray, np.ndarray]:
     return drawn(), face
 
 
-MADE_UP = dict(
-    zip(APPEARANCE, (bearded, with_glasses, with_fuller_lips, with_higher_brows), strict=True)
-)
+def with_darker_irises() -> tuple[np.ndarray, np.ndarray]:
+    image = drawn()
+    for eye in (FACE[36:42], FACE[42:48]):
+        cv2.circle(image, eye.mean(0).astype(int).tolist(), 3, (10, 5, 5), -1)
+    return image, FACE
+
+
+MAKERS = bearded, with_glasses, with_fuller_lips, with_higher_brows, with_darker_irises
+MADE_UP = dict(zip(APPEARANCE, MAKERS, strict=True))
 
 
 @pytest.mark.parametrize("name", APPEARANCE)
@@ -80,7 +86,9 @@ def test_contrast_is_told_apart_from_what_is_there():
     faint = (drawn().astype(np.float32) * 0.5 + 64).astype(np.uint8)
     measures, contrast = measure_appearance([drawn(), faint], np.stack([FACE, FACE]))
     assert (contrast[1] < contrast[0]).all()
-    np.testing.assert_allclose(measures[1], measures[0], atol=0.1)
+    # But for the irises: those of a faint picture are pale.
+    np.testing.assert_allclose(measures[1, :-1], measures[0, :-1], atol=0.1)
+    assert measures[1, -1] < measures[0, -1]
 
 
 def test_a_face_that_leaves_the_picture_is_measured_still():

@@ -18,6 +18,7 @@ from training.gan import GanConfig
 from training.hyper import HyperStage
 from training.psp import PspStage
 from training.rectifier import RectifierStage
+from training.refit_directions import RefitConfig
 from training.stylegan import StyleGanStage
 from vidinv.errors import UnknownNameError, UsageError
 from vidinv.generators.base import GeneratorConfig
@@ -164,6 +165,7 @@ EXPERIMENTS = {
     "faces_psp128": PspStage,
     "faces128_pack": PackConfig,
     "faces128_mapping": MappingConfig,
+    "faces128_refit": RefitConfig,
     "faces128_hyper": MethodConfig,
     "faces128_psp": MethodConfig,
     "faces128_rectify": MethodConfig,

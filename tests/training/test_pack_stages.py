@@ -287,10 +287,10 @@ def write_arrays(folder, faces):
 
 
 class Brightness:
-    """Stands in for training.build_pack.AttributeMeter: "smile" is how bright a picture is."""
+    """Stands in for training.calibration.AttributeMeter: "smile" is how bright a picture is."""
 
     def with_embeddings(self, pictures_NRR3):
-        from training.build_pack import EDITS
+        from training.calibration import EDITS
 
         bright = pictures_NRR3.mean(axis=(1, 2, 3))
         return dict.fromkeys(EDITS, bright), np.stack([bright, bright], axis=1)

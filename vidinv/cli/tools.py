@@ -9,7 +9,7 @@ from vidinv.cli.options import Commands, add_command
 
 KINDS = (
     *("gan", "encoder", "editor", "stylegan", "hyper", "rectifier", "psp", "adaptive"),
-    *("directions", "method", "mapping"),
+    *("directions", "refit", "method", "mapping"),
 )
 
 

@@ -99,10 +99,11 @@ class PackFiles:
             raise PackError(f"{self.folder / 'pack.json'} does not list the file {name!r}")
         return str(self.meta["files"][name]["sha256"])
 
-    def add_metrics(self, method: str, row: Mapping[str, float]) -> None:
-        """Write what was measured of a method into pack.json, in ``metrics.methods``."""
+    def add_metrics(self, group: str, rows: Mapping[str, Mapping[str, float]]) -> None:
+        """Write what was measured into pack.json, in ``metrics``: rows of a group by name."""
         meta = json.loads(json.dumps(self.meta))  # deep
-        meta.setdefault("metrics", {}).setdefault("methods", {})[method] = dict(row)
+        group_of = meta.setdefault("metrics", {}).setdefault(group, {})
+        group_of.update({name: dict(row) for name, row in rows.items()})
         with atomic_file(self.folder / "pack.json") as temporary:
             temporary.write_text(json.dumps(meta, indent=2) + "\n")
 
