@@ -31,7 +31,7 @@ class MethodConfig:
     """What is added.
 
     Attributes:
-        kind: of training (``"rectifier"``, ``"hyper"``).
+        kind: of training, a stage on a pack as ``"rectifier"``.
         stage: its experiment file.
         run: its folder, or its weights.
         every: measures every n-th validation face; 1 for a pack that is kept.

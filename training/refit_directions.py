@@ -61,9 +61,10 @@ def build(request: TrainingRequest) -> dict[str, Any]:
     if request.out.exists():
         raise UsageError(f"{request.out} is there already: a new pack needs a new folder")
     pack = load_pack(settings.pack)
+    known = [name for name in EDITS if name in pack.meta["directions"]["entries"]]
     for name in settings.directions:
-        if name not in EDITS:
-            raise UnknownNameError("direction", name, EDITS)
+        if name not in known:
+            raise UnknownNameError(f"direction fitted here in pack {pack.name}", name, known)
     inverter = pack.inverter("fse")
     assert isinstance(inverter, FeatureStyleInverter)
     if not isinstance(inverter.encoder, FeatureStyleEncoder):
@@ -72,7 +73,9 @@ def build(request: TrainingRequest) -> dict[str, Any]:
     train = data.train_indices[:: settings.every]
     w = encode_all(inverter.encoder, data, train)
     meter = AttributeMeter(data, train[:: max(1, len(train) // METER_FACES)])
-    rng = np.random.default_rng(0)
+    rng, most = np.random.default_rng(0), len(data.val_indices)
+    if not 1 <= settings.calibration_faces <= most:
+        raise UsageError(f"{request.config}: calibration_faces must be in 1..{most}")
     chosen = rng.choice(data.val_indices, settings.calibration_faces, replace=False)
     faces = ComposedFaces(inverter, data, load(request.data, 128), chosen)
     rows = with_irises_kept(faces, named_directions(w, data, train), meter, w)

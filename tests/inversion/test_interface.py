@@ -110,7 +110,7 @@ def test_a_state_is_found_again_by_its_content(tmp_path):
 
 def test_a_state_of_another_method_is_refused(pack):
     toy = pack.inverter("toy")
-    with pytest.raises(UsageError, match="toy needs the state that it fitted to the track, got"):
+    with pytest.raises(UsageError, match="toy needs the state that it fitted to the person, got"):
         toy.encode(torch.zeros(1, 3, 32, 32), TrackState("other", {}))
 
 

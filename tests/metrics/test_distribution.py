@@ -37,6 +37,19 @@ def test_kid_is_unbiased_and_grows_with_the_distance():
     assert 0.5 < far[0] < far[1]
 
 
+def test_kid_of_many_rows_is_that_of_all_pairs_at_once():
+    x, y = crowd(1500), crowd(1100, shift=0.3, seed=1)
+
+    def kernel(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (a @ b.T / 6 + 1) ** 3
+
+    def others(a: torch.Tensor) -> torch.Tensor:
+        return kernel(a, a)[~torch.eye(len(a), dtype=torch.bool)].mean()
+
+    expected = others(x) + others(y) - 2 * kernel(x, y).mean()
+    assert kernel_distance(x, y) == pytest.approx(float(expected), rel=1e-9)
+
+
 def test_features_are_those_of_the_last_level(features):
     images = torch.rand(5, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
     rows = crowd_features([images[:2], images[2:]])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.packs.tiny import write_tiny_pack
 from training.calibration import UNITS, calibrate, mahalanobis, with_irises_kept
 from training.refit_directions import build
 from training.request import TrainingRequest
@@ -65,10 +66,17 @@ def test_strength_one_is_the_unit_of_the_attribute_within_the_longest_step():
     [
         ({"directions": ["age", "glasses"]}, UnknownNameError, "glasses"),
         ({"directions": ["age"]}, UsageError, "is there already"),
+        ({"directions": ["smile"], "pack": "TINY"}, UnknownNameError, "fitted here in pack tiny"),
     ],
 )
 def test_faults_of_a_refit_are_said_before_any_work(tmp_path, fields, error, said):
     path, out = tmp_path / "refit.yaml", tmp_path / "pack"
+    if fields.get("pack") == "TINY":  # whose directions are others
+        meta = {"file": "directions.safetensors", "entries": {}}
+        fields = {
+            **fields,
+            "pack": str(write_tiny_pack(tmp_path / "tiny", directions=meta, vectors={})),
+        }
     path.write_text(yaml.safe_dump({"pack": "faces-128", **fields}))
     if error is UsageError:
         out.mkdir()

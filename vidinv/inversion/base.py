@@ -176,6 +176,6 @@ def own_state(inverter: Inverter, state: TrackState | None) -> TrackState:
     if state is None or state.method != inverter.name:
         found = "none" if state is None else f"one of {state.method}"
         raise UsageError(
-            f"{inverter.name} needs the state that it fitted to the track, got {found}"
+            f"{inverter.name} needs the state that it fitted to the person, got {found}"
         )
     return state

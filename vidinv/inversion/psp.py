@@ -1,4 +1,4 @@
-"""Inversion with encoders into W+ alone: pSp, e4e and ReStyle, for imported weights.
+"""Inversion with encoders into W+ alone: pSp, e4e and ReStyle.
 
 w+ = mean + E(x) (Richardson et al. 2021, section 3; Tov et al. 2021). ReStyle (Alaluf et al. 2021,
 eqs. 1 and 2) encodes several times, each time the source beside the picture so far. There is

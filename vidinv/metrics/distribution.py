@@ -14,6 +14,8 @@ from torch import Tensor
 
 from vidinv.metrics.efficientnet import feature_network
 
+BLOCK_ROWS = 1024
+
 
 @torch.inference_mode()
 def crowd_features(batches_N3RR: Iterable[Tensor]) -> Tensor:
@@ -36,14 +38,21 @@ def frechet_distance(first_NC: Tensor, second_MC: Tensor) -> float:
 
 def kernel_distance(first_NC: Tensor, second_MC: Tensor) -> float:
     """KID: unbiased squared MMD under (x.y / C + 1)^3 (Binkowski et al. 2018, section 4)."""
-    channels = first_NC.shape[1]
+    across = _kernel_sum(first_NC, second_MC) / (len(first_NC) * len(second_MC))
+    return _within(first_NC) + _within(second_MC) - 2 * across
 
-    def kernel(x: Tensor, y: Tensor) -> Tensor:
-        return (x @ y.T / channels + 1) ** 3
 
-    def within(x: Tensor) -> Tensor:
-        values = kernel(x, x)
-        return (values.sum() - values.trace()) / (len(x) * (len(x) - 1))
+def _within(x_NC: Tensor) -> float:
+    """Mean of the kernel over pairs of different rows."""
+    own = float(_kernel(x_NC.square().sum(dim=1), x_NC.shape[1]).sum())
+    return (_kernel_sum(x_NC, x_NC) - own) / (len(x_NC) * (len(x_NC) - 1))
 
-    across = kernel(first_NC, second_MC).mean()
-    return float(within(first_NC) + within(second_MC) - 2 * across)
+
+def _kernel_sum(x_NC: Tensor, y_MC: Tensor) -> float:
+    """Over all pairs of rows, in blocks: a matrix of all pairs would be gigabytes."""
+    blocks = (_kernel(block @ y_MC.T, x_NC.shape[1]).sum() for block in x_NC.split(BLOCK_ROWS))
+    return float(sum(blocks))
+
+
+def _kernel(products: Tensor, channels: int) -> Tensor:
+    return (products / channels + 1) ** 3
