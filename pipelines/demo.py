@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipelines.edit import EditRequest, check_output, run
+from pipelines.edit import run
+from pipelines.edit_request import EditRequest, check_output
 from pipelines.meter import Progress
 from pipelines.preview import Preview
 from vidinv.errors import UsageError

@@ -11,41 +11,33 @@ import contextlib
 import shutil
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from pipelines.clip.networks import Networks
-from pipelines.clip.plan import SEGMENT_FRAMES, ClipPlan
+from pipelines.clip.plan import ClipPlan
 from pipelines.clip.samples import IdentitySampler
 from pipelines.clip.session import ClipSession, ClipSummary
+from pipelines.edit_request import EditRequest, check_output
 from pipelines.meter import MemoryMeter, Progress
 from pipelines.parallel import Prefetch
-from pipelines.preview import NO_COMMENT, Preview, ShownPairs
+from pipelines.preview import NO_COMMENT, ShownPairs
 from vidinv.editing.schedules import as_plain
-from vidinv.errors import UsageError
-from vidinv.faces import check_face
 from vidinv.files import atomic_file
 from vidinv.inversion import TrackState
-from vidinv.occlusion import check_occlusion
-from vidinv.packs import Pack
-from vidinv.paths import check_input, check_replaceable, sole_writer
+from vidinv.paths import sole_writer
 from vidinv.provenance import (
-    CredentialOptions,
-    EditedFrom,
     Finisher,
     check_credentials,
     edit_comment,
 )
-from vidinv.types import ClipResult, EditSpec, Frame, Image, RenderMode
+from vidinv.types import ClipResult, Frame, Image, RenderMode
 from vidinv.video import (
-    EncodeOptions,
     VideoInfo,
     VideoReader,
     alpha_note,
-    check_kind,
-    choose_encoder,
     copy_media,
     is_image_path,
     keeps_alpha,
@@ -62,45 +54,6 @@ from vidinv.video import (
 from vidinv.video.credentials_mark import LOST, has_credentials
 
 _ONE_SECOND = Fraction(1)
-
-
-@dataclass(frozen=True)
-class EditRequest:
-    """Everything that a run needs to know.
-
-    Attributes:
-        spec: what to change, and what becomes of the generator's picture.
-        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
-        on_error: what becomes of damage: ``"stop"`` or ``"skip"`` (``open_reader``).
-        identity: embed a few frames with the recognition net (about 0.3 s a run).
-        latents: folder of this clip (``pipelines.clip.saved.clip_folder``) where its analysis and
-            inversions are kept, and taken from.
-        segment_frames: wished length of what one file of them holds.
-        credentials: whether and with what the output is signed.
-        source_name: of the input, as credentials tell it; None: its own.
-        preview: source and edit in one, written beside the output.
-    """
-
-    input: Path
-    output: Path
-    pack: Pack
-    spec: EditSpec
-    device: str = "auto"
-    encode: EncodeOptions = field(default_factory=EncodeOptions)
-    overwrite: bool = False
-    identity: bool = True
-    latents: Path | None = None
-    segment_frames: int = SEGMENT_FRAMES
-    credentials: CredentialOptions = field(default_factory=CredentialOptions)
-    on_error: str = "stop"
-    source_name: str | None = None
-    preview: Preview | None = None
-
-    @property
-    def edited_from(self) -> EditedFrom:
-        """What its output tells of its making."""
-        name = self.source_name or self.input.name
-        return EditedFrom(self.input, name, self.spec, self.pack.name)
 
 
 def run(
@@ -150,35 +103,6 @@ def edit_picture(
     """
     check_output(request)
     return _Edit(request, progress or Progress(), networks).picture()
-
-
-def check_output(request: EditRequest) -> None:
-    """UsageError for an output that would lose something or make no sense, or that cannot be
-    written or encoded as asked, for an input that is no file, and for a face that is none of the
-    ways to choose one; before any work.
-    """
-    source, output = request.input, request.output
-    check_input(source)
-    check_face(request.spec.face)
-    check_occlusion(request.spec.occlusion)
-    check_kind(source)
-    check_kind(output)
-    check_replaceable(output, sources=[source], overwrite=request.overwrite)
-    if is_image_path(source) != is_image_path(output):
-        if is_image_path(source):
-            raise UsageError(f"{source} is a picture, but {output} names a video")
-        raise UsageError(f"{source} is no picture of a known kind, but {output} names a picture")
-    if is_image_path(source) and request.spec.within is not None:
-        raise UsageError(f"{source} is a picture: --start and --end are for clips")
-    if request.spec.max_frames is not None:
-        if is_image_path(source):
-            raise UsageError(f"{source} is a picture: --max-frames is for clips")
-        if type(request.spec.max_frames) is not int or request.spec.max_frames < 1:
-            raise UsageError(f"--max-frames {request.spec.max_frames}: give a whole number from 1")
-    if not is_image_path(output):
-        choose_encoder(output, request.encode)
-    if request.preview is not None:
-        request.preview.check(source=source, output=output, overwrite=request.overwrite)
 
 
 def _result(
@@ -234,7 +158,7 @@ class _Edit:
         is_edited = bool(plan.analysis.tracks)
         if not is_edited:
             self._tell_unchanged(plan)
-        if is_edited or plan.kept is not None:
+        if is_edited or plan.output_part is not None:
             self._render_clip(plan, self._states(plan), is_edited=is_edited)
         else:
             self.warnings += copy_media(self.request.input, self.request.output)
@@ -305,8 +229,8 @@ class _Edit:
         warnings = [*self.warnings, *self.notes_of_preview, *self.session.notes]
         return self.session.summary(plan, self.sampler.samples(), warnings)
 
-    def _open(self, **portion: Any) -> VideoReader:
-        return open_reader(self.request.input, on_error=self.request.on_error, **portion)
+    def _open(self, **part: Any) -> VideoReader:
+        return open_reader(self.request.input, on_error=self.request.on_error, **part)
 
     def _analyse(self) -> ClipPlan:
         session = self.session
@@ -363,7 +287,7 @@ class _Edit:
     def _render_clip(
         self, plan: ClipPlan, states: Mapping[int, TrackState], *, is_edited: bool
     ) -> None:
-        request, output = self.request, plan.whole
+        request, output = self.request, plan.output
         with contextlib.ExitStack() as stack:
             # Entered first, so that it is finished last: when the output is in its place.
             preview = stack.enter_context(self._opened_preview(plan))
@@ -377,7 +301,7 @@ class _Edit:
                     finish=self.finisher if is_edited else None,
                 )
             )
-            part = None if plan.kept is None else plan.part(output)
+            part = None if plan.output_part is None else plan.part(output)
             reader = stack.enter_context(self._open(part=part))
             composed = self._composed(plan, reader, states)
             stack.callback(composed.close)
@@ -396,7 +320,7 @@ class _Edit:
         """Source frames with their composed pictures; some are kept to compare identities."""
         if self.request.identity:
             self.sampler.choose(plan.analysis.tracks)
-        composed = self.session.render(plan, plan.whole, frames, states)
+        composed = self.session.render(plan, plan.output, frames, states)
         with contextlib.closing(composed):
             for frame, picture in composed:
                 self.sampler.observe(frame, picture)

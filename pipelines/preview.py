@@ -154,7 +154,7 @@ class PreviewVideo(ShownPairs):
         self, preview: Preview, plan: ClipPlan, spec: EditSpec, *, comment: str, finish: Finish
     ) -> None:
         super().__init__()
-        info, first = plan.info, plan.whole.first
+        info, first = plan.info, plan.output.first
         inside = frames_within(plan.times_T2, info, spec.within)
         self._frames = range(max(first, inside.start), inside.stop)
         width, height = fitted_size(info, columns=1 if preview.style == "split" else 2)

@@ -12,13 +12,13 @@ import torch
 
 from tests.compose.made_up_change import mean_landmarks, small_face
 from tests.packs.tiny import write_tiny_pack
+from vidinv.composing import FrameComposer
 from vidinv.editing.directions import Directions
 from vidinv.faces import named_alignment
 from vidinv.packs import load_pack
 from vidinv.rendering import (
     MAX_CHUNK_FRAMES,
     FaceEditor,
-    FrameComposer,
     as_float_rgb,
     chunked,
     frames_without,

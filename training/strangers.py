@@ -16,10 +16,11 @@ import cv2
 import numpy as np
 
 from training.data import ATTRIBUTES, FaceArrays
+from vidinv.composing import FrameComposer
 from vidinv.faces import Backend, analyse, named_alignment, select_tracks
 from vidinv.metrics.attributes import SmileMeasure
 from vidinv.packs import Pack
-from vidinv.rendering import FaceEdit, FaceEditor, FrameComposer
+from vidinv.rendering import FaceEdit, FaceEditor
 from vidinv.types import EditSpec, FaceTrack, Frame, Image, RenderMode
 from vidinv.video import ShotDetector, open_reader, read_image
 

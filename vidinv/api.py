@@ -329,7 +329,8 @@ def _run(
     progress: Progress | None,
 ) -> ClipResult:
     from pipelines.clip.saved import clip_folder
-    from pipelines.edit import EditRequest, run
+    from pipelines.edit import run
+    from pipelines.edit_request import EditRequest
 
     request = EditRequest(
         input=Path(input),

@@ -16,10 +16,11 @@ from torch import nn
 from pipelines.clip.networks import Networks
 from pipelines.clip.plan import ClipPlan, composed_frames
 from pipelines.clip.session import ClipSession
+from vidinv.composing import FrameComposer
 from vidinv.faces.smooth import gaussian
 from vidinv.inversion import TrackState
 from vidinv.packs import Pack
-from vidinv.rendering import Chunk, FrameComposer, chunked
+from vidinv.rendering import Chunk, chunked
 from vidinv.types import Frame, Image, Inversion, RenderMode
 
 # Standard deviations in frames; more does no more (docs/LOG.md).
@@ -34,7 +35,7 @@ class Rendering:
     """A clip that is planned and fitted, ready to be rendered.
 
     Attributes:
-        read: the frames of ``plan.whole``, anew at each call.
+        read: the frames of ``plan.output``, anew at each call.
     """
 
     session: ClipSession
@@ -62,7 +63,7 @@ class Rendering:
         return composed_frames(
             self.read(),
             plan=self.plan,
-            segment=self.plan.whole,
+            segment=self.plan.output,
             edit=edit or self.edit(),
             compose=composer.process,
         )

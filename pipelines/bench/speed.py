@@ -21,11 +21,13 @@ from typing import Any
 import torch
 
 from pipelines.demo import make_clip
-from pipelines.edit import EditRequest, run
+from pipelines.edit import run
+from pipelines.edit_request import EditRequest
+from vidinv.composing import FrameComposer
 from vidinv.faces import analyse, dlib_backend, named_alignment, select_tracks
 from vidinv.inversion.fse import FEATURES, FeatureStyleInverter
 from vidinv.packs import Pack
-from vidinv.rendering import FaceEditor, FrameComposer
+from vidinv.rendering import FaceEditor
 from vidinv.types import EditedLatents, EditSpec, Frame, Inversion
 from vidinv.video import ShotDetector, open_reader, open_writer, read_image
 

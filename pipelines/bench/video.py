@@ -202,7 +202,7 @@ def _prepared(clip: Path, networks: Networks, spec: EditSpec) -> Rendering:
     if session.needs_fit(tracks):
         with open_reader(clip) as reader:
             states = session.fit(tracks, reader)
-    part = None if plan.kept is None else plan.part(plan.whole)
+    part = None if plan.output_part is None else plan.part(plan.output)
 
     def read() -> Iterator[Frame]:
         with open_reader(clip, part=part) as reader:
@@ -226,7 +226,7 @@ def _measured(
             meters[0].cut()
         for meter in meters:
             meter.add(frame.index, as_uint8(frame.image), as_uint8(picture), analysis.tracks)
-    return {"frames": rendering.plan.whole.num_frames, **meters[0].row(), **meters[1].row()}
+    return {"frames": rendering.plan.output.num_frames, **meters[0].row(), **meters[1].row()}
 
 
 def _box(landmarks_682: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, slice]:

@@ -59,7 +59,8 @@ class ClipPlan:
         num_tracks: face tracks found where it is edited, chosen or not.
         num_held: frames that the file has lost, each with the last good picture in its place.
         notes: what a person should know of the file's damage and of how it was read.
-        kept: the part of the clip that the output is; None is all of it. The plan ends with it.
+        output_part: the frames that the output has, and the plan ends with, where these are not all
+            of the clip's (``--max-frames``); else None.
         key: what decided it (``pipelines.clip.saved``), kept with it on disk.
     """
 
@@ -72,17 +73,17 @@ class ClipPlan:
     key: Mapping[str, Any] = field(default_factory=dict)
     num_held: int = 0
     notes: tuple[str, ...] = ()
-    kept: Segment | None = None
+    output_part: Segment | None = None
 
     @property
     def start_seconds(self) -> float:
         return float(int(self.times_T2[0, 0]) * self.info.time_base)
 
     @property
-    def whole(self) -> Segment:
+    def output(self) -> Segment:
         """The output as one segment."""
         last = self.analysis.num_frames - 1
-        return self.kept or Segment(0, 0, 0, last, last)
+        return self.output_part or Segment(0, 0, 0, last, last)
 
     def unedited(self) -> ClipPlan:
         """The same clip with nothing to edit."""
@@ -90,7 +91,7 @@ class ClipPlan:
 
     def cut(self, frames: range) -> Cut | None:
         """What of the clip's streams goes with these frames of it; None: all of them."""
-        if self.kept is None and len(frames) == self.analysis.num_frames:
+        if self.output_part is None and len(frames) == self.analysis.num_frames:
             return None
         first, (last, duration) = frames.start, self.times_T2[frames.stop - 1].tolist()
         usual = round(1 / ((self.info.average_rate or 25) * self.info.time_base))
@@ -127,7 +128,7 @@ def plan_segments(
         shots: (first, last) of each shot, inclusive, in order.
         chunk_frames: length of a chunk.
         halo_frames: frames on either side of a chunk that its pictures depend on
-            (``vidinv.rendering.halo_frames``).
+            (``vidinv.composing.halo_frames``).
         chain_chunks: of the method: segments and their leads begin where a run of so many does.
         target_frames: wished length; a segment may be longer by a run.
     """
@@ -211,7 +212,7 @@ def save_plan(path: Path, plan: ClipPlan) -> None:
         "key": plan.key,
         "num_held": plan.num_held,
         "notes": plan.notes,
-        "kept": None if plan.kept is None else asdict(plan.kept),
+        "output_part": None if plan.output_part is None else asdict(plan.output_part),
     }
     write_arrays(path, arrays, facts)
 
@@ -248,7 +249,7 @@ def build_plan(path: Path, arrays: Mapping[str, Array], facts: Mapping[str, Any]
             key=facts["key"],
             num_held=facts.get("num_held", 0),
             notes=tuple(facts.get("notes", ())),
-            kept=Segment(**kept) if (kept := facts.get("kept")) else None,
+            output_part=Segment(**part) if (part := facts.get("output_part")) else None,
         )
 
 

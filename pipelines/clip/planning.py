@@ -86,9 +86,9 @@ def plan_clip(
         chain_chunks=chain_chunks,
         target_frames=segment_frames,
     )
-    kept = None
+    output_part = None
     if spec.max_frames is not None and (wanted.start or not is_over):
-        kept = segment_of(
+        output_part = segment_of(
             wanted,
             analysis.shots,
             chunk_frames=window.chunk_frames,
@@ -102,7 +102,7 @@ def plan_clip(
         num_tracks=len(found),
         segments=segments if tracks else (),
         key=key or {},
-        kept=kept,
+        output_part=output_part,
     )
 
 

@@ -21,12 +21,12 @@ from pipelines.clip.samples import FaceSample, summarise
 from pipelines.clip.saved import Key, SavedClip, key_of
 from pipelines.clip.track_samples import sample_persons, subject_of
 from pipelines.clip.window import around_of, frames_within
+from vidinv.composing import FrameComposer
 from vidinv.editing.schedules import attributes_of, face_and_name, is_zero, named_faces
 from vidinv.faces import face_numbers
 from vidinv.inversion import TrackState, find_method
 from vidinv.rendering import (
     FaceEditor,
-    FrameComposer,
     SavedInversions,
     frames_without,
     to_tensor,
@@ -43,7 +43,7 @@ from vidinv.types import (
     TrackSummary,
 )
 from vidinv.video import Around, StreamInfo, Until, VideoInfo
-from vidinv.video.portion import seconds_of
+from vidinv.video.part import seconds_of
 
 TellShare = Callable[[float], None]
 
@@ -304,7 +304,7 @@ class ClipSession:
 
     def why_unchanged(self, plan: ClipPlan) -> str:
         """Why a clip without a track to edit is copied as it is."""
-        is_whole = plan.kept is None
+        is_whole = plan.output_part is None
         unchanged = "the input was copied unchanged" if is_whole else "pictures are unchanged"
         if plan.num_tracks and self.is_copied:
             return f"every strength is 0: {unchanged}"
@@ -320,7 +320,8 @@ class ClipSession:
     def _where(self, plan: ClipPlan) -> str:
         """The part of the clip that was asked for, after a blank; nothing for all of it."""
         within = self.spec.within
-        cut = plan.kept and plan.cut(range(plan.kept.first, plan.kept.last + 1))
+        part = plan.output_part
+        cut = part and plan.cut(range(part.first, part.last + 1))
         if cut:
             over = seconds_of(cut.end, int(plan.times_T2[0, 0]), plan.info.time_base)
             start, end = (0.0, None) if within is None else (within.start, within.end)
@@ -353,7 +354,7 @@ class ClipSession:
         frames = plan.analysis.num_frames
         in_range = len(frames_within(plan.times_T2, plan.info, self.spec.within))
         return ClipSummary(
-            frames=plan.whole.num_frames,
+            frames=plan.output.num_frames,
             faces_edited=sum(track.num_frames for track in tracks),
             frames_without_face=frames_without(plan.analysis, tracks) - (frames - in_range),
             frames_in_range=in_range,

@@ -13,13 +13,14 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from vidinv.composing import halo_frames
 from vidinv.editing.schedules import named_faces
 from vidinv.errors import UsageError
 from vidinv.faces import face_numbers
-from vidinv.rendering import chunk_length, halo_frames
+from vidinv.rendering import chunk_length
 from vidinv.types import Analysis, EditSpec, Frame, TimeRange
 from vidinv.video import Around, VideoInfo
-from vidinv.video.portion import seconds_of
+from vidinv.video.part import seconds_of
 
 # Landmarks are averaged over 12 frames on either side, crops of these over 18 more
 # (vidinv.faces.smooth); the rest is for a face to be found and to settle.

@@ -11,7 +11,8 @@ import torch
 from pipelines.clip.networks import Networks
 from pipelines.clip.plan import plan_segments
 from pipelines.clip.session import ClipSession
-from pipelines.edit import EditRequest, run
+from pipelines.edit import run
+from pipelines.edit_request import EditRequest
 from tests.inversion.toy import ToyInverter
 from tests.packs.tiny import write_tiny_pack
 from tests.test_rendering import frames, track
@@ -171,7 +172,7 @@ def test_a_chain_gives_the_same_wherever_a_clip_is_cut(clip, pack, target):
             return [picture for _, picture in made]
 
     parts = [picture for segment in plan.segments for picture in rendered(segment)]
-    whole = rendered(plan.whole)
+    whole = rendered(plan.output)
     assert len(plan.segments) == -(-FRAMES // max(target, 16))
     assert len(parts) == len(whole) == FRAMES
     assert all(map(np.array_equal, parts, whole))

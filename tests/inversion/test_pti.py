@@ -208,7 +208,7 @@ def test_a_clip_is_tuned_to_once_and_the_weights_serve_again(pack, clip, tmp_pat
 
     assert len(plan.segments) == 2
     parts = [picture for segment in plan.segments for picture in pictures(segment)]
-    assert all(map(np.array_equal, parts, pictures(plan.whole)))
+    assert all(map(np.array_equal, parts, pictures(plan.output)))
 
 
 def test_batch_fits_the_very_same_state_and_sees_every_step(pack, clip, tmp_path):

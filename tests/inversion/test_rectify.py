@@ -327,4 +327,4 @@ def test_segments_give_what_the_whole_clip_gives(pack, clip):
 
     parts = [picture for segment in plan.segments for picture in pictures(segment)]
     assert len(plan.segments) == 2
-    assert all(map(np.array_equal, parts, pictures(plan.whole)))
+    assert all(map(np.array_equal, parts, pictures(plan.output)))

@@ -255,7 +255,7 @@ def test_a_clip_gives_the_same_wherever_it_is_cut(pack, clip):
 
     parts = [picture for segment in plan.segments for picture in pictures(segment)]
     assert len(parts) == FRAMES
-    assert all(map(np.array_equal, parts, pictures(plan.whole)))
+    assert all(map(np.array_equal, parts, pictures(plan.output)))
 
 
 @pytest.mark.parametrize("command", ["edit", pytest.param("invert", marks=pytest.mark.slow)])

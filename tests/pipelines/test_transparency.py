@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from pipelines.demo import make_clip as make_face_clip
-from pipelines.edit import EditRequest, run
+from pipelines.edit import run
+from pipelines.edit_request import EditRequest
 from pipelines.meter import Progress
 from vidinv.packs import load_pack
 from vidinv.types import EditSpec, Frame

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         write_image,
     )
     from vidinv.video.info import StreamInfo, VideoInfo
-    from vidinv.video.portion import Around, Until
+    from vidinv.video.part import Around, Until
     from vidinv.video.reader import Part, VideoReader, open_reader, probe
     from vidinv.video.sampler import FrameSampler
     from vidinv.video.shots import ShotDetector
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
     )
 
 _HOMES = {
-    "Around": "portion",
+    "Around": "part",
     "Cut": "writer",
     "EncodeOptions": "codecs",
     "FrameSampler": "sampler",
     "Part": "reader",
     "ShotDetector": "shots",
     "StreamInfo": "info",
-    "Until": "portion",
+    "Until": "part",
     "VideoInfo": "info",
     "VideoReader": "reader",
     "VideoWriter": "writer",

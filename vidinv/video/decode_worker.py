@@ -27,7 +27,7 @@ from vidinv.video.info import TAG_ERRORS, StreamInfo, VideoInfo
 from vidinv.video.integrity import Damage, check_complete
 from vidinv.video.isolation import Channel, FrameRing, Heartbeat
 from vidinv.video.mending import Mending
-from vidinv.video.portion import Around, Until, seconds_of
+from vidinv.video.part import Around, Until, seconds_of
 from vidinv.video.side_info import frame_packing, light_level, mastering_display
 from vidinv.video.streams import picture_stream
 from vidinv.video.timing import Jumps, earliest, may_jump

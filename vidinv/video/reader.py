@@ -19,7 +19,7 @@ from vidinv.errors import DecodeError
 from vidinv.types import Frame, Image
 from vidinv.video.info import VideoInfo
 from vidinv.video.isolation import ChildDied, ChildProcess, ChildStalled, FrameMissing
-from vidinv.video.portion import Around, Until
+from vidinv.video.part import Around, Until
 
 DECODE_WORKER = "vidinv.video.decode_worker"
 # Long enough for a slow disk, short enough that a hanging file is reported within 30 s.

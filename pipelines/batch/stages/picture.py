@@ -10,7 +10,8 @@ from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.context import StageContext, TaskProgress
 from pipelines.batch.stages.edit_result import EditResult
 from pipelines.batch.stages.tasks import RunOptions, StageTask
-from pipelines.edit import EditRequest, edit_picture
+from pipelines.edit import edit_picture
+from pipelines.edit_request import EditRequest
 from vidinv.files import remove_temporaries
 from vidinv.paths import check_file
 

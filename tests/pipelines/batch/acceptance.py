@@ -48,10 +48,10 @@ class AcceptanceRunner(StageRunner):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().run(task)
 
-    def open(self, job: Job, *, worker: str = DECODE_WORKER, **portion: Any) -> VideoReader:
+    def open(self, job: Job, *, worker: str = DECODE_WORKER, **part: Any) -> VideoReader:
         hangs = Path(job.input).stem == "hanging"
         worker = "tests.video.bad_workers" if hangs else worker
-        return super().open(job, worker=worker, **portion)
+        return super().open(job, worker=worker, **part)
 
 
 def main(clips: str, folder: str) -> None:

@@ -32,10 +32,10 @@ class FaultyRunner(StageRunner):
             time.sleep(600)
         return super().run(task)
 
-    def open(self, job: Job, *, worker: str = DECODE_WORKER, **portion: Any) -> VideoReader:
+    def open(self, job: Job, *, worker: str = DECODE_WORKER, **part: Any) -> VideoReader:
         if Path(job.input).name.startswith("hanging"):
             return open_reader(job.input, timeout_seconds=1.0, worker="tests.video.bad_workers")
-        return super().open(job, worker=worker, **portion)
+        return super().open(job, worker=worker, **part)
 
     def _die_once(self, folder: Path) -> None:
         marker = folder / "died"

@@ -16,7 +16,8 @@ from pipelines.clip.samples import (
     save_samples,
     summarise,
 )
-from pipelines.edit import EditRequest, run
+from pipelines.edit import run
+from pipelines.edit_request import EditRequest
 from tests.faces.dlib_reference import DlibOwnEmbedder
 from tests.video.clips import images_of, write_clip
 from vidinv.faces import Backend, dlib_backend

@@ -20,7 +20,8 @@ from pipelines.batch.stages.tasks import Completed
 from pipelines.clip.plan import SEGMENT_FRAMES, ClipPlan, Segment, load_plan
 from pipelines.clip.saved import SavedClip, clip_folder, key_of
 from pipelines.demo import make_clip as make_face_clip
-from pipelines.edit import EditRequest, run
+from pipelines.edit import run
+from pipelines.edit_request import EditRequest
 from tests.packs.tiny import GENERATOR, write_tiny_pack
 from tests.pipelines.passes import Passes
 from tests.video.clips import images_of, packets_of, write_clip

@@ -19,11 +19,11 @@ from pipelines.clip.plan import load_plan, plan_segments, save_plan
 from tests.packs.green_parsing import KIND, GreenParser, write_parsing_pack
 from tests.pipelines.batch.conftest import FRAMES
 from tests.video.clips import comment_of, images_of, packets_of, plain_times, write_clip
+from vidinv.composing import FrameComposer
 from vidinv.latents import PLAN_FILE
 from vidinv.networks.registry import NETWORKS
 from vidinv.packs import load_pack
 from vidinv.provenance import credentials, is_edit_comment, read_credentials
-from vidinv.rendering import FrameComposer
 from vidinv.types import TimeRange
 from vidinv.video import EncodeOptions, open_reader
 from vidinv.video.reader import Part
