@@ -72,7 +72,8 @@ def load(folder: Path, resolution: int) -> FaceArrays:
         raise FileNotFoundError(
             f"{path} is missing; make it with: python -m training.data FACES {folder}"
         )
-    meta = json.loads((folder / "meta.json").read_text())
+    meta_file = folder / "meta.json"
+    meta = json.loads(meta_file.read_text()) if meta_file.is_file() else {}
     return FaceArrays(
         images_M3RR=np.load(path, mmap_mode="r"),
         weights_M=np.load(folder / "weights.npy", mmap_mode="r"),

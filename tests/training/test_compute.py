@@ -64,8 +64,9 @@ def make_task(name: str, folder, **loop_changes):
         return PspTask(psp_stage(folder, loop=loop, **E4E))
     if name == "adaptive":
         return adaptive_task(folder, loop=loop, synthetic=0.5)
-    config = pack_stage(name, folder, loop=loop, judges=ALL_JUDGES)
-    return HyperTask(config) if name == "hyper" else RectifierTask(config)
+    if name == "rectifier":
+        return RectifierTask(pack_stage(name, folder, loop=loop))
+    return HyperTask(pack_stage(name, folder, loop=loop, judges=ALL_JUDGES))
 
 
 @pytest.mark.parametrize("name", TASKS)

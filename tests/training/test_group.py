@@ -16,6 +16,7 @@ import torch.multiprocessing as mp
 import yaml
 from safetensors.torch import load_file
 
+import training.start
 from tests.training.runs import losses
 from tests.training.test_loop import TINY, MeanColour
 from training.group import join, leave
@@ -37,6 +38,7 @@ CONFIG = {
         "decay_images": 16, "log_images": 24, "checkpoint_images": 96,
     },
 }  # fmt: skip
+STEPS = 24  # a checkpoint after every twelfth
 
 
 @pytest.fixture(scope="module")
@@ -56,24 +58,46 @@ def request_of(faces, tmp_path_factory):
     return lambda name, **how: TrainingRequest("gan", root / "gan.yaml", root / name, root, **how)
 
 
-def forked(rank: int, request: TrainingRequest, size: int) -> None:
+def forked(rank: int, request: TrainingRequest, hangs_at: int | None) -> None:
+    if hangs_at is not None and rank == 0:
+        hang_in_step(hangs_at, request.out)
     rendezvous = f"file://{request.out}/rendezvous"
-    join(rank, size, local_rank=rank, rendezvous=rendezvous, on_gpu=False)
+    join(rank, 2, local_rank=rank, rendezvous=rendezvous, on_gpu=False)
     run(request)
     leave()
 
 
-def start(request: TrainingRequest, *, wait: bool) -> mp.ProcessContext:
+def hang_in_step(number: int, folder: Path) -> None:
+    """In this process: the step tells by a file that it is there, and waits for its end."""
+    build = training.start.build
+
+    def with_hanging_step(kind, path):
+        config, task = build(kind, path)
+        take_step = task.step
+
+        def step(batch, current, average):
+            if current == number:
+                (folder / "now").touch()
+                time.sleep(300)
+            return take_step(batch, current, average)
+
+        task.step = step
+        return config, task
+
+    training.start.build = with_hanging_step
+
+
+def start(request: TrainingRequest, *, hangs_at: int | None = None) -> mp.ProcessContext:
     """The two workers, which share what this process has imported."""
     request.out.mkdir(exist_ok=True)
-    (request.out / "rendezvous").unlink(missing_ok=True)
-    return mp.start_processes(forked, args=(request, 2), nprocs=2, join=wait, start_method="fork")
+    args, wait = (request, hangs_at), hangs_at is None
+    return mp.start_processes(forked, args=args, nprocs=2, join=wait, start_method="fork")
 
 
 @pytest.fixture(scope="module")
 def whole(request_of) -> Path:
     request = request_of("whole")
-    start(request, wait=True)
+    start(request)
     return request.out
 
 
@@ -85,17 +109,16 @@ def assert_same(folder: Path, whole: Path) -> None:
 
 
 def test_two_workers_killed_at_a_random_step_resume_to_the_same_losses(whole, request_of):
-    request = request_of("killed")
-    workers = start(request, wait=False)
-    while not (request.out / "latest.pt").exists():
+    request, step = request_of("killed"), int(np.random.default_rng().integers(1, STEPS))
+    workers = start(request, hangs_at=step)
+    while not (request.out / "now").exists():
         time.sleep(0.01)
-    time.sleep(np.random.default_rng().uniform(0, 0.1))
     for pid in workers.pids():
         os.kill(pid, signal.SIGKILL)
     for process in workers.processes:
         process.join()
-    seen = torch.load(request.out / "latest.pt", weights_only=True)["images_seen"]
-    assert seen == 96
+    latest = request.out / "latest.pt"
+    assert latest.exists() == (step >= STEPS // 2)
     train(replace(request, resume=True))
     assert_same(request.out, whole)
 
