@@ -6,9 +6,11 @@ import shutil
 from dataclasses import replace
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 
+import pipelines.preview as module
 import vidinv
 from pipelines.demo import make_clip
 from pipelines.preview import LINE_PX, TILE_PX, fitted_size, said
@@ -62,6 +64,24 @@ def test_a_video_has_the_source_on_the_left_and_the_edit_on_the_right(pack, clip
     assert plain_times(tmp_path / "p.mp4") == plain_times(clip)
     assert packets_of(tmp_path / "p.mp4") == packets_of(clip)
     assert is_edit_comment(comment_of(tmp_path / "p.mp4"))
+
+
+@pytest.mark.parametrize("preview", ["p.mp4", "p.png"])
+def test_pixels_that_are_not_square_are_shown_as_a_viewer_sees_them(pack, clip, tmp_path, preview):
+    seen = images_of(clip, limit=3)
+    stored = [cv2.resize(image, (SIZE // 2, SIZE), interpolation=cv2.INTER_AREA) for image in seen]
+    narrow = write_clip(tmp_path / "narrow.mp4", stored, aspect=Fraction(2))
+    edit(narrow, tmp_path, pack, preview)
+    if preview == "p.mp4":
+        for both, image in zip(images_of(tmp_path / preview), seen, strict=True):
+            assert both.shape == (SIZE + CAPTION_PX, 2 * SIZE, 3)
+            assert psnr(middle(both[CAPTION_PX:, :SIZE]), middle(image)) > 25
+        return
+    square = write_clip(tmp_path / "square.mp4", seen)
+    edit(square, tmp_path, pack, "square.png", overwrite=True)
+    sheets = [read_image(tmp_path / name) for name in (preview, "square.png")]
+    before = [np.split(sheet, 2)[0][CAPTION_PX:] for sheet in sheets]
+    assert psnr(*before) > 22  # landmarks differ by a pixel
 
 
 def test_a_split_video_has_both_sides_of_a_line_that_moves(pack, clip, tmp_path):
@@ -179,6 +199,29 @@ def test_a_preview_that_cannot_be_written_does_not_cost_the_output(pack, clip, t
     assert any(text.startswith("preview: not written: ") for text in result.warnings)
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
     assert len(images_of(tmp_path / "out.mp4")) == 2
+
+
+@pytest.mark.parametrize("preview", ["p.mp4", "p.png"])
+def test_a_fault_amid_the_frames_costs_the_preview_alone(
+    pack, clip, tmp_path, monkeypatch, preview
+):
+    """As a disk that is full after some frames: nothing of it is left, and the output is whole."""
+    calls = []
+
+    def failing(*arguments):
+        calls.append(arguments)
+        if len(calls) == 4:
+            raise OSError(28, "No space left on device")
+        return whole(*arguments)
+
+    name = "_tile" if preview == "p.png" else "_resized"
+    whole = getattr(module, name)
+    monkeypatch.setattr(module, name, failing)
+    result, pairs = edit(clip, tmp_path, pack, preview, max_frames=5)
+    assert len(pairs) == len(images_of(tmp_path / "out.mp4")) == 5
+    assert len(calls) == 4  # given up, not tried again
+    assert "preview: not written: [Errno 28] No space left on device" in result.warnings
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
 def test_there_is_no_preview_without_the_output(pack, clip, tmp_path):
