@@ -23,7 +23,7 @@ from pipelines.clip.track_samples import sample_persons, subject_of
 from pipelines.clip.window import around_of, frames_within
 from vidinv.composing import FrameComposer
 from vidinv.editing.schedules import attributes_of, face_and_name, is_zero, named_faces
-from vidinv.faces import face_numbers
+from vidinv.faces import face_numbers, faded_notes
 from vidinv.inversion import TrackState, find_method
 from vidinv.rendering import (
     FaceEditor,
@@ -352,6 +352,8 @@ class ClipSession:
         """Counts and identity figures of a clip that is done."""
         tracks, mean = plan.analysis.tracks, self.networks.mean_embedding
         frames = plan.analysis.num_frames
+        # An inversion is pasted in full.
+        faded = [] if self.spec.mode is RenderMode.INVERT else faded_notes(tracks)
         in_range = len(frames_within(plan.times_T2, plan.info, self.spec.within))
         return ClipSummary(
             frames=plan.output.num_frames,
@@ -363,7 +365,7 @@ class ClipSession:
             track_identity=tuple(
                 summarise([s for s in samples if s.track == track.id], mean) for track in tracks
             ),
-            warnings=tuple(dict.fromkeys([*plan.notes, *warnings])),
+            warnings=tuple(dict.fromkeys([*plan.notes, *faded, *warnings])),
             frames_held=plan.num_held,
         )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tests.compose.made_up_change import mean_landmarks
-from vidinv.faces import TIGHT, track_confidence
+from vidinv.faces import TIGHT, faded_notes, track_confidence
 from vidinv.faces.align import stretched
 from vidinv.faces.confidence import frontal_share
 from vidinv.types import FaceTrack
@@ -89,3 +91,16 @@ def test_a_square_that_is_no_face_is_edited_in_full():
     nowhere = np.full((5, 68, 2), np.nan, np.float32)
     square = FaceTrack(0, 0, 0, nowhere, np.ones((5, 4)), np.ones(5, bool))
     assert np.all(track_confidence(square) == 1.0)
+
+
+def test_whose_edit_hardly_shows_is_said_once_with_the_frames():
+    front, profile = (track(turned(np.full(9, degrees))) for degrees in (0, 80))
+    unseen = track(turned(np.zeros(9)), np.arange(9) == 0)
+    clip = [replace(profile, first=12), replace(unseen, first=40), front, track(turned(TURN))]
+    clip += [replace(unseen, person=3).within(range(8, 9))]
+    assert faded_notes(clip) == [
+        "face 0 is hardly edited in frames 12 to 20, frames 40 to 48: "
+        "there mostly seen from the side, or not at all",
+        "face 3 is hardly edited in frame 8: there mostly seen from the side, or not at all",
+    ]
+    assert faded_notes([front]) == []

@@ -10,7 +10,7 @@ from vidinv.faces.align import (
 )
 from vidinv.faces.analysis import analyse
 from vidinv.faces.backends import BACKENDS, DEFAULT_LANDMARKS, check_landmarks, find_backend
-from vidinv.faces.confidence import track_confidence
+from vidinv.faces.confidence import faded_notes, track_confidence
 from vidinv.faces.crops import extract_crop
 from vidinv.faces.dlib_backend import dlib_backend
 from vidinv.faces.mask import FaceRegion, face_mask
@@ -54,6 +54,7 @@ __all__ = [
     "extract_crop",
     "face_mask",
     "face_numbers",
+    "faded_notes",
     "find_backend",
     "find_faces",
     "group_persons",

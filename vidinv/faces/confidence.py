@@ -7,6 +7,8 @@ afterwards, evenly in both directions of time, instead of showing or popping.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -19,6 +21,7 @@ from vidinv.types import FaceTrack, FloatArray
 # second number and none less than 0.08; heads turned by about 40 degrees have 0.18 (docs/LOG.md).
 PROFILE = (0.03, 0.13)
 CONFIDENCE_FRAMES = 4.0  # standard deviation of the average over time, as that of landmarks
+HARDLY = 0.5  # share of an edit that shows, on average over a track: less is said
 _NOSE_TIP = 30
 _LEFT_JAW, _RIGHT_JAW = slice(1, 4), slice(13, 16)
 
@@ -35,6 +38,21 @@ def track_confidence(track: FaceTrack) -> npt.NDArray[np.float64]:
     low, high = PROFILE
     t = np.clip((turned - low) / (high - low), 0.0, 1.0)
     return gaussian(t * t * (3.0 - 2.0 * t) * track.measured_T, CONFIDENCE_FRAMES)
+
+
+def faded_notes(tracks: Sequence[FaceTrack]) -> list[str]:
+    """A line for each person about the tracks in which less than half of an edit shows."""
+    faded: dict[int, list[str]] = {}
+    for track in tracks:
+        if track_confidence(track).mean() < HARDLY:
+            first, last = track.first, track.last
+            frames = f"frame {first}" if first == last else f"frames {first} to {last}"
+            faded.setdefault(track.person, []).append(frames)
+    return [
+        f"face {person} is hardly edited in {', '.join(frames)}: "
+        "there mostly seen from the side, or not at all"
+        for person, frames in sorted(faded.items())
+    ]
 
 
 def frontal_share(

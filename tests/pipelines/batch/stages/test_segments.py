@@ -16,6 +16,7 @@ from pipelines.batch.stages.render import RenderTask
 from pipelines.batch.stages.runner import StageRunner
 from pipelines.batch.stages.tasks import Completed, Failure
 from pipelines.clip.plan import load_plan, plan_segments, save_plan
+from pipelines.clip.session import ClipSession
 from tests.packs.green_parsing import KIND, GreenParser, write_parsing_pack
 from tests.pipelines.batch.conftest import FRAMES
 from tests.video.clips import comment_of, images_of, packets_of, plain_times, write_clip
@@ -24,7 +25,7 @@ from vidinv.latents import PLAN_FILE
 from vidinv.networks.registry import NETWORKS
 from vidinv.packs import load_pack
 from vidinv.provenance import credentials, is_edit_comment, read_credentials
-from vidinv.types import TimeRange
+from vidinv.types import EditSpec, RenderMode, TimeRange
 from vidinv.video import EncodeOptions, open_reader
 from vidinv.video.reader import Part
 
@@ -180,6 +181,24 @@ def test_joined_segments_are_the_output_of_edit(face_clip, tiny_pack, stages, tm
     assert comment_of(joined) == comment_of(whole)
     assert row.identity == result.identity
     assert [t.last for t in row.tracks] == [t.last for t in result.tracks]
+
+
+def test_edit_and_batch_say_alike_that_an_edit_fades_away(
+    face_clip, tiny_pack, stages, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("vidinv.faces.confidence.PROFILE", (0.6, 0.7))  # all faces are profiles
+    clip = write_clip(tmp_path / "short.mp4", images_of(face_clip, limit=4))
+    said = (
+        "face 0 is hardly edited in frames 0 to 3: there mostly seen from the side, or not at all"
+    )
+    wish = {"attributes": {"age": ((0.0, 1.0),)}}
+    edited = vidinv.edit(clip, tmp_path / "e.mp4", pack=tiny_pack, **wish)
+    assert edited.warnings == (said,)
+    _, row = run_stages(stages, clip, tmp_path / "w", tmp_path / "b.mkv", **wish)
+    assert row.warnings == (said,)
+    inverting = ClipSession(clip, EditSpec(mode=RenderMode.INVERT), stages.networks)
+    plan = load_plan(tmp_path / "w" / PLAN_FILE)
+    assert inverting.summary(plan, [], []).warnings == ()  # pasted in full
 
 
 def test_no_detail_and_other_strengths_change_the_frames(face_clip, tiny_pack, tmp_path):
