@@ -155,10 +155,11 @@ class Adversary(nn.Module):
                 torch.autograd.grad(loss, images, retain_graph=True)[0].norm()
                 for loss in (reconstruction, adversarial)
             ]
-            wanted = mean_over_workers(self.config.share * norms[0] / (norms[1] + 1e-8))
+            wanted = self.config.share * norms[0] / (norms[1] + 1e-8)
             smoothed = torch.lerp(wanted, self.balance, BALANCE_KEPT)
             wanted = torch.where(self.balance.isnan(), wanted, smoothed)
-            self.balance.copy_(wanted.clamp(max=MAX_WEIGHT))
+            # Nothing after the average needs memory, or workers could end with different balances.
+            self.balance.copy_(mean_over_workers(wanted).clamp_(max=MAX_WEIGHT))
             self._is_measured = True
 
 

@@ -59,9 +59,9 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """
     if not _are_several():
         return
-    agree_on_memory()
     gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.reshape(-1) for g in gradients])
+    flat = torch.cat([g.reshape(-1) for g in gradients])  # needs memory itself: agree after it
+    agree_on_memory()
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
     offset = 0
@@ -78,17 +78,17 @@ def mean_over_workers(value: Tensor) -> Tensor:
     """
     if not _are_several():
         return value
-    agree_on_memory()
     total = value.clone()
+    agree_on_memory()
     dist.all_reduce(total)
-    return total / dist.get_world_size()
+    return total.div_(dist.get_world_size())
 
 
 def agree_on_memory(*, ran_out: bool = False) -> None:
     """Before every message and after every step: has each worker had the memory for it?
 
     A worker that ran out says so in the place of what the others are about to average, so that all
-    of them take the step anew.
+    of them leave the step where it has changed as much in each (``training.loop.Loop``).
 
     Raises:
         OutOfMemoryElsewhere: another one has not; to one that ran out itself, nothing.

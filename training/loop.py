@@ -7,8 +7,8 @@ checkpoints and sheets. On a CPU, threads of OpenMP wait for each other on busy 
 
 All randomness derives from (seed, rank, images seen), so a resumed run repeats the same steps.
 Where a batch does not fit into memory it is halved, and twice as many are accumulated: the step has
-the same images. Its log begins with the networks that judge (training.run_log). Needs torch, numpy,
-safetensors and Pillow alone.
+the same images. Where memory ends after weights have changed, so does the run. The log begins with
+the networks that judge (training.run_log). Needs torch, numpy, safetensors and Pillow alone.
 """
 
 from __future__ import annotations
@@ -133,6 +133,7 @@ class Loop:
         self.rank = current_rank()
         self.images_seen = 0
         self.halvings = 0  # of the batch, for want of memory
+        self.has_changed_weights = False  # in the step that is being taken
         self.seconds = 0.0
         self.sums: dict[str, Tensor] = {}  # of the steps since the last log line
         self.count = 0
@@ -182,27 +183,45 @@ class Loop:
         return metrics
 
     def _attempt(self, number: int, batch: Batch) -> dict[str, Tensor] | None:
-        """A step; None where a worker ran out of memory in it."""
+        """A step; None where a worker ran out of memory in it before any weights changed.
+
+        Raises:
+            UsageError: it ran out afterwards: a second attempt would apply the first part twice.
+        """
+        self.has_changed_weights = False
         torch.manual_seed(step_randomness(self.config, self.rank, number)[0])
         count = self.config.accumulate << self.halvings
         sums: dict[str, Tensor] = {}
         try:
             for index, part in enumerate(batch.split(count)):
                 self.task.part = StepPart(index, count)
-                for name, value in self.task.step(part, number, average_gradients).items():
+                for name, value in self.task.step(part, number, self._average).items():
                     sums[name] = sums.get(name, 0.0) + value.detach().double() / count
             agree_on_memory()
-        except OutOfMemoryElsewhere:
-            return None
-        except torch.OutOfMemoryError:
-            agree_on_memory(ran_out=True)
-            return None
+        except torch.OutOfMemoryError as error:
+            if not isinstance(error, OutOfMemoryElsewhere):
+                agree_on_memory(ran_out=True)
+            if not self.has_changed_weights:
+                return None
+            size = self.config.batch >> self.halvings
+            raise UsageError(
+                f"out of memory after a part of a step changed weights (batch {size}): lower "
+                "loop.batch and raise loop.accumulate as much; --resume then goes on from the last "
+                "checkpoint"
+            ) from None
         return sums
+
+    def _average(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Just before an optimizer steps: from here on the step cannot be taken anew."""
+        average_gradients(parameters)
+        self.has_changed_weights = True
 
     def _halve_batch(self) -> None:
         """Half as many images at a time, twice as many times: the step stays the same.
 
-        What the failed attempt changed apart from gradients (statistics of batch norm) stays.
+        No weights have changed. What the failed attempt did to running means stays: statistics of
+        batch norm, and, the same in all workers, directions of edits and the adversary's balance.
+        They are means over batches, and a step that is divided has more of these anyway.
 
         Raises:
             UsageError: the batch cannot be halved.

@@ -1,9 +1,11 @@
-"""``--dry-run``: two steps of a run that nothing is kept of, and what the run would take."""
+"""``--dry-run``: three steps of a run that nothing is kept of, and what the run would take."""
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,28 +17,38 @@ from training.loop import Loop, TrainingTask
 from training.loop_config import LoopConfig
 from training.run_log import duration
 
-STEPS = 2  # the first one also sets up what the others find there
+# A step past every ``start_images``, and at once one of every interval up to 16 (of regularisers,
+# of balances): all acts in it that acts now and then.
+FULL_STEP = math.lcm(*range(1, 17))
+# The one before sets up what the others find there; nothing acts in the last one but what always
+# does.
+STEPS = range(FULL_STEP - 1, FULL_STEP + 2)
 
 
 def rehearse(task: TrainingTask, data: FaceArrays, config: LoopConfig, out: Path) -> list[str]:
-    """Take two steps with the task, which serves for nothing else then.
+    """Take three steps with the task, which serves for nothing else then.
 
     Args:
         out: the run's folder, which is not touched.
 
     Returns:
-        Lines for people. Speed and time are those of the second step: on one worker, as if the
-        others did not slow it down.
+        Lines for people. Speed and time are those of a step in which nothing acts but what always
+        does: on one worker, as if the others did not slow it down.
+
+    Raises:
+        UsageError: memory does not suffice.
     """
-    loop = Loop(task, data, config, out)
-    batches = StepBatches(data, config, rank=0).iterate(range(STEPS), loop.device)
-    for number, batch in enumerate(batches):
-        begun = time.monotonic()
-        loop.step(number, batch)
-        if loop.device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds = time.monotonic() - begun
-    speed = config.images_per_step / seconds
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder:  # for a note that the batch was halved
+        loop = Loop(task, data, config, Path(folder))
+        batches = StepBatches(data, config, rank=0).iterate(STEPS, loop.device)
+        for number, batch in zip(STEPS, batches, strict=True):
+            begun = time.monotonic()
+            loop.step(number, batch)
+            if loop.device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(time.monotonic() - begun)
+    speed = config.images_per_step / seconds[-1]
     batch_size, accumulate = config.batch >> loop.halvings, config.accumulate << loop.halvings
     first_sheet = -(-min(config.checkpoint_images, config.total_images) // config.images_per_step)
     sheet = out / f"sheet_{first_sheet * config.images_per_step:08d}.png"
@@ -47,7 +59,9 @@ def rehearse(task: TrainingTask, data: FaceArrays, config: LoopConfig, out: Path
         f"data: {len(data.train_indices)} faces to learn from, {len(data.val_indices)} held out",
         f"step: {config.images_per_step} images ({config.workers} workers, batch {batch_size}, "
         f"accumulate {accumulate}) on {loop.device}, networks in {config.precision}",
-        f"speed: {speed:.1f} images/s, {duration(config.total_images / speed)} in all",
+        f"speed: {speed:.1f} images/s, {duration(config.total_images / speed)} in all, without "
+        "checkpoints",
+        f"a step: {seconds[-1]:.2f} s; one with all that acts now and then: {seconds[1]:.2f} s",
         f"memory: {_memory_gb(loop.device):.1f} GB a worker",
         f"first sheet: {sheet}",
     ]

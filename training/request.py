@@ -12,7 +12,7 @@ class TrainingRequest:
 
     Attributes:
         resume: go on from the checkpoint in ``out``.
-        dry_run: two steps in memory, and what the run would take; nothing is written.
+        dry_run: three steps in memory, and what the run would take; nothing is written.
         ray: the workers are those of Ray Train (training.on_ray).
     """
 

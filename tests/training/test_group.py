@@ -6,8 +6,10 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,22 +148,59 @@ def launched(rank: int, request: TrainingRequest) -> None:
 
 
 def test_all_workers_take_a_step_anew_where_one_ran_out_of_memory(faces, tmp_path):
-    """In the second step, and between a step's averages of gradients."""
-    for name, dies_at in (("whole", ()), ("halved", (2,))):
+    """In the second step, by its own work, and by the message that averages the gradients."""
+    for name in ("none", "work", "message"):
         (tmp_path / name).mkdir()
-        args = (faces, tmp_path / name, dies_at)
+        args = (faces, tmp_path / name)
         mp.start_processes(short_of_memory, args=args, nprocs=2, start_method="fork")
-    ours, theirs = (load_file(tmp_path / name / WEIGHTS_FILE) for name in ("halved", "whole"))
-    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
-    notes = [line["note"] for line in losses(tmp_path / "halved") if "note" in line]
-    assert notes == ["out of memory: batch 4 instead of 8, accumulate 2"]
+    for name in ("work", "message"):
+        ours, theirs = (load_file(tmp_path / folder / WEIGHTS_FILE) for folder in (name, "none"))
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+        notes = [line["note"] for line in losses(tmp_path / name) if "note" in line]
+        assert notes == ["out of memory: batch 4 instead of 8, accumulate 2"]
 
 
-def short_of_memory(rank: int, faces, folder: Path, dies_at: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("what", ["optimizer", "regulariser"])
+def test_all_workers_end_where_one_runs_out_of_memory_after_an_average(faces, tmp_path, what):
+    """The other one has stepped, or is about to: no attempt anew could leave both with the same."""
+    folder = tmp_path / what
+    folder.mkdir()
+    mp.start_processes(short_of_memory, args=(faces, folder), nprocs=2, start_method="fork")
+    for rank in (0, 1):
+        said = (folder / f"said{rank}").read_text()
+        assert "lower loop.batch" in said
+        assert "--resume" in said
+
+
+def short_of_memory(rank: int, faces, folder: Path) -> None:
+    """A run whose second worker lacks memory for what the folder is named after."""
     join(rank, 2, local_rank=rank, rendezvous=f"file://{folder}/rendezvous", on_gpu=False)
-    config = replace(TINY, workers=2)
-    Loop(MeanColour(config, dies_at if rank else ()), faces, config, folder).run()
+    config, what = replace(TINY, workers=2), folder.name if rank else "none"
+    task = MeanColour(
+        config,
+        dies_at=(2,) if what == "work" else (),
+        dies_late=(2,) if what == "regulariser" else (),
+    )
+    if what == "message":
+        torch.cat = fails_once(torch.cat)
+    if what == "optimizer":
+        task.optimizers["colour"].step = fails_once(task.optimizers["colour"].step)
+    try:
+        Loop(task, faces, config, folder).run()
+    except UsageError as error:
+        (folder / f"said{rank}").write_text(str(error))
     leave()
+
+
+def fails_once(allocate: Callable[..., Any]) -> Callable[..., Any]:
+    left = ["no more of it"]
+
+    def or_fail(*args: Any, **how: Any) -> Any:
+        if left:
+            raise torch.OutOfMemoryError(left.pop())
+        return allocate(*args, **how)
+
+    return or_fail
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of Ray about itself

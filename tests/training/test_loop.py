@@ -29,17 +29,20 @@ class MeanColour(JudgedTask):
 
     Args:
         dies_at: numbers of the calls of ``step`` that run out of memory, after half of their work.
+        dies_late: those that do after their first optimisation.
     """
 
     averaged = ("colour",)
 
-    def __init__(self, config: LoopConfig, dies_at: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, config: LoopConfig, dies_at: tuple[int, ...] = (), dies_late: tuple[int, ...] = ()
+    ) -> None:
         super().__init__(config, resolution=32)
         self.colour = nn.Linear(1, 3, bias=False)
         nn.init.zeros_(self.colour.weight)
         self.modules["colour"] = self.colour
         self.optimizers["colour"] = torch.optim.Adam(self.colour.parameters(), lr=0.01)
-        self.networks, self.calls, self.dies_at = {}, 0, dies_at
+        self.networks, self.calls, self.dies_at, self.dies_late = {}, 0, dies_at, dies_late
         self.sizes: list[int] = []
 
     def step(self, batch, number, average):
@@ -51,6 +54,8 @@ class MeanColour(JudgedTask):
             loss.backward()
             raise torch.OutOfMemoryError("no more of it")
         self._optimise("colour", loss, average)
+        if self.calls in self.dies_late:
+            raise torch.OutOfMemoryError("no more of it")
         # A regulariser has a step of its own, as StyleGAN's have.
         self._optimise("colour", -0.1 * self.colour(torch.ones(1, 1)).mean(), average)
         return {"loss": loss}
@@ -104,6 +109,19 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_step(faces, tmp_path, caps
 def test_a_batch_that_cannot_be_halved_is_said(faces, tmp_path):
     with pytest.raises(UsageError, match="a batch of 1 cannot be halved"):
         run(faces, tmp_path / "one", replace(TINY, batch=1), dies_at=(1,))
+
+
+def test_no_step_is_applied_twice_where_memory_ends_after_weights_changed(faces, tmp_path):
+    config = replace(TINY, checkpoint_images=16)
+    whole = run(faces, tmp_path / "whole", config)
+    with pytest.raises(UsageError, match=r"\(batch 8\): lower loop\.batch .* --resume"):
+        run(faces, tmp_path / "ended", config, dies_late=(4,))
+    lower = replace(config, batch=4, accumulate=2)
+    again = Loop(MeanColour(lower), faces, lower, tmp_path / "ended")
+    assert again.resume()
+    assert again.images_seen == 16
+    again.run()
+    torch.testing.assert_close(parameters(again), parameters(whole), rtol=1e-5, atol=1e-6)
 
 
 def test_loaders_change_nothing(faces, tmp_path):
@@ -175,13 +193,22 @@ def test_a_rehearsal_says_what_a_run_takes_and_writes_nothing(faces, tmp_path):
     config = replace(LOOP, batch=4, accumulate=2, workers=3)
     task = MeanColour(config)
     said = "\n".join(rehearse(task, faces, config, tmp_path / "runs"))
-    assert task.sizes == [4] * 4
+    assert task.sizes == [4] * 6
     assert "parameters: colour 0.00 M" in said
     assert "560 faces to learn from, 80 held out" in said
     assert "step: 24 images (3 workers, batch 4, accumulate 2) on cpu" in said
     assert "images/s" in said
+    assert "one with all that acts now and then: " in said
     assert "GB a worker" in said
     assert f"first sheet: {tmp_path / 'runs'}/sheet_00000048.png" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_rehearsal_that_needs_less_memory_says_so_and_writes_nothing(faces, tmp_path, capsys):
+    task = MeanColour(LOOP, dies_at=(1,))
+    said = "\n".join(rehearse(task, faces, LOOP, tmp_path / "runs"))
+    assert "step: 8 images (1 workers, batch 4, accumulate 2)" in said
+    assert "out of memory: batch 4 instead of 8, accumulate 2" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
