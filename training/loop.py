@@ -8,7 +8,8 @@ checkpoints and sheets. On a CPU, threads of OpenMP wait for each other on busy 
 All randomness derives from (seed, rank, images seen), so a resumed run repeats the same steps.
 Where a batch does not fit into memory it is halved, and twice as many are accumulated: the step has
 the same images. Where memory ends after weights have changed, so does the run. The log begins with
-the networks that judge (training.run_log). Needs torch, numpy, safetensors and Pillow alone.
+the networks that judge (training.run_log). No trainer imports av, decord, dlib, lpips or ray, which
+bare GPU machines lack.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -178,6 +180,13 @@ def test_the_running_line_says_speed_time_left_and_sheet():
     shown = screen.getvalue().split("\r\x1b[K")
     assert len(shown) == 3  # not more than one a second, but for a line of the log
     assert shown[-1] == expected
+
+
+def test_trainers_run_where_only_torch_is():
+    absent = "av", "decord", "dlib", "_dlib_pybind11", "lpips", "ray", "torchvision"
+    code = f"import sys, training.start; print(*set({absent!r}) & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_durations_read_as_people_say_them():
