@@ -85,7 +85,7 @@ def _run(request: EditRequest, progress: Progress, networks: Networks | None) ->
     networks = networks or Networks(
         request.pack, request.spec.method, device=request.device, landmarks=request.spec.landmarks
     )
-    edit = _Edit(request, progress, networks.load())
+    edit = _Edit(request, progress, networks.load(request.spec))
     with MemoryMeter() as meter:
         started = time.monotonic()
         summary = edit.picture() if is_image_path(request.input) else edit.clip()

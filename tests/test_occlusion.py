@@ -8,13 +8,15 @@ import pytest
 import torch
 
 from tests.compose.made_up_change import small_face
-from tests.packs.green_parsing import GreenParser
+from tests.packs.green_parsing import KIND, GreenParser, write_parsing_pack
 from vidinv.cli import main
 from vidinv.errors import UsageError
 from vidinv.faces import ALIGNMENTS
 from vidinv.geometry import transform_points
 from vidinv.networks.bisenet import BiSeNet, normalise
+from vidinv.networks.registry import NETWORKS
 from vidinv.occlusion import OccluderFinder, check_occlusion
+from vidinv.video import write_image
 
 CPU = torch.device("cpu")
 SIZE_PX = 64
@@ -97,3 +99,20 @@ def test_every_command_that_edits_takes_the_option(command, monkeypatch, tmp_pat
     rest = [] if command == "bench video" else ["-o", str(tmp_path / "o.mp4")]
     assert main([*command.split(), "a.mp4", *rest, "--attr", "smile", "--occlusion", "off"]) == 2
     assert asked == ["off"]
+
+
+@pytest.mark.parametrize("command", ["edit", "batch"])
+def test_a_damaged_parsing_network_is_told_before_any_work(command, monkeypatch, tmp_path, capsys):
+    """Of a picture without a face, which nobody would parse; and nobody does where it is off."""
+    monkeypatch.setitem(NETWORKS["parsing"], KIND, GreenParser)
+    pack, still, output = write_parsing_pack(tmp_path / "p"), tmp_path / "a.png", tmp_path / "out"
+    write_image(still, np.full((64, 96, 3), 90, np.uint8))
+    (pack / "parsing.safetensors").write_bytes(b"")
+    target = output / "b.png" if command == "edit" else output
+    edit = [command, str(still), "-o", str(target), "--pack", str(pack), "--attr", "smile"]
+    edit += ["--dry-run"] if command == "batch" else []
+    output.mkdir()
+    assert main(edit) == 1
+    assert "parsing.safetensors is damaged or was changed" in capsys.readouterr().err
+    assert list(output.iterdir()) == []
+    assert main([*edit, "--occlusion", "off"]) == 0

@@ -330,6 +330,11 @@ class EditSpec:
     max_frames: int | None = None
     occlusion: str = "auto"
 
+    @property
+    def keeps_occluders(self) -> bool:
+        """A parsing network is to look; an inversion is pasted in full: it is there to be seen."""
+        return self.occlusion == "auto" and self.mode is not RenderMode.INVERT
+
 
 @dataclass(frozen=True, slots=True)
 class TrackSummary:

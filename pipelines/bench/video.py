@@ -178,7 +178,7 @@ def measure_video(
     if spec.max_frames is not None and spec.max_frames < 1:
         raise UsageError(f"--max-frames {spec.max_frames}: give a whole number from 1")
     set_up_process()
-    networks = Networks(pack, spec.method, device=device).load()
+    networks = Networks(pack, spec.method, device=device).load(spec)
     wanted = ABLATIONS if is_ablated else {EVERYTHING: ABLATIONS[EVERYTHING]}
     rows = []
     for clip in clips:

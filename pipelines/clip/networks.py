@@ -15,6 +15,7 @@ from vidinv.faces import DEFAULT_LANDMARKS, Backend, find_backend
 from vidinv.inversion import Inverter
 from vidinv.occlusion import OccluderFinder
 from vidinv.packs import Pack
+from vidinv.types import EditSpec
 
 
 class Networks:
@@ -41,10 +42,15 @@ class Networks:
         self.pack, self.method, self._device, self._on_step = pack, method, device, on_step
         self.landmarks, self._backend = landmarks, backend
 
-    def load(self) -> Networks:
-        """Load everything that an edit needs now, so that no clip waits for it."""
+    def load(self, spec: EditSpec) -> Networks:
+        """Load everything that an edit needs now, so that no clip waits for it.
+
+        Raises:
+            PackError: something of it is damaged.
+        """
         set_up_process()
         _ = self.inverter, self.directions, self.backend
+        _ = self.occluders if spec.keeps_occluders else None
         return self
 
     @cached_property

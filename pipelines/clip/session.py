@@ -273,13 +273,8 @@ class ClipSession:
             start_seconds=start_seconds,
             states=states,
             saved=store,
-            occluders=self.networks.occluders if self._keeps_occluders else None,
+            occluders=self.networks.occluders if self.spec.keeps_occluders else None,
         )
-
-    @property
-    def _keeps_occluders(self) -> bool:
-        """An inversion is pasted in full: it is there to be seen."""
-        return self.spec.occlusion == "auto" and self.spec.mode is not RenderMode.INVERT
 
     def composer(self, analysis: Analysis) -> FrameComposer:
         """The stage that puts the rendered faces into their frames."""

@@ -98,7 +98,10 @@ def check_request(
     _check_options(request)
     pack = load_pack(request.pack).with_options(request.method, request.method_options)
     check_landmarks(request.landmarks, is_here=request.address is None)
-    pack.inverter(request.method)  # UnknownNameError before any worker starts
+    # UnknownNameError, or PackError of damaged weights, before any worker starts.
+    pack.inverter(request.method)
+    if request.occlusion == "auto" and pack.has_network("parsing"):
+        pack.network("parsing")
     jobs = find_jobs(
         request.inputs,
         output=request.output,
