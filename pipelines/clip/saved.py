@@ -22,7 +22,7 @@ from vidinv.editing.schedules import attributes_of, face_and_name, is_zero, name
 from vidinv.errors import DecodeError, UsageError
 from vidinv.faces import DEFAULT_LANDMARKS
 from vidinv.inversion import TrackState, find_method
-from vidinv.inversion.state import state_path
+from vidinv.inversion.state import distinct_states, state_path
 from vidinv.latents import (
     PLAN_FILE,
     SEGMENT_FILES,
@@ -188,7 +188,7 @@ class SavedClip:
     def keep_states(self, states: Mapping[int, TrackState]) -> None:
         """What the method fitted to each track, by id; states of earlier fits go."""
         digests = {str(number): state.digest for number, state in states.items()}
-        for state in states.values():
+        for state in distinct_states(states):
             state.save(self.folder)
         write_arrays(self.folder / STATES_FILE, {}, {"key": self.key, "states": digests})
         kept = {state_path(self.folder, digest) for digest in digests.values()}
@@ -203,7 +203,8 @@ class SavedClip:
                 return None
             with as_decode_error(self.folder / STATES_FILE):
                 digests = {int(number): digest for number, digest in facts["states"].items()}
-            return {n: TrackState.load(self.folder, digest) for n, digest in digests.items()}
+            found = {d: TrackState.load(self.folder, d) for d in {*digests.values()}}
+            return {number: found[digest] for number, digest in digests.items()}
         except FileNotFoundError:
             return None
         except DecodeError as error:

@@ -25,6 +25,7 @@ from vidinv.composing import FrameComposer
 from vidinv.editing.schedules import attributes_of, face_and_name, is_zero, named_faces
 from vidinv.faces import face_numbers, faded_notes
 from vidinv.inversion import TrackState, find_method
+from vidinv.inversion.state import distinct_states
 from vidinv.rendering import (
     FaceEditor,
     SavedInversions,
@@ -190,7 +191,7 @@ class ClipSession:
         return states
 
     def _take_notes(self, states: Mapping[int, TrackState]) -> None:
-        self._state_notes = [note for state in states.values() for note in state.notes]
+        self._state_notes = [note for state in distinct_states(states) for note in state.notes]
 
     def fit(
         self,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.batch.stages.fit import load_states
 from pipelines.clip.networks import Networks
 from pipelines.clip.plan import plan_segments
 from pipelines.clip.session import ClipSession
@@ -153,6 +154,26 @@ def test_inversions_of_another_state_are_not_used(clip, pack, tmp_path):
     assert [path.name for path in folder.glob("*.state.safetensors")] == [
         f"{other.digest}.state.safetensors"
     ]
+
+
+def test_a_state_that_tracks_share_is_read_and_said_once(clip, pack, tmp_path, monkeypatch):
+    loaded, load = [], TrackState.load
+    monkeypatch.setattr(TrackState, "load", lambda *at: loaded.append(at[1]) or load(*at))
+    tensors = {"mean": torch.zeros(3, 32, 32)}
+    one, other = (TrackState("toy", tensors, {"notes": [note]}) for note in ("slow", "slower"))
+    networks, spec = Networks(pack, "toy"), EditSpec(AGE, method="toy")
+    session = ClipSession(clip, spec, networks, latents=tmp_path / "kept")
+    session.saved.keep_states({0: one, 1: other, 2: one})
+    states = session.recall_states()
+    assert [states[number].digest for number in (0, 1, 2)] == [
+        state.digest for state in (one, other, one)
+    ]
+    assert session.notes == ["slow", "slower"]
+    assert sorted(loaded) == sorted([one.digest, other.digest])
+    loaded.clear()
+    states = load_states(session.saved.folder, {0: one.digest, 1: other.digest, 2: one.digest})
+    assert states[0] is states[2]
+    assert sorted(loaded) == sorted([one.digest, other.digest])
 
 
 @pytest.mark.parametrize("target", [8, 16, 24])

@@ -79,6 +79,11 @@ class TrackState:
         return state
 
 
+def distinct_states(states: Mapping[int, TrackState]) -> list[TrackState]:
+    """Each once, of those by track: tracks of one person share theirs."""
+    return list({state.digest: state for state in states.values()}.values())
+
+
 def state_path(folder: Path, digest: str) -> Path:
     """The file of a state."""
     return folder / f"{digest}.state.safetensors"

@@ -11,7 +11,7 @@ from pipelines.batch.stages.clip_state import Clip
 from pipelines.batch.stages.context import StageContext
 from pipelines.batch.stages.tasks import StageResult, StageTask
 from vidinv.errors import DecodeError
-from vidinv.inversion.state import TrackState, state_path
+from vidinv.inversion.state import TrackState, distinct_states, state_path
 from vidinv.types import Frame
 
 
@@ -46,7 +46,7 @@ def fit(context: StageContext, task: FitTask) -> FitResult:
                 _shown(reader, context),
                 progress=lambda share: context.beat(),
             )
-    for state in states.values():
+    for state in distinct_states(states):
         state.save(task.folder)
     context.notes += session.notes
     return FitResult(tuple(states), tuple(state.digest for state in states.values()))
@@ -66,17 +66,17 @@ def digests_of(clip: Clip) -> Mapping[int, str]:
 
 
 def load_states(folder: Path, digests: Mapping[int, str]) -> dict[int, TrackState]:
-    """States of a clip, by track.
+    """States of a clip, by track; tracks of one person share a state, which is read once.
 
     Raises:
         FileNotFoundError, DecodeError: a file is gone or damaged; a damaged one is removed, so that
             the next attempt at the clip fits anew.
     """
-    states = {}
-    for number, digest in digests.items():
+    found = {}
+    for digest in {*digests.values()}:
         try:
-            states[number] = TrackState.load(folder, digest)
+            found[digest] = TrackState.load(folder, digest)
         except DecodeError:
             state_path(folder, digest).unlink(missing_ok=True)
             raise
-    return states
+    return {number: found[digest] for number, digest in digests.items()}
