@@ -51,7 +51,8 @@ class FeatureEditorTask(FeatureStyleTask):
 
     def step(self, batch: Batch, number: int, average: GradientAverage) -> Metrics:
         config, generator, encoder = self.config, self.generator, self.encoder
-        shifts = self.edits.draw(len(batch.images), config.max_edit)
+        directed = self.edits.cross_AD.any(dim=1)  # labels had them where directions were learned
+        shifts = self.edits.draw(len(batch.images), config.max_edit, directed)
         with torch.no_grad(), self.compute.autocast():
             encoded, full = self._invert(batch.images, generator, encoder)
             latents = encoded.latents_NLD

@@ -34,6 +34,7 @@ from vidinv.inversion.fse_encoder import FeatureStyleEncoder
 EDITED_SHARE = 4  # one face in four is edited in a step
 EDITS_MEMORY = 0.02  # share of a batch in the running regression
 MIN_CHANGE = 1e-3  # of features, relative to which their loss is taken: an edit may be nearly 0
+SMILE = ATTRIBUTES.index("smile")
 SHOWN_EDITS = (2.0, 4.0)  # smiles that are measured and shown, in standard deviations
 PARTS_ABOVE = (FACE + PARTS) / 2 / WEIGHT_UNIT  # a pixel of more weight lies in eyes or mouth
 
@@ -71,7 +72,11 @@ class EncoderConfig(GanConfig):
 
 
 class EditDirections(nn.Module):
-    """Running regression of w on the attributes: what an attribute changes, the rest held fixed."""
+    """Running regression of w on the attributes: what an attribute changes, the rest held fixed.
+
+    An attribute that no face of a batch has a label of (on video: smile, age, gender) counts as one
+    of unit variance that goes with nothing, so that there is a solution; its direction fades.
+    """
 
     moments_AA: Tensor
     cross_AD: Tensor
@@ -85,9 +90,11 @@ class EditDirections(nn.Module):
     def update(self, targets_NA: Tensor, w_ND: Tensor) -> None:
         """Take in a batch of every worker; unknown targets (NaN) count as average."""
         targets = torch.nan_to_num(targets_NA)
-        moments = torch.cat([targets, w_ND - w_ND.mean(dim=0)], dim=1)
-        mean = mean_over_workers(targets.T @ moments / len(targets))
-        own, cross = mean.split([targets.shape[1], w_ND.shape[1]], dim=1)
+        moments = targets.T @ torch.cat([targets, w_ND - w_ND.mean(dim=0)], dim=1) / len(targets)
+        known = labelled(targets_NA).to(moments)[:, None]
+        mean = mean_over_workers(torch.cat([moments, known], dim=1))
+        own, cross, known = mean.split([targets.shape[1], w_ND.shape[1], 1], dim=1)
+        own.diagonal().add_(known[:, 0] == 0)
         self.moments_AA.lerp_(own, EDITS_MEMORY)
         self.cross_AD.lerp_(cross, EDITS_MEMORY)
 
@@ -97,12 +104,22 @@ class EditDirections(nn.Module):
         return torch.linalg.solve(self.moments_AA, self.cross_AD)
 
     @torch.no_grad()
-    def draw(self, count: int, max_edit: float) -> Tensor:
-        """``[count, D]`` edits, each along one attribute by up to ``max_edit`` deviations."""
+    def draw(self, count: int, max_edit: float, among_A: Tensor) -> Tensor:
+        """``[count, D]`` edits, each along one attribute by up to ``max_edit`` deviations.
+
+        Args:
+            among_A: which attributes; with none, edits are 0 or nearly.
+        """
         directions = self.directions()
         where = directions.device
-        chosen = directions[torch.randint(len(directions), [count], device=where)]
+        weights = among_A.to(directions).clamp(min=1e-6)  # not 0 in all, and no GPU is waited for
+        chosen = directions[torch.multinomial(weights, count, replacement=True)]
         return chosen * (torch.rand(count, 1, device=where) * 2 - 1) * max_edit
+
+
+def labelled(targets_NA: Tensor) -> Tensor:
+    """``[A]``: attributes that a face of the batch has a label of."""
+    return ~targets_NA.isnan().all(dim=0)
 
 
 @dataclass(frozen=True)
@@ -160,7 +177,8 @@ class FeatureStyleTask(GanTask):
         if config.edit_weight:
             self.edits.update(batch.targets, latents.mean(dim=1).detach())
             subject = encoded[part]
-            shifts = self.edits.draw(len(subject.latents_NLD), config.max_edit)
+            known = labelled(batch.targets)
+            shifts = self.edits.draw(len(subject.latents_NLD), config.max_edit, known)
             moved = subject.latents_NLD + shifts[:, None]
             by_eq1 = number % 2  # of a quarter of the batch: F has to stay fit for eq. 1
             with self.compute.autocast():
@@ -269,7 +287,7 @@ class FeatureStyleTask(GanTask):
     def evaluate(
         self, ema: dict[str, nn.Module], batch: Batch
     ) -> tuple[dict[str, float], list[Tensor]]:
-        """Measures of G(w), G(w, F) and of smiles by eq. 1 and by the feature editor.
+        """Measures of G(w), G(w, F) and, on labelled faces, of smiles by eq. 1 and by the editor.
 
         ``kept``: share of the edit's change of G(w) at eyes and mouth that the picture with F shows
         (its projection). Sheet rows: source, G(w), G(w, F), then G(w~), eq. 1 and editor by edit.
@@ -282,9 +300,10 @@ class FeatureStyleTask(GanTask):
         plain = self.synthesise(encoded.latents_NLD, generator)
         metrics = self.measure(plain, images, "_w") | self.measure(full, images)
         rows = [images, plain, full]
-        smile = self.edits.directions()[ATTRIBUTES.index("smile")]
+        smile = self.edits.directions()[SMILE]
         rules = {"eq1": len(images)} | ({"editor": 0} if encoder.feature_editor else {})
-        for size in SHOWN_EDITS if self.config.edit_weight else ():
+        has_smiles = self.config.edit_weight and bool(labelled(batch.targets)[SMILE])
+        for size in SHOWN_EDITS if has_smiles else ():
             latents = encoded.latents_NLD + size * smile
             wanted = self.synthesise(latents, generator)
             rows.append(wanted)

@@ -15,7 +15,13 @@ from training.adversary import Adversary, AdversaryConfig
 from training.build_pack import smile_tensors
 from training.data import ATTRIBUTES, attribute_targets
 from training.feature_editor import FeatureEditorTask
-from training.feature_style import EditDirections, EncoderConfig, FeatureStyleTask, edit_weights
+from training.feature_style import (
+    EditDirections,
+    EncoderConfig,
+    FeatureStyleTask,
+    edit_weights,
+    labelled,
+)
 from training.fit_directions import conditional_directions, photographic_conditions
 from training.gan import GanConfig, GanTask
 from training.judges import JudgesConfig, leaf, through
@@ -217,12 +223,44 @@ def test_edit_directions_converge_to_the_regression():
     for _ in range(600):
         targets = torch.randn(64, 3) @ mixing
         edits.update(targets, targets @ truth + 0.1 * torch.randn(64, 16) + 5)
-    drawn = edits.draw(200, 2.5)
+    drawn = edits.draw(200, 2.5, torch.ones(3))
     found = torch.linalg.lstsq(truth.T, drawn.T).solution.T  # in units of the attributes
     strongest = found.abs().amax(dim=1)
     assert strongest.max() <= 2.5 * 1.2
     rest = found.abs().sum(dim=1) - strongest
     assert (rest < 0.25 * strongest + 0.05).float().mean() > 0.9
+
+
+def test_attributes_without_labels_are_not_edited_and_spoil_no_others():
+    """As on windows of video, where edits were NaN once the attribute's moments had faded to 0."""
+    torch.manual_seed(0)
+    edits, truth = EditDirections(3, 8), torch.randn(3, 8)
+    edits.moments_AA[1, 1] = 0
+    for _ in range(600):
+        targets = torch.randn(16, 3)
+        w = targets @ truth
+        targets[:, 1] = torch.nan
+        edits.update(targets, w)
+    directions = edits.directions()
+    assert directions[1].abs().max() < 1e-6
+    torch.testing.assert_close(directions[[0, 2]], truth[[0, 2]], atol=0.4, rtol=0)
+    drawn = edits.draw(200, 2.5, labelled(targets))
+    assert (drawn.norm(dim=1) > 0).all()
+    assert torch.isfinite(drawn).all()
+
+
+def test_a_feature_style_step_on_video_is_finite(faces):
+    """Where age, gender and smile are unknown to all faces; smiles are not measured there."""
+    torch.manual_seed(0)
+    task = FeatureStyleTask(CONFIG)
+    batch = make_batch(faces, np.arange(16))
+    batch.targets[:, [ATTRIBUTES.index(name) for name in ("smile", "age", "gender")]] = torch.nan
+    task.edits.moments_AA.zero_()  # as those of unknown attributes are after many such steps
+    metrics = task.step(batch, 0, lambda parameters: None)
+    assert all(torch.isfinite(value) for value in metrics.values())
+    measures, _ = task.evaluate(task.modules, batch)
+    assert not any(name.startswith("kept") for name in measures)
+    assert np.isfinite(list(measures.values())).all()
 
 
 class TwoWorkers:
