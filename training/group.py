@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from vidinv.errors import UsageError
+
 
 class OutOfMemoryElsewhere(torch.OutOfMemoryError):
     """Another worker ran out of memory in this step."""
@@ -31,13 +33,22 @@ def join(rank: int, size: int, *, local_rank: int, rendezvous: str, on_gpu: bool
     Args:
         local_rank: number among the workers of this machine.
         rendezvous: where they find each other, as torch.distributed takes it.
-        on_gpu: each has a GPU of its own, as far as there are as many.
+        on_gpu: each has a GPU of its own (``check_gpus``).
     """
     if on_gpu:
-        torch.cuda.set_device(local_rank % torch.cuda.device_count())
+        torch.cuda.set_device(local_rank)
     if size > 1:
         backend = "nccl" if on_gpu else "gloo"
         dist.init_process_group(backend, init_method=rendezvous, rank=rank, world_size=size)
+
+
+def check_gpus(workers: int) -> None:
+    """UsageError where a machine has fewer GPUs than workers: NCCL wants one for each."""
+    if workers > (gpus := torch.cuda.device_count()):
+        raise UsageError(
+            f"{workers} workers need a GPU each, and there are {gpus} here: set loop.workers to "
+            f"{gpus}, and loop.batch or loop.accumulate higher instead, or loop.device to cpu"
+        )
 
 
 def leave() -> None:

@@ -11,21 +11,28 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from training.compute import DeviceWish
 from training.request import TrainingRequest
+from training.worker_errors import last_line, own_error
 from vidinv.errors import MissingDependencyError, VidinvError
 
 
-def train_on_ray(request: TrainingRequest, workers: int, *, on_gpu: bool) -> None:
+def train_on_ray(request: TrainingRequest, workers: int, device: DeviceWish) -> None:
     """Run the workers and wait for the end.
 
     On a Ray that this process is connected to, else on the cluster that ``RAY_ADDRESS`` names, else
     on one of its own.
+
+    Args:
+        device: ``loop.device``; ``"auto"`` takes GPUs where the cluster has them, whatever this
+            machine has.
 
     Raises:
         MissingDependencyError: Ray Train's packages are not there.
         VidinvError: a worker failed; its own words are in the message.
     """
     try:
+        import ray
         from ray.train import RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
         from ray.train.v2.api.exceptions import TrainingFailedError
@@ -39,6 +46,9 @@ def train_on_ray(request: TrainingRequest, workers: int, *, on_gpu: bool) -> Non
         out=request.out.resolve(),
         data=request.data.resolve(),
     )
+    if not ray.is_initialized():
+        ray.init()
+    on_gpu = device == "cuda" or (device == "auto" and "GPU" in ray.cluster_resources())
     trainer = TorchTrainer(
         _worker,
         train_loop_config={key: _plain(value) for key, value in asdict(here).items()},
@@ -49,7 +59,12 @@ def train_on_ray(request: TrainingRequest, workers: int, *, on_gpu: bool) -> Non
     try:
         trainer.fit()
     except TrainingFailedError as error:
-        raise VidinvError(f"a worker of Ray Train failed: {error}") from error
+        # Of several the first: the others often say no more than that they lost it.
+        failures = getattr(error, "worker_failures", {})
+        words = str(failures[min(failures)] if failures else error)
+        if (own := own_error(words)) is not None:
+            raise own from None
+        raise VidinvError(f"a worker of Ray Train failed: {last_line(words)}") from error
 
 
 def _worker(settings: dict[str, Any]) -> None:

@@ -8,8 +8,9 @@ finished run), refit (a pack whose own directions are fitted anew), method or ma
 one of those methods, or with that mapping).
 
 One process per worker, one thread each; a run that was stopped goes on with ``--resume``.
-``--dry-run`` says what a run would take, and writes nothing. Workers may also be started by
-``torchrun --nproc-per-node N -m training KIND ...`` or, with ``--ray``, by Ray Train.
+``--dry-run`` says what a run would take, and writes nothing. A fault is one line.
+Workers may also be started by ``torchrun --nproc-per-node N -m training KIND ...`` or, with
+``--ray``, by Ray Train.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from training.data import load
 from training.feature_editor import FeatureEditorTask
 from training.feature_style import EncoderConfig, FeatureStyleTask
 from training.gan import GanConfig, GanTask
-from training.group import join, launched_size, leave
+from training.group import check_gpus, join, launched_size, leave
 from training.hyper import HyperStage, HyperTask
 from training.loop import Loop, TrainingTask
 from training.pack_stage import PackStageConfig
@@ -40,7 +42,8 @@ from training.rectifier import RectifierStage, RectifierTask
 from training.rehearsal import rehearse
 from training.request import TrainingRequest
 from training.stylegan import StyleGanStage, StyleGanTask
-from vidinv.errors import UsageError
+from training.worker_errors import own_error
+from vidinv.errors import UsageError, VidinvError
 
 StageConfig = GanConfig | StyleGanStage | PackStageConfig
 # What trains, and what writes a pack.
@@ -96,14 +99,16 @@ def train(request: TrainingRequest) -> None:
     """Start the workers and wait for the end of the run; under ``torchrun``, be one of them.
 
     Raises:
-        UsageError: a faulty experiment file, or a folder that holds another run.
+        UsageError: a faulty experiment file, options that do not go together, or a folder that
+            holds another run.
+        VidinvError: a worker's own.
     """
+    _check_options(request)
     if request.kind in WRITERS:
         # Imported here: they need dlib, which GPU machines lack.
         importlib.import_module(WRITERS[request.kind]).build(request)
         return
     loop = load_yaml(KINDS[request.kind][0], request.config).loop
-    on_gpu = choose_device(loop.device).type == "cuda"
     if not request.data.is_dir():
         raise UsageError(
             f"{request.data} does not exist; make it with: "
@@ -119,18 +124,45 @@ def train(request: TrainingRequest) -> None:
     if (request.out / "latest.pt").exists() and not request.resume:
         raise UsageError(f"{request.out} holds a run already: --resume goes on with it")
     request.out.mkdir(parents=True, exist_ok=True)
-    if size := launched_size():
-        _train_as_launched(request, loop.workers, size, on_gpu)
-    elif request.ray:
+    if request.ray:
         from training.on_ray import train_on_ray
 
-        train_on_ray(request, loop.workers, on_gpu=on_gpu)
+        train_on_ray(request, loop.workers, loop.device)
+        return
+    on_gpu = choose_device(loop.device).type == "cuda"
+    if size := launched_size():
+        _train_as_launched(request, loop.workers, size, on_gpu)
     elif loop.workers == 1:
         run(request)
     else:
-        build(request.kind, request.config)  # a fault is said here, in one line
-        (request.out / "rendezvous").unlink(missing_ok=True)
-        mp.spawn(worker, args=(request, loop.workers, on_gpu), nprocs=loop.workers)
+        if on_gpu:
+            check_gpus(loop.workers)
+        _train_in_processes(request, loop.workers, on_gpu)
+
+
+def _check_options(request: TrainingRequest) -> None:
+    """UsageError where one option would silently win over another."""
+    how = {"--resume": request.resume, "--ray": request.ray, "--dry-run": request.dry_run}
+    given = [name for name, is_given in how.items() if is_given]
+    if launched_size():
+        given.append("torchrun")
+    if request.kind in WRITERS and given:
+        raise UsageError(f"{request.kind} writes a pack in this process: leave out {given[0]}")
+    if request.dry_run and len(given) > 1:
+        other = next(name for name in given if name != "--dry-run")
+        raise UsageError(f"--dry-run takes its steps in this process: leave out {other}")
+    if request.ray and launched_size():
+        raise UsageError("either torchrun or --ray starts the workers")
+
+
+def _train_in_processes(request: TrainingRequest, workers: int, on_gpu: bool) -> None:
+    (request.out / "rendezvous").unlink(missing_ok=True)
+    try:
+        mp.spawn(worker, args=(request, workers, on_gpu), nprocs=workers)
+    except mp.ProcessRaisedException as error:
+        if (own := own_error(str(error))) is None:
+            raise
+        raise own from None
 
 
 def _train_as_launched(request: TrainingRequest, workers: int, size: int, on_gpu: bool) -> None:
@@ -141,13 +173,15 @@ def _train_as_launched(request: TrainingRequest, workers: int, size: int, on_gpu
         )
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     rank = int(os.environ["RANK"])
+    if on_gpu:
+        check_gpus(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     join(rank, size, local_rank=local_rank, rendezvous="env://", on_gpu=on_gpu)
     run(request)
     leave()
 
 
 def main() -> None:
-    """Parse arguments, start the run."""
+    """Parse arguments, start the run; what went wrong is one line on stderr, as of ``vidinv``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=[*KINDS, *WRITERS])
     parser.add_argument("--config", type=Path, required=True)
@@ -156,4 +190,8 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--ray", action="store_true")
-    train(TrainingRequest(**vars(parser.parse_args())))
+    try:
+        train(TrainingRequest(**vars(parser.parse_args())))
+    except (VidinvError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
