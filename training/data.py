@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from vidinv.errors import UsageError
 from vidinv.metrics.attributes import geometry
 
 # Order of the attribute targets; signs as in docs/REFERENCES.md, "Directions and units".
@@ -66,12 +67,15 @@ class FaceArrays:
 
 
 def load(folder: Path, resolution: int) -> FaceArrays:
-    """Open prepared arrays at a side in pixels; FileNotFoundError says how to make them."""
+    """Open prepared arrays at a side in pixels; UsageError says how to make them."""
     path = folder / f"faces{resolution}.npy"
     if not path.exists():
-        raise FileNotFoundError(
-            f"{path} is missing; make it with: python -m training.data FACES {folder}"
-        )
+        if there := sorted(other.name for other in folder.glob("faces*.npy")):
+            raise UsageError(
+                f"{folder} has no pictures of {resolution} px, only {', '.join(there)}: windows of "
+                f"video are cut at that size with --resolution {resolution}"
+            )
+        raise UsageError(f"{path} is missing; make it with: python -m training.data FACES {folder}")
     meta_file = folder / "meta.json"
     meta = json.loads(meta_file.read_text()) if meta_file.is_file() else {}
     return FaceArrays(

@@ -6,12 +6,13 @@ it needs no package (TensorBoard is none of ours).
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,41 +26,60 @@ class RunLog:
 
     def __init__(self, folder: Path) -> None:
         self.path, self.table = folder / "log.jsonl", folder / "log.csv"
+        self._forget_rows()
 
     def begin(self, line: dict[str, Any]) -> None:
         """Start anew, with the networks that judge: a run may have ended before a checkpoint."""
         self.path.unlink(missing_ok=True)
+        self._forget_rows()
         self.append(line)
 
     def append(self, line: dict[str, Any]) -> None:
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
+        self._add_row(line)
         self._write_table()
 
     def forget_after(self, images: int) -> None:
-        """Leave out the lines of steps that a resumed run takes again."""
+        """Leave out the lines of steps that a resumed run takes again, and one that was cut short.
+
+        A note is of the step that begins at its images: the run writes it again.
+        """
         if not self.path.exists():
             return
-        lines = self.path.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if json.loads(line).get("images", 0) <= images]
+        kept = [
+            line for line in self._lines() if line.get("images", 0) + ("note" in line) <= images
+        ]
         with atomic_file(self.path) as temporary:
-            temporary.write_text("".join(kept))
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        self._forget_rows()
+        for line in kept:
+            self._add_row(line)
         self._write_table()
 
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        """Those that are whole: a run may have ended in the middle of its last one."""
+        for text in self.path.read_text().splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                yield json.loads(text)
+
+    def _forget_rows(self) -> None:
+        self._rows: dict[int, dict[str, float]] = {}
+        self._columns: dict[str, None] = {"images": None}  # in the order of first appearance
+
+    def _add_row(self, line: dict[str, Any]) -> None:
+        if "images" not in line:
+            return
+        named = {**line, **{f"val_{k}": v for k, v in line.get("val", {}).items()}}
+        numbers = {k: v for k, v in named.items() if isinstance(v, (int, float))}
+        self._rows.setdefault(line["images"], {}).update(numbers)
+        self._columns |= dict.fromkeys(numbers)
+
     def _write_table(self) -> None:
-        rows: dict[int, dict[str, float]] = {}
-        columns: dict[str, None] = {"images": None}  # in the order of their first appearance
-        for line in map(json.loads, self.path.read_text().splitlines()):
-            if "images" not in line:
-                continue
-            named = {**line, **{f"val_{k}": v for k, v in line.get("val", {}).items()}}
-            numbers = {k: v for k, v in named.items() if isinstance(v, (int, float))}
-            rows.setdefault(line["images"], {}).update(numbers)
-            columns |= dict.fromkeys(numbers)
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+        writer = csv.DictWriter(text, list(self._columns), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows.values())
+        writer.writerows(self._rows.values())
         with atomic_file(self.table) as temporary:
             temporary.write_text(text.getvalue())
 

@@ -12,6 +12,7 @@ heads on features (training.adversary), which know faces from the first step.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -147,11 +148,14 @@ class StyleGanTask(JudgedTask):
         """Take over the generator, and a judge that fits; ``start`` says what began anew.
 
         Raises:
-            UsageError: there is no generator of these sizes.
+            UsageError: there is no generator of these sizes, or none of the pack whose mapping
+                learns.
         """
         found = read_weights(path).modules
         if "generator" not in found:
             raise UsageError(f"{path} has no weights of the generator")
+        if self.config.learns == "mapping" and self.config.pack:
+            self._check_synthesis(found["generator"], path)
         take_generator(self.generator, found["generator"], path)
         anew = [
             name
@@ -159,6 +163,16 @@ class StyleGanTask(JudgedTask):
             if not take_over(self.modules[name], found.get(name, {}))
         ]
         self.start = f"{path}; begun anew: {', '.join(anew) or 'nothing'}"
+
+    def _check_synthesis(self, found: Mapping[str, Tensor], path: Path) -> None:
+        """A mapping belongs to one synthesis: with another's, the pack would show other people."""
+        for key, own in self.generator.state_dict().items():
+            if key.startswith("synthesis.") and not (
+                key in found and torch.equal(own.cpu().float(), found[key].float())
+            ):
+                raise UsageError(
+                    f"{path}: its synthesis is not that of {self.config.pack}, whose mapping learns"
+                )
 
     def step(self, batch: Batch, number: int, average: GradientAverage) -> Metrics:
         config, real = self.config, batch.images

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -28,13 +29,14 @@ from vidinv.errors import DecodeError, UsageError
 from vidinv.faces.align import TIGHT
 from vidinv.faces.analysis import analyse
 from vidinv.faces.crops import extract_crop
+from vidinv.files import temporary_path
 from vidinv.types import Crop, FaceTrack, Frame
 from vidinv.video import FrameSampler, ShotDetector, probe
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".m4v")
 LANDMARK_PX = 128  # pixels of the crop that landmarks are in (training.data)
 READ_AT_ONCE = 16  # frames
-MIN_SHARE_PX = 0.5  # a face of less than half of the wanted side has nothing to teach
+MIN_SHARE = 0.5  # a face of less than half of the wanted side has nothing to teach
 MIN_MEASURED = 0.5  # of a window's frames, where the face was seen and not filled in
 HELD_OUT = 0.1  # of the clips, at least one
 SHEET_WINDOWS = 16
@@ -75,9 +77,11 @@ def cut_windows(
         report: a line for each clip, also for one that cannot be read, which is left out.
 
     Raises:
-        UsageError: no clip there, or none with a face for long enough.
+        UsageError: ``out`` is there already, no clip is, or none shows a face for long enough.
         MissingDependencyError: decord or dlib is not installed.
     """
+    if out.exists():
+        raise UsageError(f"{out} is there already: windows need a new folder")
     found = sorted(p for p in clips.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not found:
         raise UsageError(f"{clips}: no video here ({', '.join(SUFFIXES)})")
@@ -90,10 +94,19 @@ def cut_windows(
         else:
             report(f"{path}: {len(planned[-1].windows)} windows of {frames} frames")
     planned = [clip for clip in planned if clip.windows]
-    if not planned:
-        raise UsageError(f"{clips}: no clip shows a face for {frames} frames and large enough")
-    _write(planned, out, frames=frames, resolution=resolution)
-    return sum(len(clip.windows) for clip in planned)
+    if (count := sum(len(clip.windows) for clip in planned)) < 2:
+        raise UsageError(
+            f"{clips}: no two windows of {frames} frames show a face that is large enough, one to "
+            "learn from and one to hold out"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_path(out)
+    try:
+        _write(planned, temporary, frames=frames, resolution=resolution)
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return count
 
 
 def plan_windows(path: Path, *, frames: int, resolution: int) -> ClipWindows:
@@ -130,11 +143,11 @@ def _frames(sampler: FrameSampler) -> Iterator[Frame]:
 def _is_usable(track: FaceTrack, rows: slice, resolution: int) -> bool:
     sides = 2 * np.hypot(*track.crops_T4[rows, 2:].T)
     seen = track.measured_T[rows].mean()
-    return bool(sides.min() >= MIN_SHARE_PX * resolution and seen >= MIN_MEASURED)
+    return bool(sides.min() >= MIN_SHARE * resolution and seen >= MIN_MEASURED)
 
 
 def _write(clips: list[ClipWindows], out: Path, *, frames: int, resolution: int) -> None:
-    out.mkdir(parents=True, exist_ok=True)
+    out.mkdir()
     windows = [window for clip in clips for window in clip.windows]
     count = len(windows) * frames
     images = create_images(out / f"faces{resolution}.npy", (count, 3, resolution, resolution))

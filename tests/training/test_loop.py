@@ -160,6 +160,23 @@ def test_the_table_has_a_row_for_every_number_of_images(tmp_path):
     assert (tmp_path / "log.csv").read_text().splitlines()[1:] == ["8,0.5,,", "16,0.4,0.1,20.0"]
 
 
+def test_a_resumed_log_has_no_note_twice_and_no_line_that_was_cut_short(tmp_path):
+    log = RunLog(tmp_path)
+    log.begin({"networks": {}, "start": "random weights"})
+    log.append({"note": "out of memory", "images": 8})
+    log.append({"pixel": 0.5, "images": 16})
+    kept = log.path.read_text()
+    log.append({"note": "out of memory again", "images": 16})  # in the step after the checkpoint
+    with log.path.open("a") as file:
+        file.write('{"pixel": 0.4, "im')
+    again = RunLog(tmp_path)
+    again.forget_after(16)
+    assert log.path.read_text() == kept
+    again.append({"pixel": 0.3, "images": 24})
+    table = (tmp_path / "log.csv").read_text().splitlines()
+    assert table == ["images,pixel", "8,", "16,0.5", "24,0.3"]
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

@@ -25,6 +25,7 @@ from training.samples import draw_samples, measure
 from training.start import build, train
 from training.stylegan import StyleGanStage, StyleGanTask
 from training.terms import View
+from training.weights import write_weights
 from vidinv.errors import UsageError, VidinvError
 from vidinv.packs import load_pack
 
@@ -258,6 +259,20 @@ def test_a_pack_gains_the_mapping_and_keeps_the_rest(faces, folder, tmp_path):
     stage.write_text(yaml.safe_dump({**yaml.safe_load(stage.read_text()), "learns": "all"}))
     with pytest.raises(UsageError, match="learns: mapping"):
         train(replace(request, out=tmp_path / "other"))
+
+
+def test_a_mapping_of_another_synthesis_is_refused(folder, tmp_path):
+    """It would have been taken over with it, and written into a pack that has its own."""
+    stage = {"pack": str(folder), "learns": "mapping", "loop": {"total_images": 8, "batch": 8}}
+    _, task = build("stylegan", experiment(tmp_path / "stage.yaml", **stage))
+    state = {key: value.clone() for key, value in task.generator.state_dict().items()}
+    for name in ("same", "other"):
+        write_weights(tmp_path / f"{name}.safetensors", {"generator": state}, 0)
+        next(v for k, v in state.items() if k.startswith("synthesis.")).add_(1)
+    task.initialise(tmp_path / "same.safetensors")
+    other = experiment(tmp_path / "init.yaml", init=str(tmp_path / "other.safetensors"), **stage)
+    with pytest.raises(UsageError, match="its synthesis is not that of"):
+        build("stylegan", other)
 
 
 def test_samples_are_measured_against_training_faces_and_shown(faces, folder, tmp_path):

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+import training.video_windows
 from pipelines.demo import make_clip
 from tests.training.runs import LOOP
 from tests.training.test_loop import MeanColour
 from training.batches import StepBatches, exposed
 from training.data import ATTRIBUTES, load, main
 from training.loop import Loop
-from vidinv.errors import UsageError
+from training.video_windows import ClipWindows, Window, cut_windows
+from vidinv.errors import DecodeError, UsageError
 from vidinv.faces.align import TIGHT
 from vidinv.packs import load_pack
 
@@ -26,7 +28,8 @@ FRAMES = 8
 def windows(tmp_path_factory):
     """Of two people for 18 frames each, and of a file that is no video."""
     pytest.importorskip("decord", reason="needs decord: pip install -e '.[train]'")
-    clips, out = (tmp_path_factory.mktemp(name) for name in ("clips", "windows"))
+    clips = tmp_path_factory.mktemp("clips")
+    out = tmp_path_factory.mktemp("windows") / "arrays"
     for seed in (0, 1):
         make_clip(
             load_pack(), clips / f"{seed}.mp4", seconds=18 / 25, size_px=192, seed=seed, tone=False
@@ -59,6 +62,28 @@ def test_tracks_are_cut_into_windows_of_aligned_frames(windows):
         "yaw", "pitch", "mouth_open", "eyes_open",
     }  # fmt: skip
     assert (windows / "sheet.png").is_file()
+
+
+def test_nothing_is_written_over_and_nothing_is_left_half_written(windows, tmp_path, monkeypatch):
+    before = {path.name: path.stat().st_mtime_ns for path in windows.iterdir()}
+    with pytest.raises(UsageError, match="is there already"):
+        cut_windows(windows, windows)
+    assert {path.name: path.stat().st_mtime_ns for path in windows.iterdir()} == before
+    (tmp_path / "one.mp4").touch()
+    found = [Window("one.mp4", 0, 0, 0)]
+    plan = lambda path, **how: ClipWindows(path, (), tuple(found))  # noqa: E731
+    monkeypatch.setattr(training.video_windows, "plan_windows", plan)
+    with pytest.raises(UsageError, match="no two windows of 8 frames"):
+        cut_windows(tmp_path, tmp_path / "out")
+    found *= 2
+    with pytest.raises(DecodeError):  # the file is empty
+        cut_windows(tmp_path, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["one.mp4"]
+
+
+def test_another_resolution_is_said(windows):
+    with pytest.raises(UsageError, match=r"no pictures of 64 px, only faces128\.npy: .*--resolut"):
+        load(windows, 64)
 
 
 def test_the_loop_draws_whole_windows_and_mirrors_them_whole(windows, tmp_path):
