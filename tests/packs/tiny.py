@@ -37,6 +37,7 @@ def write_tiny_pack(
     hyper: HyperConfig | None = None,
     fse: Mapping[str, Any] | None = None,
     vectors: Mapping[str, torch.Tensor] | None = None,
+    noise_strength: float = 0.0,
     added: Mapping[str, tuple[Mapping[str, Any], Mapping[str, torch.Tensor]]] | None = None,
     networks: Mapping[str, tuple[str, Mapping[str, torch.Tensor]]] | None = None,
     **changes: Any,
@@ -46,6 +47,7 @@ def write_tiny_pack(
     Args:
         fse: more of what pack.json says of ``fse``.
         vectors: of the directions, where ``changes`` replaces these.
+        noise_strength: of every layer of the generator.
         hyper: adds networks of ``hyper`` with these sizes.
         added: further methods by name: what pack.json says of them, and the weights.
         networks: by role: kind and weights.
@@ -53,6 +55,9 @@ def write_tiny_pack(
     torch.manual_seed(0)
     config = dataclasses.replace(GENERATOR, resolution=resolution)
     generator, encoder = StyleGAN2Generator(config), FeatureStyleEncoder(ENCODER, config)
+    for parameter_name, parameter in generator.named_parameters():
+        if parameter_name.endswith("noise_strength"):
+            torch.nn.init.constant_(parameter, noise_strength)
     assert encoder.feature_head is not None
     torch.nn.init.normal_(encoder.feature_head.expand.weight, std=0.3)  # it starts at 0
     own_vectors = {"smile": torch.randn(8), "age": torch.randn(config.num_ws, 8)}
