@@ -18,6 +18,7 @@ from pipelines.clip.plan import ClipPlan, composed_frames
 from pipelines.clip.session import ClipSession
 from vidinv.composing import FrameComposer
 from vidinv.faces.smooth import gaussian
+from vidinv.generators.base import Generator
 from vidinv.inversion import TrackState
 from vidinv.packs import Pack
 from vidinv.rendering import Chunk, chunked
@@ -93,23 +94,33 @@ def with_smooth_latents(rendering: Rendering) -> Iterator[tuple[Frame, Image]]:
 def with_fresh_noise(rendering: Rendering) -> Iterator[tuple[Frame, Image]]:
     """The generator's noise is drawn anew in every frame."""
     session = rendering.session
-    # A generator of its own: nothing in that of others may be changed. Methods share it on the CPU.
-    pack = Pack(session.networks.pack.files)
-    own = Networks(pack, session.spec.method, backend=session.networks.backend)
+    networks = session.networks
+    pack = OwnGenerator(networks.pack.files)
+    own = Networks(pack, networks.method, device=networks.device, backend=networks.backend)
     drawn = replace(rendering, session=ClipSession(session.clip, session.spec, own))
+    as_usual = drawn.edit()  # now the generator is on the device
     network = cast("nn.Module", pack.generator)
     buffers = [buffer for name, buffer in network.named_buffers() if "noise" in name]
-    as_usual = drawn.edit()
 
     def edit(chunks: Iterable[list[Frame]]) -> Iterator[Chunk]:
         for chunk in chunks:
             for frame in chunk:
                 generator = torch.Generator().manual_seed(frame.index)
                 for buffer in buffers:
-                    buffer.normal_(generator=generator)
+                    # Drawn on the CPU: the same on every device.
+                    buffer.copy_(torch.randn(buffer.shape, generator=generator))
                 yield from as_usual([[frame]])
 
     return drawn.frames(edit)
+
+
+class OwnGenerator(Pack):
+    """Whose generator may be changed: nobody else has it, and methods do not copy it."""
+
+    def generator_on(self, device: torch.device) -> Generator:
+        with torch.inference_mode(False):
+            cast("nn.Module", self.generator).to(device)
+        return self.generator
 
 
 def without_detail(rendering: Rendering) -> Iterator[tuple[Frame, Image]]:
@@ -162,12 +173,29 @@ class SmoothLatents:
         self._is_smooth = True
 
 
-EVERYTHING = "everything on"
-ABLATIONS: Mapping[str, Callable[[Rendering], Iterator[tuple[Frame, Image]]]] = {
+EVERYTHING, FRESH_NOISE = "everything on", "noise not fixed"
+Ablations = Mapping[str, Callable[[Rendering], Iterator[tuple[Frame, Image]]]]
+ABLATIONS: Ablations = {
     EVERYTHING: everything,
     "no average over time": without_average,
     "w smoothed over time": with_smooth_latents,
-    "noise not fixed": with_fresh_noise,
+    FRESH_NOISE: with_fresh_noise,
     "no detail transfer": without_detail,
     "no union of masks": without_union,
 }
+
+
+def ablations_of(pack: Pack) -> tuple[Ablations, list[str]]:
+    """Those that measure something with this pack, and why others are left out."""
+    if has_noise(pack.generator):
+        return ABLATIONS, []
+    kept = {name: ablation for name, ablation in ABLATIONS.items() if name != FRESH_NOISE}
+    return kept, [f"{FRESH_NOISE} is left out: the generator of pack {pack.name} has no noise"]
+
+
+@torch.inference_mode()
+def has_noise(generator: Generator) -> bool:
+    """Its pictures are others without noise: a family has some, of a strength above 0."""
+    latents_1LD = torch.zeros(1, generator.config.num_ws, generator.config.w_dim)
+    noisy, plain = (generator.synthesis(latents_1LD, noise_mode=m) for m in ("const", "none"))
+    return not torch.equal(noisy, plain)

@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipelines.bench.ablation import ABLATIONS, EVERYTHING, Rendering
+from pipelines.bench.ablation import ABLATIONS, EVERYTHING, Ablations, Rendering, ablations_of
 from pipelines.bench.table import Column, table_lines
 from pipelines.clip.networks import Networks
 from pipelines.clip.session import ClipSession
@@ -44,13 +44,14 @@ DIGITS = 3
 
 @dataclass(frozen=True)
 class VideoBench:
-    """A row for every clip, or several (``ABLATIONS``)."""
+    """A row for every clip, or several (``ABLATIONS``); ``notes`` say which are left out."""
 
     pack: str
     method: str
     attributes: Mapping[str, Any]
     rows: Sequence[dict[str, Any]]
     is_ablated: bool = False
+    notes: Sequence[str] = ()
 
     def lines(self) -> list[str]:
         """A table for people."""
@@ -61,6 +62,7 @@ class VideoBench:
         return [
             f"{edit} by {self.method}, pack {self.pack}; edit over source",
             *table_lines(columns, self.rows),
+            *(f"note: {note}" for note in self.notes),
         ]
 
     def as_dict(self) -> dict[str, Any]:
@@ -70,6 +72,7 @@ class VideoBench:
             "method": self.method,
             "attributes": dict(self.attributes),
             "clips": list(self.rows),
+            "notes": list(self.notes),
         }
 
 
@@ -169,7 +172,7 @@ def measure_video(
 
     Args:
         spec: the edit; of clips' first ``max_frames``.
-        is_ablated: a row for every one of ``ABLATIONS``.
+        is_ablated: a row for every one of ``ABLATIONS`` that measures something with the pack.
         tell: told of every clip that is done.
 
     Raises:
@@ -179,7 +182,8 @@ def measure_video(
         raise UsageError(f"--max-frames {spec.max_frames}: give a whole number from 1")
     set_up_process()
     networks = Networks(pack, spec.method, device=device).load(spec)
-    wanted = ABLATIONS if is_ablated else {EVERYTHING: ABLATIONS[EVERYTHING]}
+    alone: tuple[Ablations, list[str]] = {EVERYTHING: ABLATIONS[EVERYTHING]}, []
+    wanted, notes = ablations_of(pack) if is_ablated else alone
     rows = []
     for clip in clips:
         rendering = _prepared(clip, networks, spec)
@@ -187,7 +191,8 @@ def measure_video(
             named = {"what": what} if is_ablated else {}
             rows.append({"clip": clip.name, **named, **_measured(rendering, rendered(rendering))})
         tell(f"{clip.name}: {rows[-1]['frames']} frames")
-    return VideoBench(pack.name, spec.method, as_plain(spec.attributes), rows, is_ablated)
+    attributes = as_plain(spec.attributes)
+    return VideoBench(pack.name, spec.method, attributes, rows, is_ablated, notes)
 
 
 def _prepared(clip: Path, networks: Networks, spec: EditSpec) -> Rendering:

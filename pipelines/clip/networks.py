@@ -25,7 +25,7 @@ class Networks:
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         on_step: ``Inverter.on_step`` of the method.
         landmarks: who finds faces: ``"dlib"``, or ``"fan"`` on the device
-            (``vidinv.faces.find_backend``); kept as an attribute.
+            (``vidinv.faces.find_backend``); kept as an attribute, as is ``device``.
         backend: detector, landmarks and recognition in their place.
     """
 
@@ -39,7 +39,7 @@ class Networks:
         landmarks: str = DEFAULT_LANDMARKS,
         backend: Backend | None = None,
     ) -> None:
-        self.pack, self.method, self._device, self._on_step = pack, method, device, on_step
+        self.pack, self.method, self.device, self._on_step = pack, method, device, on_step
         self.landmarks, self._backend = landmarks, backend
 
     def load(self, spec: EditSpec) -> Networks:
@@ -56,7 +56,7 @@ class Networks:
     @cached_property
     def inverter(self) -> Inverter:
         """The method, on the device."""
-        inverter = self.pack.inverter(self.method, device=choose_device(self._device))
+        inverter = self.pack.inverter(self.method, device=choose_device(self.device))
         inverter.on_step = self._on_step
         return inverter
 
@@ -65,7 +65,7 @@ class Networks:
         """Finds what is in front of faces, where the pack has a parsing network; on the device."""
         if not self.pack.has_network("parsing"):
             return None
-        device = choose_device(self._device)
+        device = choose_device(self.device)
         return OccluderFinder(cast("Any", self.pack.network("parsing").to(device)), device)
 
     @cached_property
@@ -76,7 +76,7 @@ class Networks:
     @cached_property
     def backend(self) -> Backend:
         """Detector, landmarks and recognition."""
-        device = str(choose_device(self._device))
+        device = str(choose_device(self.device))
         return self._backend or find_backend(self.landmarks, device=device)
 
     @cached_property

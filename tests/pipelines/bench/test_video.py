@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.bench.ablation import ABLATIONS
+from pipelines.bench.ablation import (
+    ABLATIONS,
+    EVERYTHING,
+    FRESH_NOISE,
+    OwnGenerator,
+    ablations_of,
+)
 from pipelines.bench.video import VideoMeter
 from pipelines.demo import make_clip
 from tests.packs.tiny import write_tiny_pack
@@ -133,6 +139,35 @@ def test_ablations_differ_each_in_what_is_left_out(tmp_path, capsys, monkeypatch
     for number, frames in enumerate(pictures):
         for other in pictures[:number]:
             assert np.abs(frames - other).mean() > 0.05, rows[number]["what"]
+
+
+def test_noise_that_has_no_strength_is_not_measured(tmp_path, capsys, monkeypatch):
+    packs = [
+        load_pack(),
+        *(
+            load_pack(write_tiny_pack(tmp_path / str(strength), noise_strength=strength))
+            for strength in (0.0, 0.05)
+        ),
+    ]
+    kept = [list(ablations_of(pack)[0]) for pack in packs]
+    without = [name for name in ABLATIONS if name != FRESH_NOISE]
+    assert kept == [without, without, list(ABLATIONS)]
+    clip = make_clip(packs[0], tmp_path / "face.mp4", seconds=0.2, size_px=256, tone=False)
+    few = {name: ABLATIONS[name] for name in (EVERYTHING, FRESH_NOISE)}
+    monkeypatch.setattr("pipelines.bench.ablation.ABLATIONS", few)
+    how = ["--attr", "smile", "--max-frames", "1", "--ablate", "--quiet"]
+    assert main(["bench", "video", str(clip), *how, "--pack", str(packs[1].folder)]) == 0
+    *_, row, note = capsys.readouterr().out.splitlines()
+    assert EVERYTHING in row
+    assert note == "note: noise not fixed is left out: the generator of pack tiny has no noise"
+
+
+def test_fresh_noise_is_drawn_where_the_generator_runs(tmp_path):
+    """On any device: what is changed is the generator that the method has, not a copy."""
+    pack = OwnGenerator(load_pack(write_tiny_pack(tmp_path / "p")).files)
+    moved = pack.parts("fse", device="meta").generator
+    assert moved is pack.generator
+    assert {buffer.device.type for buffer in moved.buffers()} == {"meta"}
 
 
 def test_no_frames_are_none_to_measure(tmp_path, capsys):
