@@ -228,6 +228,10 @@ class IdentityTerm:
 class ParsingTerm:
     """1 - cosine of five inner maps of a face-parsing network, summed (FSE eq. 7).
 
+    The network sees the pack's own crop, enlarged. Parsing is trained on FFHQ's, which shows more
+    around the face (``vidinv.occlusion``): with a tighter crop the maps are of another scale, in
+    both pictures alike.
+
     Args:
         pack: name or folder of one with an imported network (docs/IMPORT.md).
 
