@@ -84,18 +84,18 @@ class PspTask(PackTask):
             self.encoder.parameters(), lr=config.learning_rate, fused=True
         )
         if config.latent_weight:
-            self._call_latent_judge(config.latent_learning_rate)
+            self._call_latent_discriminator(config.latent_learning_rate)
         self.call_judges(config.judges)
         self.inverter = PspInverter(self.generator, self.encoder)
 
-    def _call_latent_judge(self, rate: float) -> None:
+    def _call_latent_discriminator(self, rate: float) -> None:
         with torch.no_grad():
             z = torch.randn(LATENT_SAMPLES, self.generator.z_dim, device=self.compute.device)
             w = self.generator.mapping(z)
-        self.latent_judge = LatentDiscriminator(w).to(self.compute.device)
-        self.modules["latent_judge"] = self.latent_judge
-        self.optimizers["latent_judge"] = torch.optim.Adam(
-            self.latent_judge.parameters(), lr=rate, fused=True
+        self.latent_discriminator = LatentDiscriminator(w).to(self.compute.device)
+        self.modules["latent_discriminator"] = self.latent_discriminator
+        self.optimizers["latent_discriminator"] = torch.optim.Adam(
+            self.latent_discriminator.parameters(), lr=rate, fused=True
         )
 
     def step(self, batch: Batch, number: int, average: GradientAverage) -> Metrics:
@@ -137,7 +137,7 @@ class PspTask(PackTask):
             loss = loss + config.offset_weight * metrics["offset"]
         if config.latent_weight:
             rows = self._judged_rows(latents_NLD, offsets)
-            metrics["latent"] = non_saturating(self.latent_judge, rows)
+            metrics["latent"] = non_saturating(self.latent_discriminator, rows)
             loss = loss + config.latent_weight * metrics["latent"]
         return loss
 
@@ -159,13 +159,15 @@ class PspTask(PackTask):
         z = torch.randn(len(fake), self.generator.z_dim, device=fake.device)
         with torch.no_grad():
             real = self.generator.mapping(z)
-        metrics["latent_judge"] = logistic(self.latent_judge, real, fake)
-        self._optimise("latent_judge", metrics["latent_judge"], average)
+        metrics["latent_discriminator"] = logistic(self.latent_discriminator, real, fake)
+        self._optimise("latent_discriminator", metrics["latent_discriminator"], average)
         if number % LATENT_R1_INTERVAL == 0:
             real = real.clone().requires_grad_(True)
             # Times the interval, so that what the log has is the mean of all steps.
-            metrics["latent_r1"] = r1_penalty(self.latent_judge(real), real) * LATENT_R1_INTERVAL
-            self._optimise("latent_judge", LATENT_R1 / 2 * metrics["latent_r1"], average)
+            metrics["latent_r1"] = (
+                r1_penalty(self.latent_discriminator(real), real) * LATENT_R1_INTERVAL
+            )
+            self._optimise("latent_discriminator", LATENT_R1 / 2 * metrics["latent_r1"], average)
 
     def _inverter(self, encoder: nn.Module) -> PspInverter:
         assert isinstance(encoder, PspEncoder)

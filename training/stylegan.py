@@ -4,8 +4,8 @@ Non-saturating loss, lazy R1 and path length regularisation, style mixing, noise
 weights as in StyleGAN2 (Karras et al. 2020); DiffAugment, since photographs are few
 (training.augment).
 ``learns: mapping`` keeps the pack's synthesis as it is, with all that was trained on it, and learns
-z -> w alone, from where the pack's own mapping stands. The judge is a StyleGAN2 discriminator, or
-heads on features (training.adversary), which know faces from the first step.
+z -> w alone, from where the pack's own mapping stands. The adversary is a StyleGAN2
+discriminator, or heads on features (training.adversary), which know faces from the first step.
 
     python -m training stylegan --config configs/faces_mapping128.yaml --out runs/mapping128
 """
@@ -56,13 +56,13 @@ class StyleGanStage:
         pack: whose generator it starts from.
         init: weights to go on from: a run's folder or a file (training.weights).
         learns: ``"mapping"``: the synthesis stands still.
-        judge: ``"discriminator"``, or ``"projected"``: the adversary of the other stages, whose
+        adversary: ``"discriminator"``, or ``"projected"``: the adversary of the other stages, whose
             spectral norm stands for R1.
         learning_rate: StyleGAN2's; of the mapping a hundredth of it (StyleGAN, appendix C).
         r1_weight: gamma (StyleGAN2: 10 at 1024 px; ADA: 0.0002 R^2 / batch); 0 leaves it out.
         path_weight: ``training.discriminator.PathLength``; 0 leaves it out.
-        start_images: the judge learns from the start, and acts on the generator from here on: one
-            that knows nothing yet moves a mapping away from faces (docs/LOG.md).
+        start_images: the adversary learns from the start, and acts on the generator from here on:
+            one that knows nothing yet moves a mapping away from faces (docs/LOG.md).
         style_mixing: share of pictures of two w (StyleGAN, section 3.1).
         augment: what DiffAugment changes; empty: nothing.
     """
@@ -72,10 +72,10 @@ class StyleGanStage:
     pack: str = ""
     init: str = ""
     learns: Literal["all", "mapping"] = "all"
-    judge: Literal["discriminator", "projected"] = "discriminator"
+    adversary: Literal["discriminator", "projected"] = "discriminator"
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     learning_rate: float = 2e-3
-    judge_learning_rate: float = 2e-3
+    adversary_learning_rate: float = 2e-3
     r1_weight: float = 10.0
     r1_interval: int = 16
     path_weight: float = 2.0
@@ -100,7 +100,7 @@ class StyleGanTask(JudgedTask):
     """Trains a generator from z, or its mapping; see the file's head."""
 
     averaged: ClassVar[tuple[str, ...]] = ("generator",)
-    judge: LogisticDiscriminator | Adversary
+    adversary: LogisticDiscriminator | Adversary
 
     def __init__(self, config: StyleGanStage) -> None:
         self.config = config
@@ -124,28 +124,28 @@ class StyleGanTask(JudgedTask):
         self.optimizers["generator"] = _adam(
             learning, config.learning_rate, config.path_interval if config.path_weight else 0
         )
-        self._call_judge(config)
+        self._call_adversary(config)
 
-    def _call_judge(self, config: StyleGanStage) -> None:
-        rate = config.judge_learning_rate
-        self.has_r1 = config.judge == "discriminator" and config.r1_weight > 0
-        if config.judge == "projected":
+    def _call_adversary(self, config: StyleGanStage) -> None:
+        rate = config.adversary_learning_rate
+        self.has_r1 = config.adversary == "discriminator" and config.r1_weight > 0
+        if config.adversary == "projected":
             adversary = AdversaryConfig(learning_rate=rate)
-            self.judge = Adversary(adversary, self.resolution, self.compute)
+            self.adversary = Adversary(adversary, self.resolution, self.compute)
         else:
             sizes = config.discriminator
-            self.judge = LogisticDiscriminator(sizes, self.resolution, self.compute)
-        self.modules["judge"] = self.judge.to(self.compute.device)
-        self.optimizers["judge"] = _adam(
-            list(self.judge.parameters()), rate, config.r1_interval if self.has_r1 else 0
+            self.adversary = LogisticDiscriminator(sizes, self.resolution, self.compute)
+        self.modules["adversary"] = self.adversary.to(self.compute.device)
+        self.optimizers["adversary"] = _adam(
+            list(self.adversary.parameters()), rate, config.r1_interval if self.has_r1 else 0
         )
-        self.networks = {"judge": self.judge.name}
+        self.networks = {"adversary": self.adversary.name}
         self._measures_features = self.resolution % STRIDES[-1] == 0 and not efficientnet.absent()
         if self._measures_features:
             self.networks["kid"] = efficientnet.NAME
 
     def initialise(self, path: Path) -> None:
-        """Take over the generator, and a judge that fits; ``start`` says what began anew.
+        """Take over the generator, and an adversary that fits; ``start`` says what began anew.
 
         Raises:
             UsageError: there is no generator of these sizes, or none of the pack whose mapping
@@ -159,7 +159,7 @@ class StyleGanTask(JudgedTask):
         take_generator(self.generator, found["generator"], path)
         anew = [
             name
-            for name in ("judge", "path_length")
+            for name in ("adversary", "path_length")
             if not take_over(self.modules[name], found.get(name, {}))
         ]
         self.start = f"{path}; begun anew: {', '.join(anew) or 'nothing'}"
@@ -181,14 +181,14 @@ class StyleGanTask(JudgedTask):
         with torch.set_grad_enabled(acts), self.compute.autocast():
             fake = self._pictures(self._draw_latents(len(real), real.device))
         if acts:
-            metrics["generator"] = self.judge.generator_loss(self._view(fake))
+            metrics["generator"] = self.adversary.generator_loss(self._view(fake))
             self._optimise("generator", metrics["generator"], average)
             if config.path_weight and number % config.path_interval == 0:
                 self._path_step(real, average, metrics)
         # The pictures that the generator learned from serve again: a third less work.
         pair = self._view(real), self._view(fake.detach())
-        metrics["judge"] = self.judge.discriminator_loss(*pair)
-        self._optimise("judge", metrics["judge"], average)
+        metrics["discriminator"] = self.adversary.discriminator_loss(*pair)
+        self._optimise("adversary", metrics["discriminator"], average)
         if self.has_r1 and number % config.r1_interval == 0:
             self._r1_step(real, average, metrics)
         return metrics
@@ -203,11 +203,11 @@ class StyleGanTask(JudgedTask):
         self._optimise("generator", config.path_weight * metrics["path"], average)
 
     def _r1_step(self, real_N3RR: Tensor, average: GradientAverage, metrics: Metrics) -> None:
-        assert isinstance(self.judge, LogisticDiscriminator)
+        assert isinstance(self.adversary, LogisticDiscriminator)
         config, images = self.config, real_N3RR.detach().requires_grad_(True)
-        penalty = r1_penalty(self.judge(augment(images, config.augment)), images)
+        penalty = r1_penalty(self.adversary(augment(images, config.augment)), images)
         metrics["r1"] = penalty * config.r1_interval
-        self._optimise("judge", config.r1_weight / 2 * metrics["r1"], average)
+        self._optimise("adversary", config.r1_weight / 2 * metrics["r1"], average)
 
     def _draw_latents(self, count: int, device: torch.device) -> Tensor:
         """``[N, L, D]`` from z; in ``style_mixing`` of them, the rows from one on are another's."""

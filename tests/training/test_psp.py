@@ -103,10 +103,10 @@ def test_a_step_of_e4e_adds_its_terms(faces, folder):
     batch = make_batch(faces, np.arange(8))
     latents = task.inverter.advance(task.encoder.resize(batch.images), task.inverter.start(8))
     apart = (latents[:, 1:] - latents[:, :1]).norm(dim=2).sum(dim=1).mean()
-    scores = task.latent_judge(latents.flatten(0, 1))
+    scores = task.latent_discriminator(latents.flatten(0, 1))
     loss = 0.5 * apart - 0.1 * scores.sigmoid().log().mean()
     expected = torch.autograd.grad(loss, list(task.encoder.parameters()))
-    assert {"offset", "latent", "latent_judge", "latent_r1"} <= set(
+    assert {"offset", "latent", "latent_discriminator", "latent_r1"} <= set(
         task.step(batch, 0, lambda p: None)
     )
     plain.step(batch, 0, lambda p: None)
@@ -137,7 +137,10 @@ def test_the_latents_discriminator_learns_which_w_are_the_mappings(faces, folder
     task = make_task(stage(folder, **{**E4E, "learning_rate": 0.0, "latent_learning_rate": 0.03}))
     task.encoder.latent_avg.add_(2.0)
     batch = make_batch(faces, np.arange(8))
-    found = [float(task.step(batch, n, lambda p: None)["latent_judge"].detach()) for n in range(9)]
+    found = [
+        float(task.step(batch, n, lambda p: None)["latent_discriminator"].detach())
+        for n in range(9)
+    ]
     assert found[-1] < 0.7 * found[0]
 
 

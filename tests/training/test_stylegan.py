@@ -43,7 +43,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def mapping_stage(folder):
     return StyleGanStage(
-        loop=LOOP, pack=str(folder), learns="mapping", judge="projected", path_weight=0.0
+        loop=LOOP, pack=str(folder), learns="mapping", adversary="projected", path_weight=0.0
     )
 
 
@@ -78,11 +78,11 @@ def test_a_run_that_is_killed_resumes_to_the_same_losses(faces, tmp_path, mappin
 def test_a_step_has_the_lazy_terms_when_their_turn_comes(faces):
     task, batch = make_task(FROM_Z), make_batch(faces, np.arange(8))
     terms = [set(task.step(batch, number, lambda p: None)) for number in range(4)]
-    always = {"generator", "judge"}
+    always = {"generator", "discriminator"}
     assert terms == [always | {"path", "r1"}, always, always | {"path"}, always | {"r1"}]
 
 
-def test_the_judge_learns_before_it_acts(faces):
+def test_the_adversary_learns_before_it_acts(faces):
     task, batch = make_task(replace(FROM_Z, start_images=8)), make_batch(faces, np.arange(8))
     before = parameters_of(task.generator)
     assert "generator" not in task.step(batch, 0, lambda p: None)
@@ -97,7 +97,7 @@ def parameters_of(module) -> torch.Tensor:
 
 def test_lazy_regularisation_slows_adam_as_the_paper_says():
     task = make_task(FROM_Z)
-    for name, c in (("generator", 2 / 3), ("judge", 3 / 4)):
+    for name, c in (("generator", 2 / 3), ("adversary", 3 / 4)):
         (group,) = task.optimizers[name].param_groups
         assert group["lr"] == pytest.approx(2e-3 * c)
         assert group["betas"] == pytest.approx((0.0, 0.99**c))
@@ -106,12 +106,12 @@ def test_lazy_regularisation_slows_adam_as_the_paper_says():
         assert optimizer.param_groups[0]["lr"] == 2e-3
 
 
-def test_the_generator_learns_what_the_judge_takes_for_real(faces):
-    """A judge that stands still and finds bright pictures real."""
+def test_the_generator_learns_what_the_adversary_takes_for_real(faces):
+    """An adversary that stands still and finds bright pictures real."""
     task = make_task(replace(FROM_Z, augment=(), path_weight=0.0, learning_rate=0.01))
-    task.judge.net.forward = lambda images: images.mean(dim=(1, 2, 3))[:, None] * 10
-    task.judge.discriminator_loss = lambda real, fake: sum(
-        p.sum() * 0 for p in task.judge.parameters()
+    task.adversary.net.forward = lambda images: images.mean(dim=(1, 2, 3))[:, None] * 10
+    task.adversary.discriminator_loss = lambda real, fake: sum(
+        p.sum() * 0 for p in task.adversary.parameters()
     )
     task.has_r1 = False
     batch = make_batch(faces, np.arange(8))
@@ -119,26 +119,28 @@ def test_the_generator_learns_what_the_judge_takes_for_real(faces):
     assert found[-1] < 0.7 * found[0]
 
 
-def test_the_judge_learns_to_tell_faces_from_samples(faces):
+def test_the_adversary_learns_to_tell_faces_from_samples(faces):
     alone = {"augment": (), "path_weight": 0.0, "r1_weight": 0.0}
-    task = make_task(replace(FROM_Z, learning_rate=0.0, judge_learning_rate=0.02, **alone))
+    task = make_task(replace(FROM_Z, learning_rate=0.0, adversary_learning_rate=0.02, **alone))
     batch = make_batch(faces, np.arange(8))
-    found = [float(task.step(batch, n, lambda p: None)["judge"].detach()) for n in range(12)]
+    found = [
+        float(task.step(batch, n, lambda p: None)["discriminator"].detach()) for n in range(12)
+    ]
     assert found[-1] < 0.7 * found[0]
 
 
 def test_logistic_losses_are_those_of_the_paper():
     torch.manual_seed(0)
-    judge = LogisticDiscriminator(SIZES, 32)
+    discriminator = LogisticDiscriminator(SIZES, 32)
     real, fake = (torch.randn(4, 3, 32, 32) for _ in range(2))
-    scores_real, scores_fake = judge.net(real).sigmoid(), judge.net(fake).sigmoid()
+    scores_real, scores_fake = discriminator.net(real).sigmoid(), discriminator.net(fake).sigmoid()
     own = -(1 - scores_fake).log().mean() - scores_real.log().mean()
-    torch.testing.assert_close(judge.discriminator_loss(View(real), View(fake)), own)
-    torch.testing.assert_close(judge.generator_loss(View(fake)), -scores_fake.log().mean())
+    torch.testing.assert_close(discriminator.discriminator_loss(View(real), View(fake)), own)
+    torch.testing.assert_close(discriminator.generator_loss(View(fake)), -scores_fake.log().mean())
     fake.requires_grad_(True)
-    judge.generator_loss(View(fake)).backward()
+    discriminator.generator_loss(View(fake)).backward()
     assert fake.grad is not None
-    assert all(p.grad is None and p.requires_grad for p in judge.parameters())
+    assert all(p.grad is None and p.requires_grad for p in discriminator.parameters())
 
 
 def test_r1_is_the_squared_gradient_of_real_scores():
@@ -224,7 +226,7 @@ def test_faults_of_an_experiment_are_said_in_one_line(folder, tmp_path, fields, 
 
 def test_a_pack_gains_the_mapping_and_keeps_the_rest(faces, folder, tmp_path):
     stage = experiment(
-        tmp_path / "stage.yaml", pack=str(folder), learns="mapping", judge="projected",
+        tmp_path / "stage.yaml", pack=str(folder), learns="mapping", adversary="projected",
         learning_rate=0.5, path_weight=0,
         loop={"total_images": 32, "batch": 8, "workers": 1, "warmup_images": 0, "decay_images": 1},
     )  # fmt: skip
