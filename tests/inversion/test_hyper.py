@@ -219,14 +219,15 @@ def test_sizes_that_make_no_network_are_refused(tmp_path, change):
 def test_only_packs_with_its_weights_have_it(tmp_path, capsys):
     assert find_method("hyper").needs_weights
     assert "hyper" in load_pack(write_tiny_pack(tmp_path / "tiny", hyper=HYPER)).methods
-    assert "hyper" not in load_pack(write_tiny_pack(tmp_path / "without")).methods
+    without = write_tiny_pack(tmp_path / "without")
+    assert "hyper" not in load_pack(without).methods
     source = tmp_path / "in.mp4"
     source.write_bytes(b"")
     for command in (["edit", "--attr", "smile"], ["invert"]):
         arguments = [command[0], source, "-o", tmp_path / "out.mp4", *command[1:]]
-        assert main([str(a) for a in (*arguments, "--method", "hyper")]) == 2
+        assert main([str(a) for a in (*arguments, "--method", "hyper", "--pack", without)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert "unknown method in pack faces-128 'hyper'; there are: fse" in line
+        assert "unknown method in pack tiny 'hyper'; there are: fse" in line
 
 
 class Kept:
