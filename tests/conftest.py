@@ -14,6 +14,8 @@ import pytest
 
 # Signing costs every output a child process: tests of it turn it on.
 os.environ.setdefault("VIDINV_CREDENTIALS", "off")
+# As ``make test`` has it; a process forked from one whose threads have worked hangs in their pool.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
