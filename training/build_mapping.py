@@ -52,8 +52,7 @@ def build(request: TrainingRequest) -> dict[str, Any]:
         UsageError: the folder is there already, or the stage learned more than a pack's mapping.
     """
     settings = load_yaml(MappingConfig, request.config)
-    if request.out.exists():
-        raise UsageError(f"{request.out} is there already: a new pack needs a new folder")
+    request.check_new_pack()
     _, task = build_stage("stylegan", Path(settings.stage))
     assert isinstance(task, StyleGanTask)
     if task.config.learns != "mapping" or not task.config.pack:

@@ -50,8 +50,7 @@ def build(request: TrainingRequest) -> dict[str, Any]:
         UsageError: the folder is there already, or this kind of training makes no method.
     """
     settings = load_yaml(MethodConfig, request.config)
-    if request.out.exists():
-        raise UsageError(f"{request.out} is there already: a new pack needs a new folder")
+    request.check_new_pack()
     if settings.kind not in KINDS:
         raise UsageError(f"{request.config}: kind: {settings.kind!r} is not known to training")
     _, task = build_stage(settings.kind, Path(settings.stage))

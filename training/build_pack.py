@@ -17,20 +17,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from training.calibration import (
-    EDITS,
-    AttributeMeter,
-    ComposedFaces,
-    calibrate,
-    measured_outlines,
-    pictures,
-    with_irises_kept,
-)
+from training.calibration import EDITS, fit_and_calibrate, pictures
 from training.config import load_yaml
 from training.data import load
 from training.feature_style import EncoderConfig
-from training.fit_directions import encode_all, named_directions
-from training.loop import make_batch
 from training.mapping import set_gaussian_mapping
 from training.reconstruction import reconstruction_row
 from training.request import TrainingRequest
@@ -51,8 +41,6 @@ POSITIVE = {
     "beard": "more beard and moustache",
     "brows": "higher brows",
 }
-METER_FACES = 4000  # that age and gender are learnt from
-OUTLINE_FACES = 64
 RANGES = dict.fromkeys(EDITS, (-2.0, 2.0))  # checked on strangers (docs/LOG.md)
 
 
@@ -112,32 +100,31 @@ def build(request: TrainingRequest) -> dict[str, Any]:
     data = load(request.data, config.train_resolution)
     models = RunModels(settings, config)
     train = data.train_indices[:: settings.every]
-    w = encode_all(models.encoder, data, train)
-    meter = AttributeMeter(data, train[:: max(1, len(train) // METER_FACES)])
     rng = np.random.default_rng(0)
-    chosen = rng.choice(data.val_indices, settings.calibration_faces, replace=False)
-    faces = ComposedFaces(models.inverter, data, load(request.data, 128), chosen)
-    rows = with_irises_kept(faces, named_directions(w, data, train), meter, w)
-    scaled, effects = calibrate(faces, {name: rows[name] for name in EDITS}, meter, w)
-    some = rng.choice(
-        data.train_indices, min(OUTLINE_FACES, len(data.train_indices)), replace=False
+    fitted = fit_and_calibrate(
+        models.inverter,
+        models.encoder,
+        data,
+        load(request.data, 128),
+        train=train,
+        calibration_faces=settings.calibration_faces,
+        names=EDITS,
+        rng=rng,
     )
-    outlines = measured_outlines(
-        models.inverter, meter.faces, make_batch(data, some).images, scaled
-    )
+    meter, w = fitted.meter, torch.from_numpy(fitted.w_MD).float()
     someone = rng.choice(data.train_indices, settings.identities, replace=False)
     embeddings = meter.faces.embeddings_at(pictures(data, someone), data.landmarks_M[someone])
-    set_gaussian_mapping(models.generator, models.encoder, torch.from_numpy(w).float())
+    set_gaussian_mapping(models.generator, models.encoder, w)
     metrics: dict[str, Any] = dict(
         reconstruction_row(
             models.inverter, models.generator, data, data.val_indices[:: settings.every]
         )
     )
-    metrics["effects_at_strength_1"] = effects
+    metrics["effects_at_strength_1"] = fitted.effects
     tensors = {
         "generator.safetensors": models.generator.state_dict(),
         "fse.safetensors": models.encoder.state_dict(),
-        "directions.safetensors": {**scaled, **outlines},
+        "directions.safetensors": fitted.vectors,
         "identity.safetensors": {
             "mean_embedding": torch.from_numpy(embeddings.mean(0)),
             **smile_tensors(meter.smile, data.landmarks_M[train]),

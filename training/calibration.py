@@ -8,6 +8,7 @@ encoder's errors: landmarks, pixels, and dlib's recognition network.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from training.data import ATTRIBUTES, FaceArrays
-from training.fit_directions import ridge_weights
+from training.fit_directions import encode_all, named_directions, ridge_weights
 from training.loop import make_batch
 from vidinv.compose import Composer
 from vidinv.editing.directions import JAW_POINTS, OUTLINE_POINTS
@@ -24,6 +25,7 @@ from vidinv.faces import face_mask
 from vidinv.faces.aligned import MEASURE_PX, AlignedFaces
 from vidinv.inversion import Inverter
 from vidinv.inversion.fse import FeatureStyleInverter
+from vidinv.inversion.fse_encoder import FeatureStyleEncoder
 from vidinv.metrics.appearance import APPEARANCE, measure_appearance
 from vidinv.metrics.attributes import SmileMeasure, geometry
 from vidinv.rendering import to_array, with_outline_moved
@@ -45,6 +47,8 @@ UNITS = {
 # faces (a face lies at 16 of the mean one): beyond it a weak attribute would be bought with an
 # unnatural picture.
 MAX_DISTANCE = 4.0
+METER_FACES = 4000  # that age and gender are learnt from
+OUTLINE_FACES = 64
 BY_EMBEDDING = ("age", "gender")
 EMBEDDING_RIDGE = 0.1
 # Older people, and men, have paler irises on these photographs: at strength 1.5 eyes looked blind.
@@ -275,3 +279,49 @@ def mahalanobis(vectors_AD: np.ndarray, w_MD: np.ndarray) -> np.ndarray:
     covariance += np.eye(len(covariance)) * np.trace(covariance) / len(covariance) * 1e-3
     whitened = np.linalg.solve(covariance, vectors_AD.T).T
     return np.asarray(np.sqrt((vectors_AD * whitened).sum(axis=1)))
+
+
+@dataclass(frozen=True)
+class FittedDirections:
+    """Directions of a pack, and what they were found with.
+
+    Attributes:
+        vectors: ``NAME`` and ``NAME.outline``, as a pack's file has them.
+        effects: gain and leakage at strength 1, by name.
+        w_MD: of the training faces.
+    """
+
+    vectors: dict[str, Tensor]
+    effects: dict[str, dict[str, float]]
+    w_MD: np.ndarray
+    meter: AttributeMeter
+
+
+def fit_and_calibrate(
+    inverter: FeatureStyleInverter,
+    encoder: FeatureStyleEncoder,
+    data: FaceArrays,
+    large: FaceArrays,
+    *,
+    train: np.ndarray,
+    calibration_faces: int,
+    names: Sequence[str],
+    rng: np.random.Generator,
+) -> FittedDirections:
+    """Fit all directions on faces ``train``, calibrate those of ``names``.
+
+    Args:
+        encoder: of ``inverter``.
+        large: the faces of ``data`` at 128 px.
+        calibration_faces: validation faces whose pictures are measured.
+    """
+    w = encode_all(encoder, data, train)
+    meter = AttributeMeter(data, train[:: max(1, len(train) // METER_FACES)])
+    chosen = rng.choice(data.val_indices, calibration_faces, replace=False)
+    faces = ComposedFaces(inverter, data, large, chosen)
+    rows = with_irises_kept(faces, named_directions(w, data, train), meter, w)
+    scaled, effects = calibrate(faces, {name: rows[name] for name in names}, meter, w)
+    count = min(OUTLINE_FACES, len(data.train_indices))
+    some = make_batch(data, rng.choice(data.train_indices, count, replace=False)).images
+    outlines = measured_outlines(inverter, meter.faces, some, scaled)
+    return FittedDirections({**scaled, **outlines}, effects, w, meter)

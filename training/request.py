@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vidinv.errors import UsageError
+
 
 @dataclass(frozen=True)
 class TrainingRequest:
@@ -23,3 +25,8 @@ class TrainingRequest:
     resume: bool = False
     dry_run: bool = False
     ray: bool = False
+
+    def check_new_pack(self) -> None:
+        """UsageError where ``out``, which a pack is to be written into, is there already."""
+        if self.out.exists():
+            raise UsageError(f"{self.out} is there already: a new pack needs a new folder")

@@ -13,7 +13,6 @@ from vidinv.metrics import efficientnet
 from vidinv.metrics.distribution import crowd_features, frechet_distance, kernel_distance
 from vidinv.rendering import Float32, to_tensor
 
-FEATURE_STRIDE = 32  # EfficientNet-lite0 takes multiples of it
 BIASED_BELOW = 2000  # faces: under it FID is mostly its own bias
 
 
@@ -27,8 +26,8 @@ class SourceCrowd:
     def __init__(self, faces: BenchFaces, side_px: int) -> None:
         count = len(faces.all)
         reason = efficientnet.absent()
-        if side_px % FEATURE_STRIDE:
-            reason = f"its network takes multiples of {FEATURE_STRIDE} px, not {side_px}"
+        if side_px % efficientnet.STRIDES[-1]:
+            reason = f"its network takes multiples of {efficientnet.STRIDES[-1]} px, not {side_px}"
         if count < 2:
             reason = "it needs two faces at least"
         self._sources: Tensor | None = None
