@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -46,3 +47,21 @@ def losses(folder) -> list[dict[str, float]]:
     """The log without what depends on the clock."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
+
+
+def check_resumes_exactly(make_loop: Callable[[str], Loop]) -> tuple[Loop, Loop]:
+    """A run that was killed in step 6 and went on ends as one that was not; both are returned.
+
+    Args:
+        make_loop: by the name of the run's folder, of 56 images.
+    """
+    whole = make_loop("whole")
+    whole.run()
+    kill_at(make_loop("parts"), 6)
+    resumed = make_loop("parts")
+    assert resumed.resume()
+    assert resumed.images_seen == 32
+    resumed.run()
+    assert torch.equal(parameters(resumed), parameters(whole))
+    assert losses(resumed.folder) == losses(whole.folder)
+    return resumed, whole

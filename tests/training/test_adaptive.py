@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from tests.packs.tiny import write_tiny_pack
-from tests.training.runs import LOOP, PIXELS_ALONE, kill_at, losses, parameters
+from tests.training.runs import LOOP, PIXELS_ALONE, check_resumes_exactly
 from training.adaptive import AdaptiveStage, AdaptiveTask
 from training.loop import Loop, make_batch
 from training.start import build
@@ -42,14 +42,7 @@ def test_a_run_that_is_killed_resumes_to_the_same_losses(
         (tmp_path / name).mkdir(exist_ok=True)
         return Loop(task, faces, replace(LOOP, total_images=56), tmp_path / name)
 
-    whole = make_loop("whole")
-    whole.run()
-    kill_at(make_loop("parts"), 6)
-    resumed = make_loop("parts")
-    assert resumed.resume()
-    resumed.run()
-    assert torch.equal(parameters(resumed), parameters(whole))
-    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    check_resumes_exactly(make_loop)
 
 
 @pytest.mark.parametrize("synthetic", [0.0, 1.0])

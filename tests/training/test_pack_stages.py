@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from tests.packs.tiny import HYPER, write_tiny_pack
-from tests.training.runs import LOOP, PIXELS_ALONE, kill_at, losses, parameters
+from tests.training.runs import LOOP, PIXELS_ALONE, check_resumes_exactly
 from training.adversary import AdversaryConfig
 from training.build_method import build as build_method
 from training.hyper import HyperStage, HyperTask
@@ -68,15 +68,7 @@ def test_a_run_that_is_killed_resumes_to_the_same_losses(
     faces, folder, tmp_path, quick_checkpoints, name
 ):
     config = config_of(name, folder, loop=replace(LOOP, total_images=56))
-    whole = make_loop(faces, tmp_path / "whole", config)
-    whole.run()
-    kill_at(make_loop(faces, tmp_path / "parts", config), 6)
-    resumed = make_loop(faces, tmp_path / "parts", config)
-    assert resumed.resume()
-    assert resumed.images_seen == 32
-    resumed.run()
-    assert torch.equal(parameters(resumed), parameters(whole))
-    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    check_resumes_exactly(lambda name: make_loop(faces, tmp_path / name, config))
 
 
 @pytest.mark.parametrize("name", KINDS)

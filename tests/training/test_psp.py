@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.packs.tiny import write_tiny_pack
-from tests.training.runs import LOOP, kill_at, losses, parameters
+from tests.training.runs import LOOP, check_resumes_exactly
 from tests.training.test_pack_stages import experiment
 from training.judges import JudgesConfig
 from training.loop import Loop, make_batch
@@ -52,15 +52,7 @@ def test_a_run_that_is_killed_resumes_to_the_same_losses(
     faces, folder, tmp_path, quick_checkpoints, kind
 ):
     config = stage(folder, loop=replace(LOOP, total_images=56), **KINDS[kind])
-    whole = make_loop(faces, tmp_path / "whole", config)
-    whole.run()
-    kill_at(make_loop(faces, tmp_path / "parts", config), 6)
-    resumed = make_loop(faces, tmp_path / "parts", config)
-    assert resumed.resume()
-    assert resumed.images_seen == 32
-    resumed.run()
-    assert torch.equal(parameters(resumed), parameters(whole))
-    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    check_resumes_exactly(lambda name: make_loop(faces, tmp_path / name, config))
 
 
 @pytest.mark.parametrize("kind", KINDS)

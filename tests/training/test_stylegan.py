@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import load_file
 
 from tests.packs.tiny import GENERATOR, write_tiny_pack
-from tests.training.runs import LOOP, kill_at, losses, parameters
+from tests.training.runs import LOOP, check_resumes_exactly
 from tests.training.test_pack_stages import experiment, write_arrays
 from training.discriminator import (
     DiscriminatorConfig,
@@ -61,18 +61,10 @@ def make_loop(faces, folder, config) -> Loop:
 def test_a_run_that_is_killed_resumes_to_the_same_losses(faces, tmp_path, mapping_stage, learns):
     config = FROM_Z if learns == "all" else mapping_stage
     config = replace(config, loop=replace(LOOP, total_images=56))
-    whole = make_loop(faces, tmp_path / "whole", config)
-    whole.run()
-    kill_at(make_loop(faces, tmp_path / "parts", config), 6)
-    resumed = make_loop(faces, tmp_path / "parts", config)
-    assert resumed.resume()
-    assert resumed.images_seen == 32
-    resumed.run()
-    assert torch.equal(parameters(resumed), parameters(whole))
+    resumed, whole = check_resumes_exactly(lambda name: make_loop(faces, tmp_path / name, config))
     means = [loop.task.path_length.mean for loop in (resumed, whole)]
     assert torch.equal(*means)
     assert bool(means[0]) == (learns == "all")
-    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
 
 
 def test_a_step_has_the_lazy_terms_when_their_turn_comes(faces):
