@@ -5,6 +5,10 @@
 writes a copy of the pack that the stage was trained on into PACK, which is not there yet: the
 method's weights in float16, its entry in pack.json, and what it measures on validation faces there
 under ``metrics.methods``. A method of the same name is replaced.
+
+An encoder of the w stage or F stage that learned on the pack's own generator (``learning_rate`` 0)
+takes the place of the pack's ``fse``. Directions are then to be fitted anew
+(training.refit_directions), and methods that start from its latents to be trained on.
 """
 
 from __future__ import annotations
@@ -13,8 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from training.config import load_yaml
 from training.data import load
+from training.gan import GanTask
 from training.method_rows import unfitted
 from training.pack_stage import PackTask
 from training.reconstruction import reconstruction_row
@@ -22,7 +30,8 @@ from training.request import TrainingRequest
 from training.start import KINDS
 from training.start import build as build_stage
 from vidinv.errors import UsageError
-from vidinv.packs import load_pack
+from vidinv.generators.base import Generator
+from vidinv.packs import DEFAULT_PACK, load_pack
 from vidinv.packs.format import copy_with_method
 
 
@@ -34,12 +43,14 @@ class MethodConfig:
         kind: of training, a stage on a pack as ``"rectifier"``.
         stage: its experiment file.
         run: its folder, or its weights.
+        pack: that an encoder of the w stage or F stage goes into; the others name theirs.
         every: measures every n-th validation face; 1 for a pack that is kept.
     """
 
     kind: str
     stage: str
     run: str
+    pack: str = DEFAULT_PACK
     every: int = 1
 
 
@@ -54,11 +65,23 @@ def build(request: TrainingRequest) -> dict[str, Any]:
     if settings.kind not in KINDS:
         raise UsageError(f"{request.config}: kind: {settings.kind!r} is not known to training")
     _, task = build_stage(settings.kind, Path(settings.stage))
-    if not isinstance(task, PackTask):
+    if not isinstance(task, PackTask | GanTask):
         raise UsageError(f"{request.config}: kind: {settings.kind} makes a pack, no method of one")
     task.initialise(Path(settings.run))
+    if isinstance(task, PackTask):
+        files = task.pack.files
+    else:
+        pack = load_pack(settings.pack)
+        if not same_synthesis(pack.generator, task.generator):
+            raise UsageError(
+                f"{settings.run} changed the generator of {pack.name}, or has another: "
+                "vidinv train directions makes a pack of it"
+            )
+        files = pack.files
     data = load(request.data, task.resolution)
-    entry, files = task.pack_entry(), task.pack.files
+    entry = task.pack_entry()
+    if isinstance(task, GanTask):  # how edits use the feature code is the pack's to say
+        entry = {**files.meta["methods"].get(task.method, {}), **entry}
     # First without figures: what is measured are the weights as they are stored.
     copy_with_method(files, request.out, task.method, entry, task.pack_tensors())
     pack = load_pack(request.out)
@@ -66,3 +89,10 @@ def build(request: TrainingRequest) -> dict[str, Any]:
     row = reconstruction_row(unfitted(pack, task.method), pack.generator, data, faces)
     pack.files.add_metrics("methods", {task.method: row})
     return row
+
+
+def same_synthesis(ours: Generator, theirs: Generator) -> bool:
+    """Whether two generators make the same picture of every w."""
+    pair = (ours.synthesis, theirs.synthesis)
+    a, b = (synthesis.state_dict() for synthesis in pair if isinstance(synthesis, nn.Module))
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)

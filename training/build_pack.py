@@ -115,12 +115,9 @@ def build(request: TrainingRequest) -> dict[str, Any]:
     someone = rng.choice(data.train_indices, settings.identities, replace=False)
     embeddings = meter.faces.embeddings_at(pictures(data, someone), data.landmarks_M[someone])
     set_gaussian_mapping(models.generator, models.encoder, w)
-    metrics: dict[str, Any] = dict(
-        reconstruction_row(
-            models.inverter, models.generator, data, data.val_indices[:: settings.every]
-        )
-    )
-    metrics["effects_at_strength_1"] = fitted.effects
+    faces = data.val_indices[:: settings.every]
+    row = reconstruction_row(models.inverter, models.generator, data, faces)
+    metrics = {"methods": {"fse": row}, "effects_at_strength_1": fitted.effects}
     tensors = {
         "generator.safetensors": models.generator.state_dict(),
         "fse.safetensors": models.encoder.state_dict(),

@@ -87,4 +87,4 @@ class FeatureEditorTask(FeatureStyleTask):
         """``[N, 143]``: attributes and landmarks that the probe reads from the encoder's w."""
         with self.compute.autocast():
             latents: Tensor = self.encoder(images_N3RR)[0]
-        return self.probe.head(latents.float().mean(dim=1))
+        return self.probe.head(self.mean_row(latents.float()))

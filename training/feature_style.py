@@ -173,7 +173,7 @@ class FeatureStyleTask(GanTask):
             encoded, full = self._invert(batch.images, generator, encoder)
             latents = encoded.latents_NLD
             half, part = _parts(len(latents), number)
-            pictures = [full, self.synthesise(self.probe.noisy(latents[half]))]
+            pictures = [full, self.synthesise(self.noisy(latents[half]))]
         if config.edit_weight:
             self.edits.update(batch.targets, latents.mean(dim=1).detach())
             subject = encoded[part]

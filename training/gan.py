@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +50,7 @@ class GanConfig:
         row_weight: in W+, of the squared distance of the rows of a face from their mean.
         synthetic: share of a batch that are the generator's own pictures, 0..1 (FSE, section 4.1:
             a half). They are judged by G(w) alone (eq. 2), and teach no attribute.
+        learning_rate: of the generator; 0 keeps it as it is, and the encoder learns by itself.
     """
 
     generator: GeneratorConfig
@@ -111,6 +112,7 @@ class LatentProbe(nn.Module):
 class GanTask(JudgedTask):
     """Autoencoder, and who judges its pictures; see the file's head."""
 
+    method: ClassVar[str] = "fse"  # that the encoder is of, in a pack
     averaged: ClassVar[tuple[str, ...]] = ("generator", "encoder")
 
     def __init__(self, config: GanConfig) -> None:
@@ -118,6 +120,10 @@ class GanTask(JudgedTask):
         self.config = config
         device = self.compute.device
         self.generator = build_generator(config.generator).to(device)
+        self.generator.requires_grad_(config.learning_rate > 0)
+        mapping = self.generator.mapping
+        assert isinstance(mapping, nn.Module)
+        self.mean_w = dict(mapping.named_buffers()).get("w_avg", torch.zeros(())).to(device)
         self.top_layer = config.generator.layer_after(config.train_resolution)
         self.encoder = FeatureStyleEncoder(config.encoder, config.generator).to(device)
         self.probe = LatentProbe(config.generator.w_dim).to(device)
@@ -133,10 +139,10 @@ class GanTask(JudgedTask):
         encoder = [*self.encoder.parameters(), *self.probe.parameters()]
         synthesis = self.generator.synthesis
         assert isinstance(synthesis, nn.Module)
-        groups = [
-            {"params": list(synthesis.parameters()), "lr": self.config.learning_rate},
-            {"params": encoder, "lr": self.config.encoder_learning_rate},
-        ]
+        groups = [{"params": encoder, "lr": self.config.encoder_learning_rate}]
+        if self.config.learning_rate:
+            parameters = list(synthesis.parameters())
+            groups.insert(0, {"params": parameters, "lr": self.config.learning_rate})
         return torch.optim.Adam(groups, betas=(0.9, 0.99), fused=True)
 
     def initialise(self, path: Path) -> None:
@@ -158,6 +164,14 @@ class GanTask(JudgedTask):
             self.judges.adversary.forget_balance()  # it was another stage's
         self.start = f"{path}; begun anew: {', '.join(sorted(anew)) or 'nothing'}"
 
+    def pack_entry(self) -> dict[str, Any]:
+        """What pack.json says of the encoder, but for the file of its weights."""
+        return {"config": asdict(self.config.encoder)}
+
+    def pack_tensors(self) -> dict[str, Tensor]:
+        """The encoder's weights, as its file in a pack has them."""
+        return self.encoder.state_dict()
+
     def grow_from(self, resolution: int) -> None:
         """Layers above ``resolution`` start silent: the picture is the up-scaled lower one."""
         synthesis = self.generator.synthesis
@@ -169,7 +183,7 @@ class GanTask(JudgedTask):
         batch, count = self._photographs(batch)
         with self.compute.autocast():
             latents = self.encoder(batch.images)[0].float()
-            picture = self.synthesise(self.probe.noisy(latents))
+            picture = self.synthesise(self.noisy(latents))
         metrics: Metrics = {}
         own = self._latent_losses(latents, self.probe.log_sigma, batch, metrics)
         own = own + self._synthetic_loss(latents, count, metrics)
@@ -210,15 +224,27 @@ class GanTask(JudgedTask):
     def _latent_losses(
         self, latents_NLD: Tensor, log_sigma_D: Tensor, batch: Batch, metrics: Metrics
     ) -> Tensor:
-        w = latents_NLD.mean(dim=1)
+        w = self.mean_row(latents_NLD)
         metrics["kl"] = gaussian_kl(w, log_sigma_D)
         metrics["supervision"] = self.probe.loss(w, batch)
         config = self.config
         loss = config.kl_weight * metrics["kl"] + config.supervision_weight * metrics["supervision"]
         if config.encoder.latent_space == "w+":
-            metrics["rows"] = (latents_NLD - w[:, None]).square().sum(dim=(1, 2)).mean()
+            mean = latents_NLD.mean(dim=1, keepdim=True)
+            metrics["rows"] = (latents_NLD - mean).square().sum(dim=(1, 2)).mean()
             loss = loss + config.row_weight * metrics["rows"]
         return loss
+
+    def mean_row(self, latents_NLD: Tensor) -> Tensor:
+        """``[N, D]``: mean of a face's rows, from the mean w of the generator's mapping.
+
+        That is 0 until a pack is made, and far from it in a pack (training.mapping).
+        """
+        return latents_NLD.mean(dim=1) - self.mean_w
+
+    def noisy(self, latents_NLD: Tensor) -> Tensor:
+        """Latents with noise, which keeps a generator smooth; one that stands still needs none."""
+        return self.probe.noisy(latents_NLD) if self.config.learning_rate else latents_NLD
 
     def synthesise(self, latents_NLD: Tensor, generator: Generator | None = None) -> Tensor:
         """Picture at the stage's resolution; noise is off while an autoencoder trains."""
@@ -239,7 +265,7 @@ class GanTask(JudgedTask):
         picture = self.synthesise(latents, generator)
         metrics = self.measure(picture, batch.images, "_w")
         w = latents.mean(dim=1)
-        predicted = self.probe.head(w)[:, : len(ATTRIBUTES)]
+        predicted = self.probe.head(self.mean_row(latents))[:, : len(ATTRIBUTES)]
         for index, name in enumerate(ATTRIBUTES):
             target = batch.targets[:, index]
             known = ~torch.isnan(target)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
-from tests.packs.tiny import HYPER, write_tiny_pack
+from tests.packs.tiny import ENCODER, GENERATOR, HYPER, write_tiny_pack
 from tests.training.runs import LOOP, PIXELS_ALONE, check_resumes_exactly
 from training.adversary import AdversaryConfig
 from training.build_method import build as build_method
@@ -184,6 +184,7 @@ LOOP_FIELDS = {"total_images": 32, "batch": 8, "workers": 1, "warmup_images": 0,
 SMALL_FIELDS = json.loads(json.dumps(dataclasses.asdict(SMALL)))
 SIDE = {"input_resolution": 64}
 HYPER_FIELDS = json.loads(json.dumps(dataclasses.asdict(HYPER)))
+ENCODER_FIELDS = json.loads(json.dumps(asdict(ENCODER)))
 
 
 @pytest.mark.parametrize(
@@ -262,6 +263,48 @@ def test_a_pack_gains_the_method_and_renders_with_the_averaged_weights(
     with pytest.raises(UsageError, match="is there already"):
         build_method(request)
     assert set(trained_inverters(pack)) == {"eq1", method}
+
+
+@pytest.mark.parametrize("kind", ["gan", "encoder"])
+def test_an_encoder_that_learned_on_a_packs_generator_takes_the_place_of_its_fse(
+    faces, tmp_path, quick_checkpoints, kind
+):
+    folder = write_tiny_pack(tmp_path / "tiny", fse={"edit_feature_scale": 0.5})
+    own = {"edit_weight": 0} if kind == "encoder" else {}
+    stage = dict(
+        init=str(folder), train_resolution=32, loop=LOOP_FIELDS, encoder_learning_rate=0.03,
+        generator={k: v for k, v in asdict(GENERATOR).items() if k != "kind"},
+        encoder={**ENCODER_FIELDS, "latent_space": "w+", "row_width": 4},
+        judges={"perceptual": "none", "identity_weight": 0, "adversary": None}, **own,
+    )  # fmt: skip
+    data = write_arrays(tmp_path / "data", faces)
+    for rate, run in ((0.0, "still"), (0.01, "moved")):
+        path = experiment(tmp_path / f"{run}.yaml", learning_rate=rate, **stage)
+        (tmp_path / run).mkdir()
+        config, task = build(kind, path)
+        Loop(task, faces, config.loop, tmp_path / run).run()
+        method = experiment(
+            tmp_path / f"{run}_method.yaml",
+            kind=kind, stage=str(path), run=str(tmp_path / run), pack=str(folder), every=4,
+        )  # fmt: skip
+        request = TrainingRequest("method", method, tmp_path / f"{run}_pack", data)
+        if rate:
+            with pytest.raises(UsageError, match="moved changed the generator of tiny"):
+                train(request)
+            assert not request.out.exists()
+        else:
+            train(request)
+    pack, before = load_pack(tmp_path / "still_pack"), load_pack(folder)
+    assert pack.files.problems() == []
+    entry = pack.meta["methods"]["fse"]
+    assert (entry["edit_feature_scale"], entry["config"]["row_width"]) == (0.5, 4)
+    assert {"psnr", "psnr_w"} <= pack.meta["metrics"]["methods"]["fse"].keys()
+    for name in ("generator.safetensors", "directions.safetensors"):
+        assert pack.files.digest(name) == before.files.digest(name)
+    batch = make_batch(faces, np.arange(16))
+    ours, theirs = (p.inverter("fse").encode_latents(batch.images) for p in (pack, before))
+    assert not torch.allclose(ours, theirs, atol=0.01)
+    assert ours.std(dim=1).max() > 0  # rows differ
 
 
 def write_arrays(folder, faces):

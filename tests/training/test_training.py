@@ -344,6 +344,38 @@ def test_the_feature_editor_learns_from_edits_and_eq1_stays_in_use(faces):
     assert (pictures[0] - pictures[2]).abs().mean() > 1e-3
 
 
+@pytest.mark.parametrize("task_type", [GanTask, FeatureStyleTask])
+def test_a_generator_without_learning_rate_stands_still(faces, task_type):
+    config = replace(W_CONFIG if task_type is GanTask else CONFIG, learning_rate=0.0)
+    torch.manual_seed(0)
+    task = task_type(config)
+    before = {k: v.clone() for k, v in task.generator.state_dict().items()}
+    weight = task.encoder.latent_head.weight.clone()
+    batch = make_batch(faces, np.arange(16))
+    for number in range(4):  # the adversary acts in the last ones
+        task.step(batch, number, lambda parameters: None)
+    assert all(torch.equal(v, before[k]) for k, v in task.generator.state_dict().items())
+    assert not torch.equal(task.encoder.latent_head.weight, weight)
+    latents = torch.zeros(2, GENERATOR.num_ws, GENERATOR.w_dim)
+    assert torch.equal(task.noisy(latents), latents)
+    assert not torch.equal(task_type(replace(config, learning_rate=1e-3)).noisy(latents), latents)
+
+
+def test_what_is_said_of_w_is_said_from_the_packs_mean(faces):
+    """A pack's latent space is shifted (training.mapping): KL, probe and rows stay the same."""
+    torch.manual_seed(0)
+    encoder = replace(ENCODER, feature_width=0, latent_space="w+")
+    task = GanTask(replace(W_CONFIG, encoder=encoder))
+    batch, w = make_batch(faces, np.arange(8)), torch.randn(8, GENERATOR.num_ws, GENERATOR.w_dim)
+    before, after = {}, {}
+    task._latent_losses(w, task.probe.log_sigma, batch, before)
+    task.generator.mapping.w_avg.fill_(4.0)
+    task._latent_losses(w + 4.0, task.probe.log_sigma, batch, after)
+    assert before.keys() == {"kl", "supervision", "rows"}
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=1e-4, atol=0)
+
+
 def test_the_editors_stage_moves_the_editor_alone(faces, tmp_path):
     torch.manual_seed(0)
     before = FeatureStyleTask(CONFIG)
