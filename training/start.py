@@ -19,6 +19,7 @@ import argparse
 import importlib
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,9 +91,25 @@ def run(request: TrainingRequest) -> None:
 
 def worker(rank: int, request: TrainingRequest, size: int, on_gpu: bool) -> None:
     """Body of one process of a run that started its own."""
+    end_with_parent()
     rendezvous = f"file://{request.out.resolve()}/rendezvous"
     join(rank, size, local_rank=rank, rendezvous=rendezvous, on_gpu=on_gpu)
     run(request)
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it is gone, killed without a word or not.
+
+    Workers would otherwise go on by themselves, unseen, and share the cores with the next run.
+    """
+    if (parent := mp.parent_process()) is None:
+        return
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def train(request: TrainingRequest) -> None:

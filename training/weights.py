@@ -133,7 +133,7 @@ def take_encoder(
         own = {k.removeprefix(f"{name}."): v for k, v in state.items() if k.startswith(f"{name}.")}
         if name == "feature_head" and part is not None and own:
             rename_old_keys(own)
-            own = widened_head(part, own)
+            own = grown_head(part, own)
         if part is not None and not take_over(part, own):
             anew.append(name)
     rest = {k: v for k, v in state.items() if not k.startswith(parts)}
@@ -147,12 +147,18 @@ def take_encoder(
     return anew
 
 
-def widened_head(head: FeatureHead, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A narrower head's weights for ``head``, which then computes the same.
+def grown_head(head: FeatureHead, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A narrower or shallower head's weights for ``head``, which then computes the same.
 
-    Channels that are new have the weights of ``head``, and nothing that was there reads them yet.
-    A head that is no narrower comes back as it is.
+    Blocks and channels that are new have the weights of ``head``; blocks begin as the identity, and
+    nothing that was there reads the channels yet. Of a head that is neither, all comes back as it
+    is.
     """
+    deeper = {k: v for k, v in head.state_dict().items() if k.startswith("refine.")}
+    return _widened_head(head, {**deeper, **state})
+
+
+def _widened_head(head: FeatureHead, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     width, new_width = (s["expand.weight"].shape[1] for s in (state, head.state_dict()))
     if width >= new_width:
         return dict(state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
@@ -64,6 +65,28 @@ def test_a_workers_fault_is_said_in_its_own_words(tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"nowhere: expected the folder of a run") as caught:
         train(TrainingRequest("gan", config, tmp_path / "run", tmp_path))
     assert "\n" not in str(caught.value)
+
+
+ORPHAN = """
+import multiprocessing, time
+from training.start import end_with_parent
+def work():
+    end_with_parent()
+    print("works", flush=True)
+    time.sleep(300)
+worker = multiprocessing.get_context("fork").Process(target=work)
+worker.start()
+worker.join()
+"""
+
+
+def test_workers_end_with_a_run_that_is_killed():
+    """They hold its standard output, which ends with the last of them."""
+    with subprocess.Popen([sys.executable, "-c", ORPHAN], stdout=subprocess.PIPE) as run:
+        assert run.stdout.readline() == b"works\n"
+        run.kill()
+        rest, _ = run.communicate(timeout=30)
+        assert rest == b""
 
 
 def test_faults_that_nobody_raised_on_purpose_are_told_apart():

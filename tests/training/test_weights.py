@@ -107,11 +107,15 @@ def test_the_trials_weights_start_the_f_stage(shared_dir, stage, anew):
     assert task.start.endswith(f"begun anew: {anew}")
 
 
-def test_a_wider_feature_head_starts_as_the_narrower_one(tmp_path):
+@pytest.mark.parametrize(
+    "grown",
+    [{"feature_width": 24}, {"feature_depth": 2}, {"feature_width": 24, "feature_depth": 1}],
+)
+def test_a_larger_feature_head_starts_as_the_smaller_one(tmp_path, grown):
     task = make_task(0)
     nn.init.normal_(task.encoder.feature_head.expand.weight)
     write_weights(tmp_path / WEIGHTS_FILE, state_of(task), 0)
-    wider = make_task(1, encoder=replace(CONFIG.encoder, feature_width=24))
+    wider = make_task(1, encoder=replace(CONFIG.encoder, **grown))
     wider.initialise(tmp_path)
     assert wider.start.endswith("begun anew: nothing")
     task.encoder.eval()

@@ -48,6 +48,7 @@ class FeatureStyleConfig:
         row_width: bottleneck of the rows' differences from w in W+; 0 gives every row a full head.
         feature_layer: K, convolutions of the generator that run before F comes in (5 in the paper).
         feature_width: channels of F's bottleneck; 0 builds no feature head.
+        feature_depth: residual blocks of the feature head once it has seen G^K(w).
         editor_width: channels of the feature editor (fse_editor.py); 0 builds none, and edits
             follow eq. 1.
         feature_resolution: what older packs have instead of K: the resolution of the StyleGAN2
@@ -61,6 +62,7 @@ class FeatureStyleConfig:
     row_width: int = 0
     feature_layer: int = 5
     feature_width: int = 64
+    feature_depth: int = 0
     editor_width: int = 0
     feature_resolution: InitVar[int | None] = None
 
@@ -132,12 +134,20 @@ class FeatureHead(nn.Module):
     """F - G^K(w) from a stage of the trunk and G^K(w).
 
     ``project`` is the paper's head (BN, conv, BN, PReLU, strided conv, BN); ``fuse`` joins its
-    output with what the generator makes of w; the 1x1 ``expand`` leaves the bottleneck. Weights
-    saved under their earlier names (``look``, ``compare``) are loaded as well.
+    output with what the generator makes of w, ``refine`` has ``depth`` residual blocks that start
+    as the identity, and the 1x1 ``expand`` leaves the bottleneck. Weights saved under their earlier
+    names (``look``, ``compare``) are loaded as well.
     """
 
     def __init__(
-        self, in_channels: int, width: int, out_channels: int, *, stride: int, margin: int = 0
+        self,
+        in_channels: int,
+        width: int,
+        out_channels: int,
+        *,
+        stride: int,
+        margin: int = 0,
+        depth: int = 0,
     ) -> None:
         super().__init__()
         self.margin = margin
@@ -155,6 +165,10 @@ class FeatureHead(nn.Module):
             nn.BatchNorm2d(width),
             nn.PReLU(width),
         )
+        blocks = [ResidualBlock(width, width, stride=1) for _ in range(depth)]
+        for block in blocks:
+            nn.init.zeros_(block.bn3.weight)
+        self.refine = nn.Sequential(*blocks)
         self.expand = nn.Conv2d(width, out_channels, 1, bias=False)
         nn.init.zeros_(self.expand.weight)  # training starts from G(w)
         self.register_load_state_dict_pre_hook(_rename_old_keys)
@@ -162,7 +176,8 @@ class FeatureHead(nn.Module):
     def forward(self, stage_NCHW: Tensor, generated_NCHW: Tensor) -> Tensor:
         projected, margin = self.project(stage_NCHW), self.margin
         seen = without_margin(generated_NCHW, margin)
-        residual = self.expand(self.fuse(torch.cat([projected, seen], dim=1)))
+        fused = self.fuse(torch.cat([projected, seen], dim=1))
+        residual = self.expand(self.refine(fused))
         return F.pad(residual, [margin] * 4) if margin else residual
 
 
@@ -258,4 +273,5 @@ class FeatureStyleEncoder(nn.Module):
             channels,
             stride=self._stage_resolution(self.feature_stage) // resolution,
             margin=margin,
+            depth=self.config.feature_depth,
         )
