@@ -17,6 +17,7 @@ above all; the adversary sees to the rest (docs/LOG.md).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +52,8 @@ class EncoderConfig(GanConfig):
             for the effect of edits.
         plain_weight: of the reconstruction of G(w), which is judged on half of the faces.
         plain_adversarial: of G(w) in the adversary's loss, where G(w, F) has 1.
+        plain_share: of a batch, whose G(w) is judged: 0.5, or 1 with the identity term as well.
+        latents_apart: w learns from G(w) alone, and the loss of G(w, F) moves F alone.
         edited_adversarial: of G(w~, F~) in it.
         edit_weight: of the edit's loss in pixels; 0 leaves edits out.
         edit_feature_weight: of the edit's loss in features of EfficientNet-lite0.
@@ -64,6 +67,8 @@ class EncoderConfig(GanConfig):
     plain_weight: float = 1.0
     plain_adversarial: float = 1.5
     edited_adversarial: float = 0.25
+    plain_share: Literal[0.5, 1.0] = 0.5
+    latents_apart: bool = False
     edit_weight: float = 4.0
     edit_feature_weight: float = 0.125
     edit_probe_weight: float = 10.0
@@ -173,13 +178,14 @@ class FeatureStyleTask(GanTask):
             encoded, full = self._invert(batch.images, generator, encoder)
             latents = encoded.latents_NLD
             half, part = _parts(len(latents), number)
+            half = slice(None) if config.plain_share == 1 else half
             pictures = [full, self.synthesise(self.noisy(latents[half]))]
         if config.edit_weight:
             self.edits.update(batch.targets, latents.mean(dim=1).detach())
             subject = encoded[part]
             known = labelled(batch.targets)
             shifts = self.edits.draw(len(subject.latents_NLD), config.max_edit, known)
-            moved = subject.latents_NLD + shifts[:, None]
+            moved = self._for_features(subject.latents_NLD) + shifts[:, None]
             by_eq1 = number % 2  # of a quarter of the batch: F has to stay fit for eq. 1
             with self.compute.autocast():
                 pictures.append(self._edited(subject, moved, generator, encoder, by_eq1=by_eq1))
@@ -187,7 +193,12 @@ class FeatureStyleTask(GanTask):
         metrics: Metrics = {}
         featured = self.judges.reconstruction(views[0], source, batch.weights, metrics)
         loss = featured + config.plain_weight * self.judges.reconstruction(
-            views[1], source[half], batch.weights[half], metrics, suffix="_w", identity=False
+            views[1],
+            source[half],
+            batch.weights[half],
+            metrics,
+            suffix="_w",
+            identity=config.plain_share == 1,
         )
         if config.edit_weight:
             with torch.no_grad(), self.compute.autocast():
@@ -221,13 +232,15 @@ class FeatureStyleTask(GanTask):
         """Codes of faces, and G(w, F)."""
         latents, stage = encoder(images)
         latents = latents.float()
-        lower = generator.synthesis.run(
-            latents, stop=encoder.config.feature_layer, noise_mode="none"
-        )
+        held = self._for_features(latents)
+        lower = generator.synthesis.run(held, stop=encoder.config.feature_layer, noise_mode="none")
         residual = encoder.feature_residual(stage, lower.features_NCHW)
         assert residual is not None
         encoded = Encoded(latents, lower.features_NCHW.float(), residual.float())
-        return encoded, self._finish(generator, latents, lower, residual)
+        return encoded, self._finish(generator, held, lower, residual)
+
+    def _for_features(self, latents_NLD: Tensor) -> Tensor:
+        return latents_NLD.detach() if self.config.latents_apart else latents_NLD
 
     def _edited(
         self,

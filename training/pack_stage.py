@@ -22,6 +22,7 @@ from training.weights import read_weights, take_over
 from vidinv.errors import UsageError
 from vidinv.inversion import Inverter
 from vidinv.packs import DEFAULT_PACK, load_pack
+from vidinv.packs.format import PackFiles
 
 SHOWN_EDIT = {"smile": 2.0}  # what validation measures and shows
 
@@ -32,7 +33,8 @@ class PackStageConfig:
 
     Attributes:
         pack: its name or folder.
-        init: weights to go on from: a run's folder or a file (training.weights).
+        init: weights to go on from: the folder of a run or of a pack with the method, or a file
+            (training.weights).
     """
 
     loop: LoopConfig
@@ -60,7 +62,9 @@ class PackTask(JudgedTask, ABC):
         Raises:
             UsageError: there are none of this method, or they do not fit.
         """
-        found, anew = read_weights(path).modules, []
+        in_pack = (path / "pack.json").is_file()
+        found = self._modules_of_pack(path) if in_pack else read_weights(path).modules
+        anew = []
         if not found.keys() & (self.modules.keys() - {"adversary"}):
             raise UsageError(f"{path} has no weights of: {', '.join(sorted(self.modules))}")
         for name, module in self.modules.items():
@@ -72,6 +76,21 @@ class PackTask(JudgedTask, ABC):
         if self.judges.adversary is not None:
             self.judges.adversary.forget_balance()  # it was another stage's
         self.start = f"{path}; begun anew: {', '.join(sorted(anew)) or 'nothing'}"
+
+    def _modules_of_pack(self, folder: Path) -> dict[str, dict[str, Tensor]]:
+        """The method's weights by module: its file has one module's names, or names of modules."""
+        files = PackFiles.open(folder)
+        if (entry := files.meta["methods"].get(self.method)) is None:
+            raise UsageError(f"{folder} has no weights of: {self.method}")
+        tensors = files.tensors(entry["file"])
+        if any(key.partition(".")[0] in self.modules for key in tensors):
+            found: dict[str, dict[str, Tensor]] = {}
+            for key, value in tensors.items():
+                module, _, name = key.partition(".")
+                found.setdefault(module, {})[name] = value
+            return found
+        own = next(name for name in self.modules if name != "adversary")  # who judges comes later
+        return {own: tensors}
 
     @torch.no_grad()
     def mean_latents(self) -> Tensor:

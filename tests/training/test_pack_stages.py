@@ -260,6 +260,12 @@ def test_a_pack_gains_the_method_and_renders_with_the_averaged_weights(
         assert not torch.allclose(shown, shown[:1].expand_as(shown), atol=0.01)
     elif method != "adaptive":  # z_c differs little from the constant after so few steps
         assert not torch.allclose(rows[2], rows[1], atol=0.01)
+    fields = {**yaml.safe_load(path.read_text()), "init": str(tmp_path / "pack")}
+    _, again = build(kind, experiment(path, **fields))
+    assert again.start.endswith("begun anew: nothing")
+    taken = again.pack_tensors()
+    for key, value in pack.files.tensors(f"{method}.safetensors").items():
+        torch.testing.assert_close(taken[key].to(value), value, msg=key)
     with pytest.raises(UsageError, match="is there already"):
         build_method(request)
     assert set(trained_inverters(pack)) == {"eq1", method}

@@ -231,6 +231,21 @@ def test_edit_directions_converge_to_the_regression():
     assert (rest < 0.25 * strongest + 0.05).float().mean() > 0.9
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_g_of_w_and_f_shows_may_leave_w_alone(faces, apart):
+    torch.manual_seed(0)
+    task = FeatureStyleTask(replace(CONFIG, latents_apart=apart))
+    torch.nn.init.normal_(task.encoder.feature_head.expand.weight)
+    batch = make_batch(faces, np.arange(8))
+    _, full = task._invert(batch.images, task.generator, task.encoder)
+    full.square().mean().backward()
+    assert (task.encoder.latent_head.weight.grad is None) == apart
+    assert task.encoder.feature_head.expand.weight.grad is not None
+    whole = task.step(batch, 0, lambda parameters: None)
+    assert bool(whole["pixel_w"].isfinite())
+    assert task.encoder.latent_head.weight.grad is not None
+
+
 def test_attributes_without_labels_are_not_edited_and_spoil_no_others():
     """As on windows of video, where edits were NaN once the attribute's moments had faded to 0."""
     torch.manual_seed(0)
