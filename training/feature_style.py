@@ -52,7 +52,7 @@ class EncoderConfig(GanConfig):
             for the effect of edits.
         plain_weight: of the reconstruction of G(w), which is judged on half of the faces.
         plain_adversarial: of G(w) in the adversary's loss, where G(w, F) has 1.
-        plain_share: of a batch, whose G(w) is judged: 0.5, or 1 with the identity term as well.
+        plain_faces: whose G(w) is judged: half of a batch, or all with the identity term as well.
         latents_apart: w learns from G(w) alone, and the loss of G(w, F) moves F alone.
         edited_adversarial: of G(w~, F~) in it.
         edit_weight: of the edit's loss in pixels; 0 leaves edits out.
@@ -67,7 +67,7 @@ class EncoderConfig(GanConfig):
     plain_weight: float = 1.0
     plain_adversarial: float = 1.5
     edited_adversarial: float = 0.25
-    plain_share: Literal[0.5, 1.0] = 0.5
+    plain_faces: Literal["half", "all"] = "half"
     latents_apart: bool = False
     edit_weight: float = 4.0
     edit_feature_weight: float = 0.125
@@ -178,7 +178,7 @@ class FeatureStyleTask(GanTask):
             encoded, full = self._invert(batch.images, generator, encoder)
             latents = encoded.latents_NLD
             half, part = _parts(len(latents), number)
-            half = slice(None) if config.plain_share == 1 else half
+            half = slice(None) if config.plain_faces == "all" else half
             pictures = [full, self.synthesise(self.noisy(latents[half]))]
         if config.edit_weight:
             self.edits.update(batch.targets, latents.mean(dim=1).detach())
@@ -198,7 +198,7 @@ class FeatureStyleTask(GanTask):
             batch.weights[half],
             metrics,
             suffix="_w",
-            identity=config.plain_share == 1,
+            identity=config.plain_faces == "all",
         )
         if config.edit_weight:
             with torch.no_grad(), self.compute.autocast():
