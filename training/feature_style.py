@@ -180,8 +180,8 @@ class FeatureStyleTask(GanTask):
             half, part = _parts(len(latents), number)
             half = slice(None) if config.plain_faces == "all" else half
             pictures = [full, self.synthesise(self.noisy(latents[half]))]
+        self.edits.update(batch.targets, latents.mean(dim=1).detach())  # the next stage's as well
         if config.edit_weight:
-            self.edits.update(batch.targets, latents.mean(dim=1).detach())
             subject = encoded[part]
             known = labelled(batch.targets)
             shifts = self.edits.draw(len(subject.latents_NLD), config.max_edit, known)

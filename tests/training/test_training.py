@@ -246,6 +246,13 @@ def test_what_g_of_w_and_f_shows_may_leave_w_alone(faces, apart):
     assert task.encoder.latent_head.weight.grad is not None
 
 
+def test_a_stage_without_edits_knows_their_directions_for_the_next_one(faces):
+    torch.manual_seed(0)
+    task = FeatureStyleTask(PLAIN)
+    task.step(make_batch(faces, np.arange(16)), 0, lambda parameters: None)
+    assert bool(task.edits.cross_AD.any(dim=1).all())
+
+
 def test_attributes_without_labels_are_not_edited_and_spoil_no_others():
     """As on windows of video, where edits were NaN once the attribute's moments had faded to 0."""
     torch.manual_seed(0)
