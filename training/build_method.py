@@ -28,7 +28,6 @@ from training.pack_stage import PackTask
 from training.reconstruction import reconstruction_row
 from training.request import TrainingRequest
 from training.start import KINDS
-from training.start import build as build_stage
 from vidinv.errors import UsageError
 from vidinv.generators.base import Generator
 from vidinv.packs import DEFAULT_PACK, load_pack
@@ -64,7 +63,8 @@ def build(request: TrainingRequest) -> dict[str, Any]:
     request.check_new_pack()
     if settings.kind not in KINDS:
         raise UsageError(f"{request.config}: kind: {settings.kind!r} is not known to training")
-    _, task = build_stage(settings.kind, Path(settings.stage))
+    config_type, task_type = KINDS[settings.kind]
+    task = task_type(load_yaml(config_type, Path(settings.stage)))
     if not isinstance(task, PackTask | GanTask):
         raise UsageError(f"{request.config}: kind: {settings.kind} makes a pack, no method of one")
     task.initialise(Path(settings.run))
