@@ -68,6 +68,7 @@ def build(request: TrainingRequest) -> dict[str, Any]:
     if not isinstance(task, PackTask | GanTask):
         raise UsageError(f"{request.config}: kind: {settings.kind} makes a pack, no method of one")
     task.initialise(Path(settings.run))
+    entry = task.pack_entry()
     if isinstance(task, PackTask):
         files = task.pack.files
     else:
@@ -78,10 +79,9 @@ def build(request: TrainingRequest) -> dict[str, Any]:
                 "vidinv train directions makes a pack of it"
             )
         files = pack.files
-    data = load(request.data, task.resolution)
-    entry = task.pack_entry()
-    if isinstance(task, GanTask):  # how edits use the feature code is the pack's to say
+        # How edits use the feature code is the pack's to say.
         entry = {**files.meta["methods"].get(task.method, {}), **entry}
+    data = load(request.data, task.resolution)
     # First without figures: what is measured are the weights as they are stored.
     copy_with_method(files, request.out, task.method, entry, task.pack_tensors())
     pack = load_pack(request.out)

@@ -18,7 +18,7 @@ from training.feature_style import kept_change
 from training.judged import JudgedTask
 from training.judges import JudgesConfig
 from training.loop import Batch, LoopConfig
-from training.weights import read_weights, take_over
+from training.weights import by_module, read_weights, take_over
 from vidinv.errors import UsageError
 from vidinv.inversion import Inverter
 from vidinv.packs import DEFAULT_PACK, load_pack
@@ -83,11 +83,7 @@ class PackTask(JudgedTask, ABC):
         if (entry := files.meta["methods"].get(self.method)) is None:
             raise UsageError(f"{folder} has no weights of: {self.method}")
         tensors = files.tensors(entry["file"])
-        if any(key.partition(".")[0] in self.modules for key in tensors):
-            found: dict[str, dict[str, Tensor]] = {}
-            for key, value in tensors.items():
-                module, _, name = key.partition(".")
-                found.setdefault(module, {})[name] = value
+        if (found := by_module(tensors)).keys() & self.modules.keys():
             return found
         own = next(name for name in self.modules if name != "adversary")  # who judges comes later
         return {own: tensors}

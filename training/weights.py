@@ -65,18 +65,25 @@ def read_weights(path: Path) -> Weights:
     if (path / "pack.json").is_file():
         return _pack_weights(PackFiles.open(path))
     file = path / WEIGHTS_FILE if path.is_dir() else path
-    modules: dict[str, dict[str, Tensor]] = {}
     try:
         with safe_open(file, framework="pt") as tensors:
-            for key in tensors.keys():  # noqa: SIM118 (no mapping)
-                module, _, name = key.partition(".")
-                modules.setdefault(module, {})[name] = tensors.get_tensor(key).float()
+            keys = tensors.keys()
+            modules = by_module({key: tensors.get_tensor(key).float() for key in keys})
             seen = (tensors.metadata() or {}).get(IMAGES_SEEN, "0")
     except (OSError, SafetensorError) as error:
         raise UsageError(
             f"{path}: expected the folder of a run or a pack, or a safetensors file: {error}"
         ) from error
     return Weights(modules, int(seen))
+
+
+def by_module(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Tensors whose names begin with their module's, by module."""
+    modules: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        module, _, name = key.partition(".")
+        modules.setdefault(module, {})[name] = value
+    return modules
 
 
 def _pack_weights(files: PackFiles) -> Weights:
