@@ -59,6 +59,8 @@ class EncoderConfig(GanConfig):
         edit_feature_weight: of the edit's loss in features of EfficientNet-lite0.
         edit_probe_weight: of what the encoder and its probe read of an edit, attributes and
             landmarks, in the feature-editor stage (training.feature_editor).
+        edit_recognition_weight: there, of what the recognition network sees of edits that change
+            whom it sees (age, gender); the others have ``edited_identity``.
         edited_identity: weight of the identity term of G(w~, F~) against the source, on the edited.
         max_edit: longest edit, in standard deviations of the attribute.
     """
@@ -72,6 +74,7 @@ class EncoderConfig(GanConfig):
     edit_weight: float = 4.0
     edit_feature_weight: float = 0.125
     edit_probe_weight: float = 10.0
+    edit_recognition_weight: float = 0.0
     edited_identity: float = 0.1
     max_edit: float = 4.0
 
@@ -109,8 +112,8 @@ class EditDirections(nn.Module):
         return torch.linalg.solve(self.moments_AA, self.cross_AD)
 
     @torch.no_grad()
-    def draw(self, count: int, max_edit: float, among_A: Tensor) -> Tensor:
-        """``[count, D]`` edits, each along one attribute by up to ``max_edit`` deviations.
+    def draw(self, count: int, max_edit: float, among_A: Tensor) -> tuple[Tensor, Tensor]:
+        """Edits ``[count, D]``, each along one attribute by up to ``max_edit`` deviations; which.
 
         Args:
             among_A: which attributes; with none, edits are 0 or nearly.
@@ -118,8 +121,9 @@ class EditDirections(nn.Module):
         directions = self.directions()
         where = directions.device
         weights = among_A.to(directions).clamp(min=1e-6)  # not 0 in all, and no GPU is waited for
-        chosen = directions[torch.multinomial(weights, count, replacement=True)]
-        return chosen * (torch.rand(count, 1, device=where) * 2 - 1) * max_edit
+        attributes = torch.multinomial(weights, count, replacement=True)
+        lengths = (torch.rand(count, 1, device=where) * 2 - 1) * max_edit
+        return directions[attributes] * lengths, attributes
 
 
 def labelled(targets_NA: Tensor) -> Tensor:
@@ -184,7 +188,7 @@ class FeatureStyleTask(GanTask):
         if config.edit_weight:
             subject = encoded[part]
             known = labelled(batch.targets)
-            shifts = self.edits.draw(len(subject.latents_NLD), config.max_edit, known)
+            shifts, _ = self.edits.draw(len(subject.latents_NLD), config.max_edit, known)
             moved = self._for_features(subject.latents_NLD) + shifts[:, None]
             by_eq1 = number % 2  # of a quarter of the batch: F has to stay fit for eq. 1
             with self.compute.autocast():

@@ -51,6 +51,8 @@ class GanConfig:
         synthetic: share of a batch that are the generator's own pictures, 0..1 (FSE, section 4.1:
             a half). They are judged by G(w) alone (eq. 2), and teach no attribute.
         learning_rate: of the generator; 0 keeps it as it is, and the encoder learns by itself.
+        latent_noise: G(w) is learned from latents with noise, which keeps a generator smooth; one
+            that stands still needs none, nor one that is only trained on.
     """
 
     generator: GeneratorConfig
@@ -60,6 +62,7 @@ class GanConfig:
     init: str = ""
     init_resolution: int = 0
     learning_rate: float = 2e-3
+    latent_noise: bool = True
     encoder_learning_rate: float = 1e-3
     kl_weight: float = 4e-5
     supervision_weight: float = 0.02
@@ -243,8 +246,9 @@ class GanTask(JudgedTask):
         return latents_NLD.mean(dim=1) - self.mean_w
 
     def noisy(self, latents_NLD: Tensor) -> Tensor:
-        """Latents with noise, which keeps a generator smooth; one that stands still needs none."""
-        return self.probe.noisy(latents_NLD) if self.config.learning_rate else latents_NLD
+        """Latents with noise where a generator that learns is to have it."""
+        wanted = self.config.learning_rate and self.config.latent_noise
+        return self.probe.noisy(latents_NLD) if wanted else latents_NLD
 
     def synthesise(self, latents_NLD: Tensor, generator: Generator | None = None) -> Tensor:
         """Picture at the stage's resolution; noise is off while an autoencoder trains."""

@@ -217,9 +217,13 @@ class IdentityTerm:
         inner = [1 - F.cosine_similarity(a.flatten(1), b.flatten(1)) for a, b in pairs]
         return (embedding - wanted).norm(dim=1) + torch.stack(inner).mean(dim=0)
 
+    def embedding(self, view: View) -> Tensor:
+        """``[N, 128]``."""
+        return self._features(view)[1]
+
     def embedding_distance(self, view: View, source: View) -> Tensor:
         """``[N]``; dlib calls two pictures the same person below 0.6."""
-        return (self._features(view)[1] - self._features(source)[1]).norm(dim=1)
+        return (self.embedding(view) - self.embedding(source)).norm(dim=1)
 
     def _features(self, view: View) -> tuple[list[Tensor], Tensor]:
         return self._network.features(recognition_chips(view.images))

@@ -5,7 +5,8 @@ mean change of the attribute as it is measured on the generator's own pictures, 
 unedited, and identity similarity of the edited picture with the source. The papers read age and
 pose by networks that are not to be had offline: here attributes are read from landmarks and pixels,
 and those without a measure have identity alone. FID is that of all edited pictures of a method
-against the sources (Feature-Style paper, table 2).
+against the sources (Feature-Style paper, table 2); so are PSNR and SSIM, the fine-tuning paper's
+table 8: how much of the photograph an edit leaves as it was.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from pipelines.attributes import UNITS, AttributeReader
 from pipelines.bench.crowd import SourceCrowd, joined
@@ -30,13 +33,18 @@ from pipelines.bench.methods import (
 )
 from pipelines.bench.table import Column, table_lines
 from pipelines.process import set_up_process
+from pipelines.still_faces import StillFace, as_batch
 from vidinv.faces import Backend, dlib_backend
-from vidinv.rendering import Float32
+from vidinv.metrics import psnr_batch, ssim_batch
+from vidinv.metrics.image import SSIM_WINDOW
+from vidinv.rendering import Float32, to_tensor
 from vidinv.types import RenderMode
 
 MAGNITUDES = (-2.0, -1.0, 1.0, 2.0)
 CROWD_COLUMNS = (
     Column("method", "all edited pictures"),
+    Column("psnr", "PSNR", 2),
+    Column("ssim", "SSIM", 3),
     Column("fid", "FID", 2),
     Column("kid", "KID", 2),
 )
@@ -47,7 +55,8 @@ class EditingBench:
     """A row for every attribute, magnitude and method: ``change`` and ``identity``, means.
 
     Attributes:
-        crowd: ``fid`` and ``kid`` of all edited pictures, by method.
+        crowd: of all edited pictures, by method: means of ``psnr`` and ``ssim`` to their sources,
+            ``fid`` and ``kid``.
     """
 
     pack: str
@@ -121,6 +130,7 @@ def measure_editing(
     for method in methods:
         tell(f"{method}: {len(faces.all)} faces, {len(names) * len(magnitudes)} edits")
         inverter, features = load_method(request, method), []
+        nearness = _Nearness(request.pack.resolution)
         for batch in invert_all(inverter, faces, mode=RenderMode.PASTE):
             before = meter(batch.pictures)
             if figures is not None:
@@ -129,11 +139,12 @@ def measure_editing(
                 for magnitude in magnitudes:
                     edited = edited_pictures(inverter, batch, directions, {name: magnitude})
                     features.append(sources.features(edited))
+                    nearness.add(edited, batch.faces)
                     after = meter(edited).get(name)
                     mean = sums.setdefault((name, magnitude, method), _Mean())
                     change = None if after is None else after - before[name]
                     mean.add(change, faces.identity(batch.faces, edited))
-        crowd[method] = sources.distances(joined(features))
+        crowd[method] = {**nearness.figures(), **sources.distances(joined(features))}
     if figures is not None:
         figures.draw()
     rows = [
@@ -142,6 +153,28 @@ def measure_editing(
     ]
     notes = [*faces.notes, *meter.notes(names), *sources.notes, *left_out]
     return EditingBench(request.pack.name, len(faces.all), methods, rows, crowd, notes)
+
+
+class _Nearness:
+    """PSNR and SSIM of edited pictures to the sources of their faces; SSIM needs its window."""
+
+    def __init__(self, side_px: int) -> None:
+        self._has_ssim = side_px >= SSIM_WINDOW
+        self._psnr: list[Tensor] = []
+        self._ssim: list[Tensor] = []
+
+    def add(self, pictures_NRR3: Float32, faces: Sequence[StillFace]) -> None:
+        made, source = to_tensor(pictures_NRR3), as_batch(faces)
+        self._psnr.append(psnr_batch(made, source))
+        if self._has_ssim:
+            self._ssim.append(ssim_batch(made, source))
+
+    def figures(self) -> dict[str, float | None]:
+        named = {"psnr": self._psnr, "ssim": self._ssim}
+        return {
+            name: round(float(torch.cat(parts).mean()), 5) if parts else None
+            for name, parts in named.items()
+        }
 
 
 class _Mean:

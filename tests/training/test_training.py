@@ -16,6 +16,7 @@ from training.build_pack import smile_tensors
 from training.data import ATTRIBUTES, attribute_targets
 from training.feature_editor import FeatureEditorTask
 from training.feature_style import (
+    EditChange,
     EditDirections,
     EncoderConfig,
     FeatureStyleTask,
@@ -223,7 +224,7 @@ def test_edit_directions_converge_to_the_regression():
     for _ in range(600):
         targets = torch.randn(64, 3) @ mixing
         edits.update(targets, targets @ truth + 0.1 * torch.randn(64, 16) + 5)
-    drawn = edits.draw(200, 2.5, torch.ones(3))
+    drawn, _ = edits.draw(200, 2.5, torch.ones(3))
     found = torch.linalg.lstsq(truth.T, drawn.T).solution.T  # in units of the attributes
     strongest = found.abs().amax(dim=1)
     assert strongest.max() <= 2.5 * 1.2
@@ -266,7 +267,7 @@ def test_attributes_without_labels_are_not_edited_and_spoil_no_others():
     directions = edits.directions()
     assert directions[1].abs().max() < 1e-6
     torch.testing.assert_close(directions[[0, 2]], truth[[0, 2]], atol=0.4, rtol=0)
-    drawn = edits.draw(200, 2.5, labelled(targets))
+    drawn, _ = edits.draw(200, 2.5, labelled(targets))
     assert (drawn.norm(dim=1) > 0).all()
     assert torch.isfinite(drawn).all()
 
@@ -380,7 +381,9 @@ def test_a_generator_without_learning_rate_stands_still(faces, task_type):
     assert not torch.equal(task.encoder.latent_head.weight, weight)
     latents = torch.zeros(2, GENERATOR.num_ws, GENERATOR.w_dim)
     assert torch.equal(task.noisy(latents), latents)
-    assert not torch.equal(task_type(replace(config, learning_rate=1e-3)).noisy(latents), latents)
+    learning = replace(config, learning_rate=1e-3)
+    assert not torch.equal(task_type(learning).noisy(latents), latents)
+    assert torch.equal(task_type(replace(learning, latent_noise=False)).noisy(latents), latents)
 
 
 def test_what_is_said_of_w_is_said_from_the_packs_mean(faces):
@@ -424,6 +427,29 @@ def test_the_editors_stage_moves_the_editor_alone(faces, tmp_path):
     assert moved == {f"feature_editor.{k}" for k in task.encoder.feature_editor.state_dict()}
     with pytest.raises(UsageError, match="editor_width"):
         FeatureEditorTask(replace(CONFIG, encoder=replace(ENCODER, editor_width=0)))
+
+
+def test_recognition_sees_the_change_of_edits_that_change_whom_one_sees(faces):
+    """And the source's own face in all others; without the weight it sees that in all."""
+    torch.manual_seed(0)
+    judges = replace(PIXELS_ALONE, identity_weight=0.1, identity_share=1)
+    config = replace(CONFIG, judges=judges, edit_recognition_weight=1.0, edited_identity=1.0)
+    task = FeatureEditorTask(config)
+    source, before, after = (View(torch.rand(2, 3, 32, 32) * 2 - 1) for _ in range(3))
+    same = EditChange(before, before)
+    smile, age = (torch.full([2], ATTRIBUTES.index(name)) for name in ("smile", "age"))
+
+    def loss(change, wanted, attributes, task=task):
+        return float(task._person_loss(change, wanted, source, attributes, {}))
+
+    change = EditChange(before, after)
+    assert loss(change, change, age) == pytest.approx(0, abs=1e-6)
+    assert loss(same, change, age) == pytest.approx(loss(change, same, age), rel=1e-3)
+    assert loss(change, same, age) > 0.01
+    distance = float(task.judges.identity.distance(after, source).mean())
+    assert loss(change, change, smile) == pytest.approx(distance, rel=1e-4)
+    plain = FeatureEditorTask(replace(config, edit_recognition_weight=0.0))
+    assert loss(change, change, age, plain) == pytest.approx(distance, rel=1e-4)
 
 
 def test_an_edit_counts_most_at_eyes_and_mouth():

@@ -31,7 +31,7 @@ from vidinv.errors import UnknownNameError, UsageError
 from vidinv.faces.aligned import AlignedFaces
 from vidinv.inversion import METHODS
 from vidinv.inversion.registry import MethodEntry
-from vidinv.metrics import ms_ssim_batch, psnr_batch
+from vidinv.metrics import ms_ssim_batch, psnr_batch, ssim_batch
 from vidinv.metrics.distribution import crowd_features, frechet_distance
 from vidinv.packs import load_pack
 from vidinv.sheets import CAPTION_PX
@@ -198,6 +198,24 @@ def test_the_fid_of_edits_is_that_of_all_edited_pictures(request_of, sources, fe
     assert bench.crowd["fse"]["fid"] == pytest.approx(expected, rel=0.02)
     assert bench.as_dict()["crowd"]["fse"]["kid"] is not None
     assert f"{bench.crowd['fse']['fid']:.2f}" in "\n".join(bench.lines())
+
+
+def test_edited_pictures_are_compared_with_their_sources(request_of, sources):
+    """PSNR and SSIM of all edits, on what an 8-bit picture has."""
+    request = brightening(request_of(methods=["fse"]))
+    bench = measure_editing(request, attributes=["mouth_open"], magnitudes=[-1, 1], backend=BACKEND)
+    inverter, directions = request.pack.inverter("fse"), request.pack.directions()
+    inversion, psnr, ssim = inverter.encode(sources), [], []
+    for strength in (-1.0, 1.0):
+        strengths = {"mouth_open": torch.full([FACES], strength)}
+        latents = directions.apply(inversion.latents_NLD, strengths)
+        edited = inverter.render(inversion, latents, mode=RenderMode.PASTE).clamp(-1, 1)
+        psnr.append(psnr_batch(edited, sources))
+        ssim.append(ssim_batch(edited, sources))
+    found = bench.crowd["fse"]
+    assert found["psnr"] == pytest.approx(float(torch.cat(psnr).mean()), abs=0.05)
+    assert found["ssim"] == pytest.approx(float(torch.cat(ssim).mean()), abs=0.005)
+    assert f"{found['psnr']:.2f}" in "\n".join(bench.lines())
     assert any("EfficientNet-lite0" in note for note in bench.notes)
 
 
