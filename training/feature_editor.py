@@ -26,8 +26,8 @@ from training.loop import Batch, GradientAverage
 from training.terms import View
 from vidinv.errors import UsageError
 
-WHOM_ONE_SEES = [ATTRIBUTES.index(name) for name in ("age", "gender")]
-"""Attributes that recognition reads as another person."""
+OF_THE_PERSON = [ATTRIBUTES.index(name) for name in ("age", "gender")]
+"""Attributes whose edits recognition reads as another person."""
 
 
 class FeatureEditorTask(FeatureStyleTask):
@@ -100,7 +100,7 @@ class FeatureEditorTask(FeatureStyleTask):
         config, identity = self.config, self.judges.identity
         if identity is None or not (config.edited_identity or config.edit_recognition_weight):
             return 0.0
-        changes = torch.isin(attributes_N, attributes_N.new_tensor(WHOM_ONE_SEES)).float()
+        changes = torch.isin(attributes_N, attributes_N.new_tensor(OF_THE_PERSON)).float()
         if not config.edit_recognition_weight:
             changes = torch.zeros_like(changes)
         distance = identity.distance(change.after, source)

@@ -211,22 +211,25 @@ class IdentityTerm:
     def __init__(self, device: torch.device | None = None) -> None:
         self._network = load_recognition().to(device or torch.device("cpu"))
 
+    def __call__(self, images_N3RR: Tensor) -> tuple[Tensor, ...]:
+        """The inner maps, then the embedding: a view computes them once (``FeatureNetwork``)."""
+        maps, embedding = self._network.features(recognition_chips(images_N3RR))
+        return (*maps, embedding)
+
     def distance(self, view: View, source: View, weight_N1HW: Tensor | None = None) -> Tensor:
-        (ours, embedding), (theirs, wanted) = self._features(view), self._features(source)
+        *ours, embedding = view.features(self)
+        *theirs, wanted = source.features(self)
         pairs = zip(ours, theirs, strict=True)
         inner = [1 - F.cosine_similarity(a.flatten(1), b.flatten(1)) for a, b in pairs]
         return (embedding - wanted).norm(dim=1) + torch.stack(inner).mean(dim=0)
 
     def embedding(self, view: View) -> Tensor:
         """``[N, 128]``."""
-        return self._features(view)[1]
+        return view.features(self)[-1]
 
     def embedding_distance(self, view: View, source: View) -> Tensor:
         """``[N]``; dlib calls two pictures the same person below 0.6."""
         return (self.embedding(view) - self.embedding(source)).norm(dim=1)
-
-    def _features(self, view: View) -> tuple[list[Tensor], Tensor]:
-        return self._network.features(recognition_chips(view.images))
 
 
 class ParsingTerm:

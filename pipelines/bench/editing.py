@@ -33,7 +33,7 @@ from pipelines.bench.methods import (
 )
 from pipelines.bench.table import Column, table_lines
 from pipelines.process import set_up_process
-from pipelines.still_faces import StillFace, as_batch
+from pipelines.still_faces import as_batch
 from vidinv.faces import Backend, dlib_backend
 from vidinv.metrics import psnr_batch, ssim_batch
 from vidinv.metrics.image import SSIM_WINDOW
@@ -132,14 +132,14 @@ def measure_editing(
         inverter, features = load_method(request, method), []
         nearness = _Nearness(request.pack.resolution)
         for batch in invert_all(inverter, faces, mode=RenderMode.PASTE):
-            before = meter(batch.pictures)
+            before, source = meter(batch.pictures), as_batch(batch.faces)
             if figures is not None:
                 figures.add(method, batch, inverter, request.pack, names)
             for name in names:
                 for magnitude in magnitudes:
                     edited = edited_pictures(inverter, batch, directions, {name: magnitude})
                     features.append(sources.features(edited))
-                    nearness.add(edited, batch.faces)
+                    nearness.add(edited, source)
                     after = meter(edited).get(name)
                     mean = sums.setdefault((name, magnitude, method), _Mean())
                     change = None if after is None else after - before[name]
@@ -163,11 +163,11 @@ class _Nearness:
         self._psnr: list[Tensor] = []
         self._ssim: list[Tensor] = []
 
-    def add(self, pictures_NRR3: Float32, faces: Sequence[StillFace]) -> None:
-        made, source = to_tensor(pictures_NRR3), as_batch(faces)
-        self._psnr.append(psnr_batch(made, source))
+    def add(self, pictures_NRR3: Float32, source_N3RR: Tensor) -> None:
+        made = to_tensor(pictures_NRR3)
+        self._psnr.append(psnr_batch(made, source_N3RR))
         if self._has_ssim:
-            self._ssim.append(ssim_batch(made, source))
+            self._ssim.append(ssim_batch(made, source_N3RR))
 
     def figures(self) -> dict[str, float | None]:
         named = {"psnr": self._psnr, "ssim": self._ssim}

@@ -198,6 +198,7 @@ def test_the_fid_of_edits_is_that_of_all_edited_pictures(request_of, sources, fe
     assert bench.crowd["fse"]["fid"] == pytest.approx(expected, rel=0.02)
     assert bench.as_dict()["crowd"]["fse"]["kid"] is not None
     assert f"{bench.crowd['fse']['fid']:.2f}" in "\n".join(bench.lines())
+    assert any("EfficientNet-lite0" in note for note in bench.notes)
 
 
 def test_edited_pictures_are_compared_with_their_sources(request_of, sources):
@@ -216,7 +217,6 @@ def test_edited_pictures_are_compared_with_their_sources(request_of, sources):
     assert found["psnr"] == pytest.approx(float(torch.cat(psnr).mean()), abs=0.05)
     assert found["ssim"] == pytest.approx(float(torch.cat(ssim).mean()), abs=0.005)
     assert f"{found['psnr']:.2f}" in "\n".join(bench.lines())
-    assert any("EfficientNet-lite0" in note for note in bench.notes)
 
 
 def test_figures_of_edits_show_them_with_the_method_s_codes_and_without(request_of, tmp_path):
